@@ -1,0 +1,1 @@
+//! Drives a build from the cluster file to the disk image.

@@ -1,0 +1,1 @@
+//! Disk image formats made from the raw image.

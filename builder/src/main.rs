@@ -1,0 +1,5 @@
+//! The program `bootwright`.
+
+fn main() -> std::process::ExitCode {
+    bootwright::cli::run()
+}

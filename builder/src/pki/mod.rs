@@ -1,0 +1,1 @@
+//! Certificate authorities, tokens and kubeconfigs, made once per cluster.

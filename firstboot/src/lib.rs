@@ -1,0 +1,1 @@
+//! First boot: from the initramfs to running services.

@@ -1,0 +1,1 @@
+//! Address arithmetic: pod CIDRs cut from the cluster range, Service addresses.

@@ -1,0 +1,39 @@
+//! What the builder bakes for first boot to read back.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::ClusterFile;
+
+/// `cluster.json` of the cluster layer. Certificates and keys lie beside it as PEM files
+/// (see [`crate::layout::CLUSTER_PKI`]): `ca.crt`, `ca.key`, `front-proxy-ca.crt`, `front-proxy-ca.key`,
+/// `etcd-ca.crt`, `etcd-ca.key`, `sa.pub`, `sa.key`, `bootstrap-token`; keys are PKCS#8, mode 0600.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ClusterLayer {
+    /// The whole checked cluster file; every node's `pod-cidr` is filled in.
+    pub file: ClusterFile,
+    /// Role of this image.
+    pub role: String,
+    /// Build time that the clock is raised to, seconds since the Unix epoch.
+    pub epoch: u64,
+    /// Root hash of the OS layer, 64 hexadecimal digits.
+    pub root_hash: String,
+}
+
+/// `os.json` of the OS layer: what it is made of, without a secret or a cluster's name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct OsRelease {
+    /// Kernel release, `uname -r`.
+    pub kernel_release: String,
+    /// Kubernetes version without `v`.
+    pub kubernetes: String,
+    /// Version of containerd's package (upstream part), for the configuration format.
+    pub containerd: String,
+    /// Version of etcd's package (upstream part), for flags.
+    pub etcd: String,
+    /// Reference of the pause image.
+    pub pause_image: String,
+    /// References in the images archive.
+    pub images: Vec<String>,
+}

@@ -1,0 +1,225 @@
+//! The cluster file as values: defaults filled in, not yet checked against one another.
+//!
+//! The builder reads and checks it (`builder/src/cluster`); first boot reads the same type back from
+//! the cluster layer.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::profile::KernelFlavour;
+
+/// A whole cluster file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ClusterFile {
+    /// `[cluster]`
+    pub cluster: Cluster,
+    /// `[kubernetes]`
+    pub kubernetes: Kubernetes,
+    /// `[base]`
+    #[serde(default)]
+    pub base: Base,
+    /// `[network]`
+    #[serde(default)]
+    pub network: Network,
+    /// `[clock]`
+    #[serde(default)]
+    pub clock: Clock,
+    /// `[[node]]`
+    #[serde(default, rename = "node")]
+    pub nodes: Vec<Node>,
+    /// `[[image]]`
+    #[serde(default, rename = "image")]
+    pub images: Vec<WorkloadImage>,
+}
+
+/// `[cluster]`: what every node has to agree on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Cluster {
+    /// RFC 1123 label; goes into kubeconfigs and certificate subjects.
+    pub name: String,
+    /// Fixed address of the API, one of the control planes' addresses.
+    pub endpoint: IpAddr,
+    /// Port of the API server.
+    #[serde(default = "default_endpoint_port")]
+    pub endpoint_port: u16,
+    /// Further names and addresses in the API server's certificate.
+    #[serde(default)]
+    pub endpoint_names: Vec<String>,
+    /// Range that pod CIDRs are cut from.
+    pub pod_cidr: IpNet,
+    /// Prefix length of one node's pod CIDR.
+    #[serde(default = "default_node_cidr_bits")]
+    pub node_cidr_bits: u8,
+    /// Range of Service addresses; the first is the API's, the tenth DNS's.
+    pub service_cidr: IpNet,
+    /// DNS domain of the cluster.
+    #[serde(default = "default_domain")]
+    pub domain: String,
+    /// Where the CA keys are kept.
+    #[serde(default)]
+    pub secrets: Secrets,
+}
+
+/// Where the control plane's CA keys are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Secrets {
+    /// In the cluster layer; the image is private.
+    #[default]
+    Baked,
+    /// In no image, only in the node seed; the image is shareable.
+    Seed,
+}
+
+/// `[kubernetes]`: which version, and where its binaries come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Kubernetes {
+    /// `1.20.2`, without a `v`.
+    pub version: String,
+    /// Folder that holds the binaries, relative to the cluster file.
+    #[serde(default)]
+    pub directory: Option<String>,
+    /// Base URL of a release mirror with `v<version>/bin/linux/amd64/<name>` and `<name>.sha256` below it.
+    #[serde(default)]
+    pub mirror: Option<String>,
+}
+
+/// `[base]`: the Debian archive and kernel that the OS layer is made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Base {
+    /// Debian suite.
+    pub suite: String,
+    /// Archive URL; the machine's apt sources if absent.
+    pub mirror: Option<String>,
+    /// Security archive URL; with a `mirror` and without this, no security suite is used.
+    pub security_mirror: Option<String>,
+    /// OpenPGP keyring (binary or armoured) that the archive is signed with; the machine's if absent.
+    pub keyring: Option<String>,
+    /// Overrides the profile's kernel flavour.
+    pub kernel: Option<KernelFlavour>,
+    /// Appended to the kernel command line.
+    pub command_line: Vec<String>,
+}
+
+impl Default for Base {
+    fn default() -> Self {
+        Base {
+            suite: "bookworm".to_owned(),
+            mirror: None,
+            security_mirror: None,
+            keyring: None,
+            kernel: None,
+            command_line: Vec::new(),
+        }
+    }
+}
+
+/// `[network]`: how pods on different nodes reach each other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Network {
+    /// See [`NetworkMode`].
+    pub mode: NetworkMode,
+    /// MTU of the nodes' links, bytes.
+    pub mtu: u16,
+    /// Resolvers written to the node's `/etc/resolv.conf`.
+    pub resolvers: Vec<IpAddr>,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Network { mode: NetworkMode::Vxlan, mtu: 1500, resolvers: Vec::new() }
+    }
+}
+
+/// Pod network between nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkMode {
+    /// An overlay programmed by first boot and the agent.
+    Vxlan,
+    /// Routes on a shared link.
+    Routes,
+    /// Left to a network plugin that the user installs; no CNI configuration is written.
+    None,
+}
+
+/// `[clock]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Clock {
+    /// NTP servers, names or addresses. None: the clock runs free from the hardware clock.
+    pub servers: Vec<String>,
+}
+
+/// `[[node]]`: one machine of the inventory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Node {
+    /// RFC 1123 label; host name and Node name.
+    pub name: String,
+    /// Name of a profile.
+    pub role: String,
+    /// MAC address of the link that carries `address`; recognises the machine.
+    #[serde(default)]
+    pub mac: Option<String>,
+    /// Address with prefix length.
+    pub address: IpNet,
+    /// Default gateway on that link.
+    #[serde(default)]
+    pub gateway: Option<IpAddr>,
+    /// Pod CIDR; cut from `pod-cidr` in order of appearance if absent.
+    #[serde(default)]
+    pub pod_cidr: Option<IpNet>,
+    /// Labels of the Node object.
+    #[serde(default)]
+    pub labels: std::collections::BTreeMap<String, String>,
+}
+
+/// `[[image]]`: a workload image baked into the OS layer. Either `archive`, or composed from
+/// `packages` and `files`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct WorkloadImage {
+    /// Reference that pods use: `bootwright.local/web:1`.
+    pub name: String,
+    /// OCI archive (tar), relative to the cluster file.
+    #[serde(default)]
+    pub archive: Option<String>,
+    /// Debian packages, without dependencies unless `dependencies` says so.
+    #[serde(default)]
+    pub packages: Vec<String>,
+    /// Close over the packages' dependencies.
+    #[serde(default)]
+    pub dependencies: bool,
+    /// Path in the image to a file relative to the cluster file.
+    #[serde(default)]
+    pub files: std::collections::BTreeMap<String, String>,
+    /// Path in the image to a link target.
+    #[serde(default)]
+    pub links: std::collections::BTreeMap<String, String>,
+    /// Entry point with its arguments.
+    #[serde(default)]
+    pub entrypoint: Vec<String>,
+    /// Globs of absolute paths kept from the packages; everything if empty.
+    #[serde(default)]
+    pub keep: Vec<String>,
+}
+
+fn default_endpoint_port() -> u16 {
+    6443
+}
+
+fn default_node_cidr_bits() -> u8 {
+    24
+}
+
+fn default_domain() -> String {
+    "cluster.local".to_owned()
+}

@@ -1,0 +1,59 @@
+//! Where things lie: on the disk, in the initramfs and in the running node.
+//!
+//! The builder writes to these places and first boot reads from them, so they are named once.
+
+/// Partition label (GPT name and FAT volume label) of the node seed.
+pub const SEED_LABEL: &str = "SEED";
+/// Partition and filesystem label of the state partition, mounted at `/var`.
+pub const STATE_LABEL: &str = "STATE";
+/// Name of the ESP in the partition table.
+pub const ESP_LABEL: &str = "ESP";
+
+/// Type of the EFI system partition (UEFI specification, section 5.3.3).
+pub const TYPE_ESP: &str = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B";
+/// `root-x86-64` of the Discoverable Partitions Specification.
+pub const TYPE_ROOT_X86_64: &str = "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709";
+/// `root-x86-64-verity` of the Discoverable Partitions Specification.
+pub const TYPE_ROOT_VERITY_X86_64: &str = "2C7357ED-EBD2-46D9-AEC1-23D437EC2BF5";
+/// `linux-generic` of the Discoverable Partitions Specification.
+pub const TYPE_LINUX_GENERIC: &str = "0FC63DAF-8483-4772-8E79-3D69D8477DE4";
+
+/// Kernel command line key of the dm-verity root hash, as systemd's generators spell it. The root
+/// partition's UUID is the first 128 bits of the hash, the verity partition's the last 128 bits.
+pub const CMDLINE_ROOT_HASH: &str = "roothash";
+
+/// Folder of the cluster layer in the initramfs, a cpio segment of its own. First boot moves it to
+/// [`RUN_CLUSTER`] before it leaves the initramfs.
+pub const INITRAMFS_CLUSTER: &str = "/bootwright/cluster";
+/// Folder of the modules in the initramfs, `modules.dep` included, as under `/usr/lib/modules/<release>`.
+pub const INITRAMFS_MODULES: &str = "/usr/lib/modules";
+
+/// Volatile state of first boot.
+pub const RUN: &str = "/run/bootwright";
+/// The cluster layer on the running node: mode 0700, a tmpfs, so that a CA key never reaches a disk
+/// other than inside the boot image.
+pub const RUN_CLUSTER: &str = "/run/bootwright/cluster";
+/// File of the cluster layer, a [`crate::baked::ClusterLayer`] as JSON.
+pub const CLUSTER_FILE: &str = "cluster.json";
+/// Folder of CA certificates and keys inside the cluster layer.
+pub const CLUSTER_PKI: &str = "pki";
+/// The boot report, a [`crate::report::BootReport`] as JSON.
+pub const BOOT_REPORT: &str = "/run/bootwright/boot.json";
+
+/// The profile baked into the OS layer, a [`crate::profile::Profile`] as JSON.
+pub const PROFILE_FILE: &str = "/usr/lib/bootwright/profile.json";
+/// What the OS layer is made of, an [`crate::baked::OsRelease`] as JSON.
+pub const OS_FILE: &str = "/usr/lib/bootwright/os.json";
+/// First boot in the root; the initramfs has the same file as `/init`.
+pub const FIRSTBOOT: &str = "/usr/lib/bootwright/firstboot";
+/// OCI archive (one tar, any number of images) that is imported into containerd.
+pub const IMAGES_ARCHIVE: &str = "/usr/lib/bootwright/images.tar";
+/// Folder of the CNI plugins in the root.
+pub const CNI_BIN: &str = "/usr/lib/cni";
+
+/// Leaf certificates, their keys and kubeconfigs, issued on the node and kept over reboots.
+pub const NODE_PKI: &str = "/var/lib/bootwright/pki";
+/// Logs of the services, one size-capped file each.
+pub const SERVICE_LOGS: &str = "/var/log/services";
+/// Configuration files that first boot renders (a tmpfs overlay over the root's `/etc`).
+pub const ETC_KUBERNETES: &str = "/etc/kubernetes";

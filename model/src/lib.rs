@@ -1,0 +1,13 @@
+//! Types shared by the builder and by first boot.
+//!
+//! Pure: nothing here reads a file, a clock or the environment. The builder turns a cluster file
+//! into these values, bakes them into an image, and first boot reads them back.
+
+pub mod addresses;
+pub mod baked;
+pub mod cluster;
+pub mod kubernetes;
+pub mod layout;
+pub mod profile;
+pub mod report;
+pub mod seed;

@@ -1,0 +1,201 @@
+//! A role profile: what the OS layer of a role is made of, and which services it runs.
+//!
+//! `profiles/<role>.toml` is written by a person; the builder resolves it and bakes it as JSON.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// `profiles/<role>.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Profile {
+    /// Role that nodes ask for with `role = "…"`; the file's name without `.toml`.
+    pub role: String,
+    /// One line for `bootwright plan`.
+    pub description: String,
+    /// Kubernetes minor versions that the profile can run, for example `["1.20"]`.
+    pub kubernetes: Vec<String>,
+    /// Kernel, modules.
+    pub kernel: KernelProfile,
+    /// Debian packages, besides the kernel.
+    pub packages: Packages,
+    /// Binaries from the Kubernetes directory or release, put into `/usr/bin`.
+    #[serde(default)]
+    pub binaries: Vec<String>,
+    /// Folders of `rootfs-overlays/` laid over the tree, in this order.
+    #[serde(default)]
+    pub overlays: Vec<String>,
+    /// What maintainer scripts would have done and the node needs.
+    #[serde(default)]
+    pub setup: Setup,
+    /// Kernel parameters set by the mounts stage, `net.ipv4.ip_forward = "1"`.
+    #[serde(default)]
+    pub sysctl: BTreeMap<String, String>,
+    /// Services, in no particular order: `after` decides.
+    #[serde(default, rename = "service")]
+    pub services: Vec<Service>,
+}
+
+/// Kernel of a profile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct KernelProfile {
+    /// `cloud` or `full`: `linux-image-cloud-amd64` or `linux-image-amd64`. The cluster file may override.
+    pub flavour: KernelFlavour,
+    /// Command line besides the root hash.
+    #[serde(default)]
+    pub command_line: Vec<String>,
+    /// Module names or globs on module paths (`kernel/drivers/net/**`) kept in the root; dependencies
+    /// are closed over.
+    pub modules: Vec<String>,
+    /// The same for the initramfs: what it takes to reach the root partition.
+    pub initramfs_modules: Vec<String>,
+    /// Loaded by name at boot, whatever the buses say.
+    #[serde(default)]
+    pub load: Vec<String>,
+}
+
+/// Debian kernel package flavour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KernelFlavour {
+    /// Drivers of virtual machines only.
+    Cloud,
+    /// Every driver Debian builds.
+    Full,
+}
+
+impl KernelFlavour {
+    /// The meta package whose dependency names the current kernel.
+    pub fn package(self) -> &'static str {
+        match self {
+            KernelFlavour::Cloud => "linux-image-cloud-amd64",
+            KernelFlavour::Full => "linux-image-amd64",
+        }
+    }
+}
+
+/// Debian packages of a profile.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Packages {
+    /// Names to install with their `Depends` and `Pre-Depends`; never `Recommends`.
+    pub install: Vec<String>,
+    /// Names never installed even if depended upon: shells, package managers, interpreters.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// Globs of absolute paths left out of the root: documentation, locales, unit files.
+    #[serde(default)]
+    pub prune: Vec<String>,
+    /// Globs kept although `prune` matches them.
+    #[serde(default)]
+    pub keep: Vec<String>,
+}
+
+/// What maintainer scripts would have done, declared.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Setup {
+    /// Link path to target, both in the root: `/usr/sbin/iptables` to `/usr/sbin/xtables-nft-multi`.
+    #[serde(default)]
+    pub links: BTreeMap<String, String>,
+    /// Empty folders to exist, path to octal mode: `"/var/lib" = "0755"`.
+    #[serde(default)]
+    pub folders: BTreeMap<String, String>,
+    /// Users and their primary groups of the same name and id.
+    #[serde(default)]
+    pub users: Vec<User>,
+    /// Concatenate the certificates below this folder into `/etc/ssl/certs/ca-certificates.crt`.
+    #[serde(default)]
+    pub ca_certificates: Option<String>,
+}
+
+/// A system user in `/etc/passwd` and `/etc/group`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct User {
+    /// Login name.
+    pub name: String,
+    /// User and group id.
+    pub id: u32,
+    /// Home folder.
+    pub home: String,
+}
+
+/// One service that PID 1 supervises.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Service {
+    /// Unique name; its log file and cgroup leaf are named after it.
+    pub name: String,
+    /// Program and arguments. `{placeholder}`s are replaced by first boot (see `firstboot/src/services/placeholders.rs`).
+    pub command: Vec<String>,
+    /// A component of [`crate::kubernetes`]: its version-gated flags are appended to `command` and its
+    /// configuration files rendered.
+    #[serde(default)]
+    pub component: Option<String>,
+    /// Services that must be ready (a one-shot: must have ended well) first.
+    #[serde(default)]
+    pub after: Vec<String>,
+    /// Runs once and ends; a service after it waits for that.
+    #[serde(default)]
+    pub oneshot: bool,
+    /// When it counts as ready; absent: as soon as it runs.
+    #[serde(default)]
+    pub ready: Option<Readiness>,
+    /// Environment, in addition to `PATH`.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// User to run as; root if absent.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// cgroup v2 leaf below the root, without a leading slash; `system/<name>` if absent.
+    #[serde(default)]
+    pub cgroup: Option<String>,
+    /// `/proc/<pid>/oom_score_adj`.
+    #[serde(default)]
+    pub oom_score: i16,
+    /// Signal that asks it to stop.
+    #[serde(default = "default_stop_signal")]
+    pub stop_signal: String,
+    /// Seconds until SIGKILL after the stop signal.
+    #[serde(default = "default_stop_seconds")]
+    pub stop_seconds: u32,
+    /// First and largest pause before a restart, milliseconds; doubles in between.
+    #[serde(default = "default_restart_milliseconds")]
+    pub restart_milliseconds: [u32; 2],
+    /// Without it the node is not ready: `true` for all but conveniences such as the time service.
+    #[serde(default = "default_true")]
+    pub essential: bool,
+}
+
+/// Readiness probe of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Readiness {
+    /// `host:port/path` answering 200 over HTTPS, verified against the cluster's CA.
+    Https(String),
+    /// `host:port/path` answering 200 over plain HTTP on loopback.
+    Http(String),
+    /// `host:port` accepting a connection.
+    Tcp(String),
+    /// Path of a unix socket accepting a connection.
+    Unix(String),
+}
+
+fn default_stop_signal() -> String {
+    "SIGTERM".to_owned()
+}
+
+fn default_stop_seconds() -> u32 {
+    10
+}
+
+fn default_restart_milliseconds() -> [u32; 2] {
+    [200, 30_000]
+}
+
+fn default_true() -> bool {
+    true
+}
