@@ -1,1 +1,12 @@
 //! First boot: from the initramfs to running services.
+//!
+//! The modules read in boot order: [`stages`] drives; [`storage`], [`identity`], [`network`],
+//! [`certificates`] and [`services`] do the work; [`report`] tells the person at the console.
+
+pub mod certificates;
+pub mod identity;
+pub mod network;
+pub mod report;
+pub mod services;
+pub mod stages;
+pub mod storage;

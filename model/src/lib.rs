@@ -8,6 +8,7 @@ pub mod baked;
 pub mod cluster;
 pub mod kubernetes;
 pub mod layout;
+pub mod node;
 pub mod profile;
 pub mod report;
 pub mod seed;

@@ -1,0 +1,1 @@
+//! Leaf certificates and kubeconfigs, issued on the node from the baked authorities.

@@ -1,0 +1,1 @@
+//! Who this machine is: one folder or file per source.

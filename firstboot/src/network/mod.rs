@@ -1,0 +1,1 @@
+//! Links, addresses, the pod bridge and masquerading, over netlink.

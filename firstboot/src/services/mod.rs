@@ -1,0 +1,1 @@
+//! Service definitions, the supervisor, readiness, logs.

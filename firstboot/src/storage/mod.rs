@@ -1,0 +1,1 @@
+//! Disks: finding partitions, dm-verity, the partition table, the state filesystem.

@@ -1,0 +1,28 @@
+//! This machine, once first boot knows it: the facts that flags, certificates and network are made from.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::baked::{ClusterLayer, OsRelease};
+
+/// Everything about one node that is needed to configure its services.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct NodeFacts {
+    /// Node name and host name.
+    pub name: String,
+    /// Address with prefix length, on `link`.
+    pub address: IpNet,
+    /// Default gateway.
+    pub gateway: Option<IpAddr>,
+    /// Name of the link that carries the address, `eth0`.
+    pub link: String,
+    /// This node's share of the cluster's pod CIDR.
+    pub pod_cidr: IpNet,
+    /// What was baked for the cluster.
+    pub layer: ClusterLayer,
+    /// What the OS layer is made of.
+    pub os: OsRelease,
+}
