@@ -1,1 +1,344 @@
 //! Address arithmetic: pod CIDRs cut from the cluster range, Service addresses.
+//!
+//! Everything works on both families by way of `u128`; an IPv4 address is its 32 low bits.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// Position of the API server's Service (`kubernetes.default`) in the Service range. The API server
+/// takes it itself: <https://kubernetes.io/docs/reference/networking/virtual-ips/>.
+const API_SERVICE_OFFSET: u128 = 1;
+/// Position of the cluster's DNS Service, by the convention that kubeadm started.
+const DNS_SERVICE_OFFSET: u128 = 10;
+
+/// Why an address or a range cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// A node's share would be as large as the whole, larger, or too small to hold a pod.
+    #[error("a pod CIDR of /{bits} cannot be cut from {cluster}")]
+    PrefixOutOfRange {
+        /// Range of the cluster.
+        cluster: IpNet,
+        /// Prefix length asked for.
+        bits: u8,
+    },
+    /// An explicit pod CIDR is not part of the cluster's.
+    #[error("pod CIDR {pod_cidr} is outside {cluster}")]
+    Outside {
+        /// Range of the cluster.
+        cluster: IpNet,
+        /// The explicit pod CIDR.
+        pod_cidr: IpNet,
+    },
+    /// Two explicit pod CIDRs share addresses.
+    #[error("pod CIDRs {first} and {second} overlap")]
+    Overlap {
+        /// The one that came first.
+        first: IpNet,
+        /// The other.
+        second: IpNet,
+    },
+    /// Not enough ranges of that size are left.
+    #[error("{cluster} has no /{bits} left for node number {node}")]
+    Exhausted {
+        /// Range of the cluster.
+        cluster: IpNet,
+        /// Prefix length asked for.
+        bits: u8,
+        /// Position of the node that got none, counted from one.
+        node: usize,
+    },
+    /// The range ends before the address asked for.
+    #[error("{range} has no address number {offset}")]
+    RangeTooSmall {
+        /// The range.
+        range: IpNet,
+        /// Position asked for, counted from the network address.
+        offset: u128,
+    },
+}
+
+/// Gives every node a pod CIDR: explicit ones as they are, the others the lowest range of prefix
+/// length `bits` that overlaps none, in order of appearance. Deterministic; adding a node at the end
+/// changes no other node's range.
+pub fn allocate_pod_cidrs(
+    cluster: IpNet,
+    bits: u8,
+    explicit: &[Option<IpNet>],
+) -> Result<Vec<IpNet>, AddressError> {
+    if bits < cluster.prefix_len() || bits > cluster.max_prefix_len() {
+        return Err(AddressError::PrefixOutOfRange { cluster, bits });
+    }
+    let fixed: Vec<IpNet> = explicit.iter().flatten().map(IpNet::trunc).collect();
+    check_explicit(cluster, &fixed)?;
+
+    let (mut next, end) = bounds(&cluster);
+    let mut exhausted = false;
+    let mut allocated = Vec::with_capacity(explicit.len());
+    for (index, wanted) in explicit.iter().enumerate() {
+        if let Some(pod_cidr) = wanted {
+            allocated.push(pod_cidr.trunc());
+            continue;
+        }
+        loop {
+            if exhausted || next > end {
+                return Err(AddressError::Exhausted { cluster, bits, node: index + 1 });
+            }
+            let candidate = network(&cluster, next, bits);
+            // Jump over the whole obstacle: an explicit range can hold more candidates than can be tried.
+            let obstacle = fixed.iter().find(|range| overlaps(range, &candidate));
+            let behind =
+                obstacle.map_or(bounds(&candidate).1, |range| bounds(range).1.max(bounds(&candidate).1));
+            match behind.checked_add(1) {
+                Some(address) => next = address,
+                None => exhausted = true,
+            }
+            if obstacle.is_none() {
+                allocated.push(candidate);
+                break;
+            }
+        }
+    }
+    Ok(allocated)
+}
+
+/// Address of the Service `kubernetes.default`: the first of the range.
+pub fn api_service_address(service_cidr: IpNet) -> Result<IpAddr, AddressError> {
+    address_at(service_cidr, API_SERVICE_OFFSET)
+}
+
+/// Address of the cluster's DNS Service: the tenth of the range.
+pub fn dns_service_address(service_cidr: IpNet) -> Result<IpAddr, AddressError> {
+    address_at(service_cidr, DNS_SERVICE_OFFSET)
+}
+
+/// Address of the node's bridge in its pod CIDR: the first host address.
+pub fn pod_gateway(pod_cidr: IpNet) -> Result<IpAddr, AddressError> {
+    address_at(pod_cidr, 1)
+}
+
+/// The address `offset` after the network address. An IPv4 broadcast address is not handed out.
+pub fn address_at(range: IpNet, offset: u128) -> Result<IpAddr, AddressError> {
+    let (first, last) = bounds(&range);
+    let usable = if matches!(range, IpNet::V4(_)) && range.prefix_len() < 31 { last - 1 } else { last };
+    match first.checked_add(offset) {
+        Some(address) if address <= usable => Ok(from_bits(&range, address)),
+        _ => Err(AddressError::RangeTooSmall { range, offset }),
+    }
+}
+
+/// How many ranges of prefix length `bits` fit into `cluster`; `None` if `bits` is shorter or impossible.
+pub fn capacity(cluster: IpNet, bits: u8) -> Option<u128> {
+    if bits > cluster.max_prefix_len() {
+        return None;
+    }
+    let free = bits.checked_sub(cluster.prefix_len())?;
+    Some(1_u128.checked_shl(u32::from(free)).unwrap_or(u128::MAX))
+}
+
+/// Whether two ranges share an address; never across families.
+pub fn overlaps(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(b) || b.contains(a)
+}
+
+fn check_explicit(cluster: IpNet, fixed: &[IpNet]) -> Result<(), AddressError> {
+    for (index, range) in fixed.iter().enumerate() {
+        if !cluster.contains(range) {
+            return Err(AddressError::Outside { cluster, pod_cidr: *range });
+        }
+        if let Some(first) = fixed[..index].iter().find(|other| overlaps(other, range)) {
+            return Err(AddressError::Overlap { first: *first, second: *range });
+        }
+    }
+    Ok(())
+}
+
+/// First and last address.
+fn bounds(range: &IpNet) -> (u128, u128) {
+    (to_bits(range.network()), to_bits(range.broadcast()))
+}
+
+fn to_bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u128::from(v4.to_bits()),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+/// `bits` as an address of `like`'s family.
+fn from_bits(like: &IpNet, bits: u128) -> IpAddr {
+    match like {
+        IpNet::V4(_) => {
+            let low = u32::try_from(bits).expect("bounded by the last address of an IPv4 range");
+            IpAddr::V4(Ipv4Addr::from_bits(low))
+        }
+        IpNet::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(bits)),
+    }
+}
+
+/// The range of prefix length `bits` around `address`, of `like`'s family.
+fn network(like: &IpNet, address: u128, bits: u8) -> IpNet {
+    let range = match from_bits(like, address) {
+        IpAddr::V4(v4) => IpNet::V4(Ipv4Net::new_assert(v4, bits)),
+        IpAddr::V6(v6) => IpNet::V6(Ipv6Net::new_assert(v6, bits)),
+    };
+    range.trunc()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn net(text: &str) -> IpNet {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn pod_cidrs_follow_the_order_of_appearance_around_explicit_ones() {
+        let explicit = [None, Some(net("10.10.1.0/24")), None, None];
+        let got = allocate_pod_cidrs(net("10.10.0.0/16"), 24, &explicit).unwrap();
+        assert_eq!(got, [net("10.10.0.0/24"), net("10.10.1.0/24"), net("10.10.2.0/24"), net("10.10.3.0/24")]);
+    }
+
+    #[test]
+    fn one_node_may_have_the_whole_range() {
+        let got = allocate_pod_cidrs(net("10.10.0.0/24"), 24, &[None]).unwrap();
+        assert_eq!(got, [net("10.10.0.0/24")]);
+        let error = allocate_pod_cidrs(net("10.10.0.0/24"), 24, &[None, None]).unwrap_err();
+        assert_eq!(error.to_string(), "10.10.0.0/24 has no /24 left for node number 2");
+    }
+
+    #[test]
+    fn the_end_of_the_address_space_is_not_passed() {
+        let whole = net("ffff:ffff:ffff:ffff::/64");
+        let got = allocate_pod_cidrs(whole, 65, &[None, None]).unwrap();
+        assert_eq!(got[1], net("ffff:ffff:ffff:ffff:8000::/65"));
+        assert!(allocate_pod_cidrs(whole, 65, &[None, None, None]).is_err());
+        let last = net("255.255.255.0/24");
+        assert!(allocate_pod_cidrs(last, 25, &[None, None, None]).is_err());
+        assert_eq!(
+            address_at(net("::/0"), u128::MAX).unwrap(),
+            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse::<IpAddr>().unwrap()
+        );
+    }
+
+    #[test]
+    fn an_explicit_range_of_astronomic_size_is_jumped_over() {
+        let got = allocate_pod_cidrs(net("fd00::/16"), 64, &[None, Some(net("fd00::/20"))]).unwrap();
+        assert_eq!(got[0], net("fd00:1000::/64"));
+    }
+
+    #[test]
+    fn explicit_ranges_are_checked() {
+        let outside = allocate_pod_cidrs(net("10.10.0.0/16"), 24, &[Some(net("10.11.0.0/24"))]);
+        assert_eq!(outside.unwrap_err().to_string(), "pod CIDR 10.11.0.0/24 is outside 10.10.0.0/16");
+        let twice = [Some(net("10.10.0.0/23")), Some(net("10.10.1.0/24"))];
+        let overlap = allocate_pod_cidrs(net("10.10.0.0/16"), 24, &twice);
+        assert_eq!(overlap.unwrap_err().to_string(), "pod CIDRs 10.10.0.0/23 and 10.10.1.0/24 overlap");
+        let family = allocate_pod_cidrs(net("10.10.0.0/16"), 24, &[Some(net("fd00::/64"))]);
+        assert!(matches!(family, Err(AddressError::Outside { .. })));
+        let bits = allocate_pod_cidrs(net("10.10.0.0/16"), 8, &[None]);
+        assert_eq!(bits.unwrap_err().to_string(), "a pod CIDR of /8 cannot be cut from 10.10.0.0/16");
+    }
+
+    #[test]
+    fn service_addresses() {
+        let v4 = net("10.96.0.0/16");
+        assert_eq!(api_service_address(v4).unwrap().to_string(), "10.96.0.1");
+        assert_eq!(dns_service_address(v4).unwrap().to_string(), "10.96.0.10");
+        let v6 = net("fd00:96::/108");
+        assert_eq!(api_service_address(v6).unwrap().to_string(), "fd00:96::1");
+        assert_eq!(dns_service_address(v6).unwrap().to_string(), "fd00:96::a");
+        assert!(dns_service_address(net("10.96.0.0/29")).is_err());
+        assert_eq!(
+            dns_service_address(net("10.96.0.0/29")).unwrap_err().to_string(),
+            "10.96.0.0/29 has no address number 10"
+        );
+    }
+
+    #[test]
+    fn the_gateway_is_the_first_host() {
+        assert_eq!(pod_gateway(net("10.10.3.0/24")).unwrap().to_string(), "10.10.3.1");
+        assert_eq!(pod_gateway(net("fd00:10:0:3::/64")).unwrap().to_string(), "fd00:10:0:3::1");
+        assert!(pod_gateway(net("10.10.3.0/32")).is_err());
+    }
+
+    #[test]
+    fn capacity_counts_ranges() {
+        assert_eq!(capacity(net("10.10.0.0/16"), 24), Some(256));
+        assert_eq!(capacity(net("10.10.0.0/16"), 8), None);
+        assert_eq!(capacity(net("10.10.0.0/16"), 33), None);
+        assert_eq!(capacity(net("::/0"), 128), Some(u128::MAX));
+    }
+
+    fn cluster_range() -> impl Strategy<Value = (IpNet, u8)> {
+        let v4 = (any::<u32>(), 8_u8..=24, 0_u8..=8).prop_map(|(address, prefix, more)| {
+            (IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::from_bits(address), prefix).trunc()), prefix + more)
+        });
+        let v6 = (any::<u128>(), 8_u8..=100, 0_u8..=28).prop_map(|(address, prefix, more)| {
+            (IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from_bits(address), prefix).trunc()), prefix + more)
+        });
+        prop_oneof![v4, v6]
+    }
+
+    proptest! {
+        /// Every range is inside the cluster's, of the asked size, and none overlaps another; the
+        /// explicit ones are the ones that were asked for.
+        #[test]
+        fn allocation_never_overlaps(
+            (cluster, bits) in cluster_range(),
+            picks in proptest::collection::vec(proptest::option::of(0_u128..300), 0..40),
+        ) {
+            let count = capacity(cluster, bits).unwrap();
+            let mut explicit = Vec::new();
+            for pick in &picks {
+                let range = pick.map(|index| {
+                    let step = 1_u128.checked_shl(u32::from(cluster.max_prefix_len() - bits)).unwrap_or(0);
+                    network(&cluster, bounds(&cluster).0 + (index % count) * step, bits)
+                });
+                let taken = range.is_some_and(|range| explicit.contains(&Some(range)));
+                explicit.push(if taken { None } else { range });
+            }
+            match allocate_pod_cidrs(cluster, bits, &explicit) {
+                Ok(got) => {
+                    prop_assert_eq!(got.len(), explicit.len());
+                    for (index, range) in got.iter().enumerate() {
+                        prop_assert!(cluster.contains(range));
+                        prop_assert_eq!(range.prefix_len(), bits);
+                        prop_assert!(explicit[index].is_none_or(|wanted| wanted == *range));
+                        prop_assert!(got[..index].iter().all(|other| !overlaps(other, range)));
+                    }
+                }
+                Err(error) => {
+                    let exhausted = matches!(error, AddressError::Exhausted { .. });
+                    prop_assert!(exhausted && explicit.len() as u128 > count, "{}", error);
+                }
+            }
+        }
+
+        /// A node added at the end leaves every other node's range as it was.
+        #[test]
+        fn a_further_node_changes_nothing(nodes in 1_usize..200) {
+            let cluster = net("10.10.0.0/16");
+            let few = allocate_pod_cidrs(cluster, 24, &vec![None; nodes]).unwrap();
+            let more = allocate_pod_cidrs(cluster, 24, &vec![None; nodes + 1]).unwrap();
+            prop_assert_eq!(&few[..], &more[..nodes]);
+        }
+
+        /// An address handed out lies in its range, is not the network address, and in IPv4 not the
+        /// broadcast address.
+        #[test]
+        fn addresses_are_usable((range, _) in cluster_range(), offset in 1_u128..5000) {
+            if let Ok(address) = address_at(range, offset) {
+                prop_assert!(range.contains(&address));
+                prop_assert_ne!(address, range.network());
+                if address.is_ipv4() {
+                    prop_assert_ne!(address, range.broadcast());
+                }
+            }
+        }
+    }
+}

@@ -12,6 +12,7 @@ use crate::profile::KernelFlavour;
 
 /// A whole cluster file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ClusterFile {
     /// `[cluster]`
@@ -37,6 +38,7 @@ pub struct ClusterFile {
 
 /// `[cluster]`: what every node has to agree on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Cluster {
     /// RFC 1123 label; goes into kubeconfigs and certificate subjects.
@@ -50,11 +52,13 @@ pub struct Cluster {
     #[serde(default)]
     pub endpoint_names: Vec<String>,
     /// Range that pod CIDRs are cut from.
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "cidr")))]
     pub pod_cidr: IpNet,
-    /// Prefix length of one node's pod CIDR.
-    #[serde(default = "default_node_cidr_bits")]
-    pub node_cidr_bits: u8,
+    /// Prefix length of one node's pod CIDR: 24 for IPv4 and 64 for IPv6 if absent.
+    #[serde(default)]
+    pub node_cidr_bits: Option<u8>,
     /// Range of Service addresses; the first is the API's, the tenth DNS's.
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "cidr")))]
     pub service_cidr: IpNet,
     /// DNS domain of the cluster.
     #[serde(default = "default_domain")]
@@ -64,8 +68,19 @@ pub struct Cluster {
     pub secrets: Secrets,
 }
 
+impl Cluster {
+    /// Prefix length of one node's pod CIDR: `node-cidr-bits`, else what is usual in the family.
+    pub fn node_prefix_length(&self) -> u8 {
+        self.node_cidr_bits.unwrap_or(match self.pod_cidr {
+            IpNet::V4(_) => 24,
+            IpNet::V6(_) => 64,
+        })
+    }
+}
+
 /// Where the control plane's CA keys are kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Secrets {
     /// In the cluster layer; the image is private.
@@ -77,6 +92,7 @@ pub enum Secrets {
 
 /// `[kubernetes]`: which version, and where its binaries come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Kubernetes {
     /// `1.20.2`, without a `v`.
@@ -91,6 +107,7 @@ pub struct Kubernetes {
 
 /// `[base]`: the Debian archive and kernel that the OS layer is made from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Base {
     /// Debian suite.
@@ -122,6 +139,7 @@ impl Default for Base {
 
 /// `[network]`: how pods on different nodes reach each other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Network {
     /// See [`NetworkMode`].
@@ -140,6 +158,7 @@ impl Default for Network {
 
 /// Pod network between nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum NetworkMode {
     /// An overlay programmed by first boot and the agent.
@@ -152,6 +171,7 @@ pub enum NetworkMode {
 
 /// `[clock]`
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Clock {
     /// NTP servers, names or addresses. None: the clock runs free from the hardware clock.
@@ -160,6 +180,7 @@ pub struct Clock {
 
 /// `[[node]]`: one machine of the inventory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Node {
     /// RFC 1123 label; host name and Node name.
@@ -170,12 +191,14 @@ pub struct Node {
     #[serde(default)]
     pub mac: Option<String>,
     /// Address with prefix length.
+    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "cidr")))]
     pub address: IpNet,
     /// Default gateway on that link.
     #[serde(default)]
     pub gateway: Option<IpAddr>,
     /// Pod CIDR; cut from `pod-cidr` in order of appearance if absent.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<String>", extend("format" = "cidr")))]
     pub pod_cidr: Option<IpNet>,
     /// Labels of the Node object.
     #[serde(default)]
@@ -185,6 +208,7 @@ pub struct Node {
 /// `[[image]]`: a workload image baked into the OS layer. Either `archive`, or composed from
 /// `packages` and `files`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct WorkloadImage {
     /// Reference that pods use: `bootwright.local/web:1`.
@@ -214,10 +238,6 @@ pub struct WorkloadImage {
 
 fn default_endpoint_port() -> u16 {
     6443
-}
-
-fn default_node_cidr_bits() -> u8 {
-    24
 }
 
 fn default_domain() -> String {

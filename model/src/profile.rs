@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// `profiles/<role>.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Profile {
     /// Role that nodes ask for with `role = "…"`; the file's name without `.toml`.
@@ -39,6 +40,7 @@ pub struct Profile {
 
 /// Kernel of a profile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct KernelProfile {
     /// `cloud` or `full`: `linux-image-cloud-amd64` or `linux-image-amd64`. The cluster file may override.
@@ -58,6 +60,7 @@ pub struct KernelProfile {
 
 /// Debian kernel package flavour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum KernelFlavour {
     /// Drivers of virtual machines only.
@@ -78,6 +81,7 @@ impl KernelFlavour {
 
 /// Debian packages of a profile.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Packages {
     /// Names to install with their `Depends` and `Pre-Depends`; never `Recommends`.
@@ -95,6 +99,7 @@ pub struct Packages {
 
 /// What maintainer scripts would have done, declared.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Setup {
     /// Link path to target, both in the root: `/usr/sbin/iptables` to `/usr/sbin/xtables-nft-multi`.
@@ -113,6 +118,7 @@ pub struct Setup {
 
 /// A system user in `/etc/passwd` and `/etc/group`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct User {
     /// Login name.
@@ -125,6 +131,7 @@ pub struct User {
 
 /// One service that PID 1 supervises.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Service {
     /// Unique name; its log file and cgroup leaf are named after it.
@@ -172,6 +179,7 @@ pub struct Service {
 
 /// Readiness probe of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Readiness {
     /// `host:port/path` answering 200 over HTTPS, verified against the cluster's CA.
