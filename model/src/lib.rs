@@ -9,6 +9,8 @@ pub mod cluster;
 pub mod kubernetes;
 pub mod layout;
 pub mod node;
+pub mod placeholders;
 pub mod profile;
 pub mod report;
 pub mod seed;
+pub mod services;

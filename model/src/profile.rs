@@ -136,7 +136,7 @@ pub struct User {
 pub struct Service {
     /// Unique name; its log file and cgroup leaf are named after it.
     pub name: String,
-    /// Program and arguments. `{placeholder}`s are replaced by first boot (see `firstboot/src/services/placeholders.rs`).
+    /// Program and arguments. `{placeholder}`s are replaced by first boot (see [`crate::placeholders`]).
     pub command: Vec<String>,
     /// A component of [`crate::kubernetes`]: its version-gated flags are appended to `command` and its
     /// configuration files rendered.
@@ -148,6 +148,9 @@ pub struct Service {
     /// Runs once and ends; a service after it waits for that.
     #[serde(default)]
     pub oneshot: bool,
+    /// For a one-shot: what makes it run once and not on every boot.
+    #[serde(default)]
+    pub once: Option<Once>,
     /// When it counts as ready; absent: as soon as it runs.
     #[serde(default)]
     pub ready: Option<Readiness>,
@@ -160,12 +163,17 @@ pub struct Service {
     /// cgroup v2 leaf below the root, without a leading slash; `system/<name>` if absent.
     #[serde(default)]
     pub cgroup: Option<String>,
+    /// cgroup of processes that the service runs on behalf of others, `kubepods` for containerd. They are
+    /// ended before the service is asked to stop, and the service's own leaf is not emptied when it is
+    /// restarted: containerd's shims hold running pods.
+    #[serde(default)]
+    pub workloads: Option<String>,
     /// `/proc/<pid>/oom_score_adj`.
     #[serde(default)]
     pub oom_score: i16,
     /// Signal that asks it to stop.
-    #[serde(default = "default_stop_signal")]
-    pub stop_signal: String,
+    #[serde(default)]
+    pub stop_signal: StopSignal,
     /// Seconds until SIGKILL after the stop signal.
     #[serde(default = "default_stop_seconds")]
     pub stop_seconds: u32,
@@ -177,23 +185,53 @@ pub struct Service {
     pub essential: bool,
 }
 
+/// A one-shot that runs once for each value of a key.
+///
+/// After success the key is kept in a marker file on the state partition, and with the same key the service
+/// counts as done without running.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Once {
+    /// What the work depends on, placeholders replaced: `{root-hash}` for what the OS layer brings.
+    pub key: String,
+    /// Folders whose contents are removed, before any service starts, if a run was cut off (the machine lost
+    /// power): what it half wrote cannot be told from what is whole.
+    #[serde(default)]
+    pub clears: Vec<String>,
+}
+
+/// Signal that asks a service to stop.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StopSignal {
+    /// The usual one.
+    #[default]
+    #[serde(rename = "SIGTERM")]
+    Term,
+    /// As from a terminal.
+    #[serde(rename = "SIGINT")]
+    Int,
+    /// Some servers finish open requests on it.
+    #[serde(rename = "SIGQUIT")]
+    Quit,
+    /// Hang-up.
+    #[serde(rename = "SIGHUP")]
+    Hup,
+}
+
 /// Readiness probe of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Readiness {
-    /// `host:port/path` answering 200 over HTTPS, verified against the cluster's CA.
+    /// `address:port/path` answering 200 over HTTPS, verified against the cluster's CA, without a client
+    /// certificate.
     Https(String),
-    /// `host:port/path` answering 200 over plain HTTP on loopback.
+    /// `address:port/path` answering 200 over plain HTTP on loopback.
     Http(String),
-    /// `host:port` accepting a connection.
+    /// `address:port` accepting a connection.
     Tcp(String),
-    /// Path of a unix socket accepting a connection.
+    /// Path of a unix socket accepting a connection, stream or datagram.
     Unix(String),
-}
-
-fn default_stop_signal() -> String {
-    "SIGTERM".to_owned()
 }
 
 fn default_stop_seconds() -> u32 {
