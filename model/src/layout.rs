@@ -37,6 +37,8 @@ pub const RUN_CLUSTER: &str = "/run/bootwright/cluster";
 pub const CLUSTER_FILE: &str = "cluster.json";
 /// Folder of CA certificates and keys inside the cluster layer.
 pub const CLUSTER_PKI: &str = "pki";
+/// This machine's [`crate::node::NodeFacts`] as JSON, for programs beside PID 1.
+pub const NODE_FACTS: &str = "/run/bootwright/node.json";
 /// The boot report, a [`crate::report::BootReport`] as JSON.
 pub const BOOT_REPORT: &str = "/run/bootwright/boot.json";
 

@@ -1,1 +1,190 @@
 //! What depends on the Kubernetes version: flags and configuration files of every component.
+//!
+//! A flag that a program does not know ends it, so each option that came or went between the first and
+//! the last supported version stands in one table ([`gates`]), and the builders in `render` leave out
+//! what the version at hand does not know. One file per component renders from [`NodeFacts`] alone.
+
+pub mod bootstrap;
+pub mod gates;
+pub mod kubeconfig;
+pub mod pki;
+pub mod version;
+
+mod apiserver;
+mod chrony;
+mod containerd;
+mod controller_manager;
+mod etcd;
+mod kubelet;
+mod proxy;
+mod render;
+mod scheduler;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+
+use crate::addresses::AddressError;
+use crate::layout;
+use crate::node::NodeFacts;
+
+pub use version::Version;
+
+/// Names that [`component`] takes, in no order that matters.
+pub const COMPONENTS: [&str; 8] = [
+    "containerd",
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    "chrony",
+];
+
+/// Roles that run an API server, and etcd beside it.
+pub const CONTROL_PLANE_ROLES: [&str; 2] = ["all-in-one", "control-plane"];
+
+/// What a service needs in addition to its command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Component {
+    /// Appended to the command, `--name=value` each.
+    pub arguments: Vec<String>,
+    /// To be there before the program starts.
+    pub files: Vec<ConfigFile>,
+}
+
+/// One configuration file; none holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigFile {
+    /// Absolute path on the node.
+    pub path: String,
+    /// Whole contents, ending in a newline.
+    pub contents: String,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// Why a component cannot be configured.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KubernetesError {
+    /// The name is none of [`COMPONENTS`].
+    #[error("\"{name}\" is no component; there are {}", COMPONENTS.join(", "))]
+    UnknownComponent {
+        /// What was asked for.
+        name: String,
+    },
+    /// Not of the form `1.20.2`.
+    #[error("\"{text}\" is no {product} version; write it like {example}")]
+    Malformed {
+        /// Whose version.
+        product: &'static str,
+        /// What was found.
+        text: String,
+        /// What it should look like.
+        example: &'static str,
+    },
+    /// Older or newer than what the table of gates covers.
+    #[error(
+        "{product} {version} is not supported: flags are known for {first} to {last} only; \
+         choose a version in that range"
+    )]
+    Unsupported {
+        /// Whose version.
+        product: &'static str,
+        /// The version.
+        version: Version,
+        /// Oldest supported release.
+        first: String,
+        /// Newest supported release.
+        last: String,
+    },
+    /// Two programs of the image do not understand each other.
+    #[error("kubelet {kubernetes} and containerd {containerd} have no CRI version in common: {advice}")]
+    RuntimeMismatch {
+        /// Version of the kubelet.
+        kubernetes: Version,
+        /// Version of containerd.
+        containerd: Version,
+        /// Which one to change, and to what.
+        advice: &'static str,
+    },
+    /// A range of the cluster file is too small for what the component needs.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+}
+
+/// Flags and files of one component on one node.
+pub fn component(name: &str, facts: &NodeFacts) -> Result<Component, KubernetesError> {
+    component_below("", name, facts)
+}
+
+/// The same with every path of the node below `root`, a folder without a trailing slash, so that the
+/// real programs can be run with exactly these flags outside a node.
+pub fn component_below(root: &str, name: &str, facts: &NodeFacts) -> Result<Component, KubernetesError> {
+    let node = NodeContext { root, facts, version: facts.os.kubernetes.parse()? };
+    match name {
+        "containerd" => containerd::render(&node),
+        "etcd" => etcd::render(&node),
+        "kube-apiserver" => apiserver::render(&node),
+        "kube-controller-manager" => controller_manager::render(&node),
+        "kube-scheduler" => scheduler::render(&node),
+        "kubelet" => kubelet::render(&node),
+        "kube-proxy" => proxy::render(&node),
+        "chrony" => chrony::render(&node),
+        other => Err(KubernetesError::UnknownComponent { name: other.to_owned() }),
+    }
+}
+
+/// What every renderer gets: the facts, the parsed version, and where paths start.
+struct NodeContext<'a> {
+    root: &'a str,
+    facts: &'a NodeFacts,
+    version: Version,
+}
+
+impl NodeContext<'_> {
+    /// An absolute path of the node.
+    fn path(&self, path: &str) -> String {
+        format!("{}{path}", self.root)
+    }
+
+    /// A file that was issued on this node.
+    fn node_pki(&self, file: &str) -> String {
+        format!("{}{}/{file}", self.root, layout::NODE_PKI)
+    }
+
+    /// A file of the cluster's authorities.
+    fn cluster_pki(&self, file: &str) -> String {
+        format!("{}{}/{}/{file}", self.root, layout::RUN_CLUSTER, layout::CLUSTER_PKI)
+    }
+
+    /// A file below `/etc/kubernetes`.
+    fn etc(&self, file: &str) -> String {
+        format!("{}{}/{file}", self.root, layout::ETC_KUBERNETES)
+    }
+
+    /// The node's own address.
+    fn address(&self) -> IpAddr {
+        self.facts.address.addr()
+    }
+
+    /// "All addresses" of the node's family; on Linux `::` takes IPv4 as well.
+    fn any_address(&self) -> &'static str {
+        if self.address().is_ipv6() { "::" } else { "0.0.0.0" }
+    }
+
+    /// More than one control plane: controllers must elect a leader.
+    fn replicated(&self) -> bool {
+        let nodes = &self.facts.layer.file.nodes;
+        nodes.iter().filter(|node| CONTROL_PLANE_ROLES.contains(&node.role.as_str())).count() > 1
+    }
+}
+
+/// An address as it stands in a URL: IPv6 in brackets.
+fn url_host(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}

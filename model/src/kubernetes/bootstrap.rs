@@ -1,0 +1,173 @@
+//! Objects that a new cluster lacks and that no component makes for itself.
+//!
+//! First boot's `apply` sends each to the API server by server-side apply: idempotent, and an image
+//! with other contents brings them up to date. `v1` groups only, which every supported release serves.
+
+use serde_json::{Map, Value, json};
+
+use super::{CONTROL_PLANE_ROLES, KubernetesError, Version, gates, pki};
+use crate::node::NodeFacts;
+
+/// One object to apply.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Object {
+    /// Path of the object on the API server.
+    pub path: String,
+    /// The object.
+    pub body: Value,
+}
+
+/// A token that a machine may join with, split at its dot.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BootstrapToken {
+    id: String,
+    secret: String,
+}
+
+impl BootstrapToken {
+    /// Reads `[a-z0-9]{6}.[a-z0-9]{16}`; white space around it is ignored.
+    pub fn parse(text: &str) -> Option<BootstrapToken> {
+        let (id, secret) = text.trim().split_once('.')?;
+        let is = |part: &str, length: usize| {
+            part.len() == length && part.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+        };
+        (is(id, 6) && is(secret, 16)).then(|| BootstrapToken { id: id.to_owned(), secret: secret.to_owned() })
+    }
+}
+
+/// Hides the secret.
+impl std::fmt::Debug for BootstrapToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BootstrapToken({}.…)", self.id)
+    }
+}
+
+/// Everything to apply on a control plane, in order.
+pub fn objects(facts: &NodeFacts, token: &BootstrapToken) -> Result<Vec<Object>, KubernetesError> {
+    let mut objects = vec![
+        // The narrow role instead of system:masters: this certificate is for kubelets and nothing else.
+        binding(
+            "bootwright:apiserver-kubelet-client",
+            "system:kubelet-api-admin",
+            "User",
+            pki::APISERVER_KUBELET_CLIENT_USER,
+        ),
+        binding("bootwright:node-bootstrapper", "system:node-bootstrapper", "Group", "system:bootstrappers"),
+        binding(
+            "bootwright:approve-node-client",
+            "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
+            "Group",
+            "system:bootstrappers",
+        ),
+        binding(
+            "bootwright:approve-node-client-renewal",
+            "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
+            "Group",
+            "system:nodes",
+        ),
+        token_secret(token),
+    ];
+    // The Node first: the kubelet's quick way to Ready waits for its pod CIDR.
+    objects.insert(0, node(facts)?);
+    Ok(objects)
+}
+
+/// The Node with what the inventory knows: its pod CIDR, and labels that a kubelet may not set itself.
+fn node(facts: &NodeFacts) -> Result<Object, KubernetesError> {
+    let version: Version = facts.os.kubernetes.parse()?;
+    let mut labels = Map::new();
+    let inventory = facts.layer.file.nodes.iter().find(|node| node.name == facts.name);
+    for (key, value) in inventory.into_iter().flat_map(|node| &node.labels) {
+        labels.insert(key.clone(), value.as_str().into());
+    }
+    if CONTROL_PLANE_ROLES.contains(&facts.layer.role.as_str()) {
+        labels.insert("node-role.kubernetes.io/control-plane".to_owned(), "".into());
+        if gates::MASTER_LABEL.open(version) {
+            labels.insert(gates::MASTER_LABEL.option.to_owned(), "".into());
+        }
+    }
+    let pod_cidr = facts.pod_cidr.trunc().to_string();
+    Ok(Object {
+        path: format!("/api/v1/nodes/{}", facts.name),
+        body: json!({
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": { "name": facts.name, "labels": labels },
+            "spec": { "podCIDR": pod_cidr, "podCIDRs": [pod_cidr] },
+        }),
+    })
+}
+
+fn binding(name: &str, role: &str, kind: &str, subject: &str) -> Object {
+    let group = "rbac.authorization.k8s.io";
+    Object {
+        path: format!("/apis/{group}/v1/clusterrolebindings/{name}"),
+        body: json!({
+            "apiVersion": format!("{group}/v1"),
+            "kind": "ClusterRoleBinding",
+            "metadata": { "name": name },
+            "roleRef": { "apiGroup": group, "kind": "ClusterRole", "name": role },
+            "subjects": [{ "apiGroup": group, "kind": kind, "name": subject }],
+        }),
+    }
+}
+
+/// What `--enable-bootstrap-token-auth` looks a token up in.
+fn token_secret(token: &BootstrapToken) -> Object {
+    let name = format!("bootstrap-token-{}", token.id);
+    Object {
+        path: format!("/api/v1/namespaces/kube-system/secrets/{name}"),
+        body: json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": { "name": name, "namespace": "kube-system" },
+            "type": "bootstrap.kubernetes.io/token",
+            "stringData": {
+                "token-id": token.id,
+                "token-secret": token.secret,
+                "usage-bootstrap-authentication": "true",
+                "usage-bootstrap-signing": "true",
+            },
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::facts;
+    use super::*;
+
+    #[test]
+    fn objects_of_the_oldest_release() {
+        let token = BootstrapToken::parse("abc123.0123456789abcdef\n").unwrap();
+        let objects = objects(&facts("1.20.2", "1.6.20", "3.4.23"), &token).unwrap();
+        let text: Vec<String> =
+            objects.iter().map(|object| format!("{}\n{:#}", object.path, object.body)).collect();
+        insta::assert_snapshot!(text.join("\n\n"));
+    }
+
+    #[test]
+    fn the_master_label_goes_with_1_24() {
+        let labels =
+            |version| node(&facts(version, "1.6.20", "3.5.6")).unwrap().body["metadata"]["labels"].clone();
+        assert!(labels("1.23.17").get("node-role.kubernetes.io/master").is_some());
+        assert!(labels("1.24.0").get("node-role.kubernetes.io/master").is_none());
+        assert!(labels("1.24.0").get("node-role.kubernetes.io/control-plane").is_some());
+    }
+
+    #[test]
+    fn tokens_have_one_form_and_are_not_printed() {
+        for text in [
+            "",
+            "abc123",
+            "abc12.0123456789abcdef",
+            "abc123.0123456789abcdeF",
+            "abc123.0123456789abcdef0",
+            "äbc12.0123456789abcdef",
+        ] {
+            assert!(BootstrapToken::parse(text).is_none(), "{text}");
+        }
+        let token = BootstrapToken::parse("abc123.0123456789abcdef").unwrap();
+        assert_eq!(format!("{token:?}"), "BootstrapToken(abc123.…)");
+    }
+}

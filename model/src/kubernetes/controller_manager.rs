@@ -1,0 +1,42 @@
+//! kube-controller-manager. Flags only.
+
+use super::kubelet::VOLUME_PLUGINS;
+use super::render::Arguments;
+use super::{Component, KubernetesError, NodeContext, gates, pki};
+
+pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
+    let kubeconfig = node.node_pki(&pki::kubeconfig(pki::CONTROLLER_MANAGER));
+    let arguments = Arguments::new(node.version)
+        .set("--bind-address", "127.0.0.1")
+        .gated(&gates::CONTROLLER_MANAGER_PORT, 0)
+        // Without a pair of files it makes an authority and a certificate with RSA keys at every start,
+        // seconds of work for a slow processor.
+        .set("--tls-cert-file", node.node_pki(&pki::certificate(pki::CONTROLLER_MANAGER_SERVER)))
+        .set("--tls-private-key-file", node.node_pki(&pki::key(pki::CONTROLLER_MANAGER_SERVER)))
+        .set("--kubeconfig", &kubeconfig)
+        .set("--authentication-kubeconfig", &kubeconfig)
+        .set("--authorization-kubeconfig", &kubeconfig)
+        .set("--client-ca-file", node.cluster_pki(&pki::certificate(pki::CA)))
+        .set("--requestheader-client-ca-file", node.cluster_pki(&pki::certificate(pki::FRONT_PROXY_CA)))
+        .set("--root-ca-file", node.cluster_pki(&pki::certificate(pki::CA)))
+        .set("--cluster-signing-cert-file", node.cluster_pki(&pki::certificate(pki::CA)))
+        .set("--cluster-signing-key-file", node.cluster_pki(&pki::key(pki::CA)))
+        .set("--service-account-private-key-file", node.cluster_pki(&pki::key(pki::SERVICE_ACCOUNT)))
+        // The user of the kubeconfig may do nothing but make tokens for the controllers' accounts.
+        .set("--use-service-account-credentials", true)
+        .set("--controllers", "*,bootstrapsigner,tokencleaner")
+        // Pod CIDRs are baked, as the CNI configuration is written before the API is up; first boot sets
+        // them on the Node objects. A second allocator would hand out others.
+        .set("--allocate-node-cidrs", false)
+        .set("--cluster-name", &node.facts.layer.file.cluster.name)
+        // An election is for several; alone it only delays the start, by a lease's time after a power cut.
+        .set("--leader-elect", node.replicated())
+        // The default (20, 30) makes the start wait for its own throttle: every controller asks for an
+        // account and a token.
+        .set("--kube-api-qps", 100)
+        .set("--kube-api-burst", 200)
+        // The default lies in the read-only root, and the prober makes the folder.
+        .set("--flex-volume-plugin-dir", node.path(VOLUME_PLUGINS))
+        .set("--profiling", false);
+    Ok(arguments.with_files(Vec::new()))
+}

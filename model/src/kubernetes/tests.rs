@@ -1,0 +1,283 @@
+//! Golden files of every component, and checks over the whole table.
+
+use super::version::Version;
+use super::*;
+
+/// The all-in-one node of the examples, with the given program versions.
+pub(super) fn facts(kubernetes: &str, containerd: &str, etcd: &str) -> NodeFacts {
+    let file = format!(
+        r#"
+        [cluster]
+        name = "harbor"
+        endpoint = "10.20.0.10"
+        pod-cidr = "10.10.0.0/16"
+        service-cidr = "10.96.0.0/16"
+        [kubernetes]
+        version = "{kubernetes}"
+        [[node]]
+        name = "cp1"
+        role = "all-in-one"
+        address = "10.20.0.10/24"
+        labels = {{ zone = "north" }}
+        "#
+    );
+    NodeFacts {
+        name: "cp1".to_owned(),
+        address: "10.20.0.10/24".parse().unwrap(),
+        gateway: None,
+        link: "eth0".to_owned(),
+        pod_cidr: "10.10.3.0/24".parse().unwrap(),
+        layer: crate::baked::ClusterLayer {
+            file: toml::from_str(&file).unwrap(),
+            role: "all-in-one".to_owned(),
+            epoch: 1_700_000_000,
+            root_hash: "ab".repeat(32),
+        },
+        os: crate::baked::OsRelease {
+            kernel_release: "6.1.0-1-cloud-amd64".to_owned(),
+            kubernetes: kubernetes.to_owned(),
+            containerd: containerd.to_owned(),
+            etcd: etcd.to_owned(),
+            pause_image: "bootwright.local/pause:1".to_owned(),
+            images: Vec::new(),
+        },
+    }
+}
+
+/// containerd and etcd that fit a Kubernetes release.
+fn fitting(minor: u16) -> NodeFacts {
+    let (containerd, etcd) = match minor {
+        ..=21 => ("1.6.20", "3.4.23"),
+        22..=33 => ("1.7.24", "3.5.16"),
+        _ => ("2.2.0", "3.6.1"),
+    };
+    facts(&format!("1.{minor}.2"), containerd, etcd)
+}
+
+fn text(component: &Component) -> String {
+    let mut text = component.arguments.join("\n");
+    for file in &component.files {
+        text.push_str(&format!("\n\n# {} {:o}\n{}", file.path, file.mode, file.contents));
+    }
+    text
+}
+
+fn golden(minor: u16) {
+    for name in COMPONENTS {
+        let rendered = component(name, &fitting(minor)).unwrap();
+        insta::assert_snapshot!(format!("1.{minor}-{name}"), text(&rendered));
+    }
+}
+
+#[test]
+fn golden_1_20() {
+    golden(20);
+}
+
+#[test]
+fn golden_1_24() {
+    golden(24);
+}
+
+#[test]
+fn golden_1_29() {
+    golden(29);
+}
+
+#[test]
+fn golden_1_34() {
+    golden(34);
+}
+
+/// Flags that a release removed, from the change logs: passing one ends the program.
+const REMOVED: &[(&str, &str, u16)] = &[
+    ("kube-apiserver", "--kubelet-https", 22),
+    ("kube-apiserver", "--insecure-port", 24),
+    ("kube-apiserver", "--service-account-api-audiences", 25),
+    ("kube-apiserver", "--cloud-provider", 33),
+    ("kube-apiserver", "--cloud-config", 33),
+    ("kube-controller-manager", "--port", 24),
+    ("kube-controller-manager", "--deleting-pods-qps", 25),
+    ("kube-controller-manager", "--deleting-pods-burst", 25),
+    ("kube-controller-manager", "--pod-eviction-timeout", 27),
+    ("kube-controller-manager", "--enable-taint-manager", 27),
+    ("kube-scheduler", "--port", 24),
+    ("kubelet", "--network-plugin", 24),
+    ("kubelet", "--cni-bin-dir", 24),
+    ("kubelet", "--cni-conf-dir", 24),
+    ("kubelet", "--container-runtime", 27),
+    ("kubelet", "--keep-terminated-pod-volumes", 31),
+    ("kubelet", "--cloud-config", 34),
+    ("kubelet", "--pod-infra-container-image", 35),
+    ("*", "--log-dir", 26),
+    ("*", "--logtostderr", 26),
+    ("*", "--alsologtostderr", 26),
+];
+
+/// Fields of configuration files, from the release that knows them.
+const ADDED: &[(&str, &str, u16)] = &[
+    ("kubelet", "seccompDefault", 22),
+    ("kubelet", "memorySwap", 22),
+    ("kubelet", "registerNode", 23),
+    ("kubelet", "registerWithTaints", 23),
+    ("kubelet", "containerRuntimeEndpoint", 27),
+    ("kubelet", "imageMaximumGCAge", 29),
+    ("kubelet", "podLogsDir", 30),
+    ("kubelet", "failCgroupV1", 31),
+    ("kubelet", "mergeDefaultEvictionSettings", 33),
+    ("kubelet", "imagePullCredentialsVerificationPolicy", 33),
+    ("kube-proxy", "detectLocal", 24),
+    ("kube-proxy", "nftables", 29),
+];
+
+#[test]
+fn no_release_gets_what_it_does_not_know() {
+    for minor in 20..=36 {
+        let facts = fitting(minor);
+        for name in COMPONENTS {
+            let rendered = component(name, &facts).unwrap();
+            let has_flag = |flag: &str| rendered.arguments.iter().any(|a| a.split('=').next() == Some(flag));
+            for (of, flag, gone) in REMOVED {
+                let concerned = *of == name || (*of == "*" && name.starts_with("kube"));
+                assert!(!(concerned && minor >= *gone && has_flag(flag)), "{name} {flag} in 1.{minor}");
+            }
+            let fields: serde_json::Value = rendered
+                .files
+                .first()
+                .and_then(|file| serde_json::from_str(&file.contents).ok())
+                .unwrap_or_default();
+            for (of, field, from) in ADDED {
+                assert!(
+                    *of != name || minor >= *from || fields.get(field).is_none(),
+                    "{name} {field} in 1.{minor}"
+                );
+            }
+            for gate in
+                gates::ALL.iter().filter(|gate| gate.component == name && gate.option.starts_with("--"))
+            {
+                let version = match name {
+                    "etcd" => Version::etcd(&facts.os.etcd).unwrap(),
+                    _ => facts.os.kubernetes.parse().unwrap(),
+                };
+                assert_eq!(has_flag(gate.option), gate.open(version), "{gate:?} in 1.{minor}");
+            }
+        }
+    }
+}
+
+#[test]
+fn insecure_ports_are_closed_where_they_exist() {
+    for minor in 20..=36 {
+        for name in ["kube-controller-manager", "kube-scheduler"] {
+            let arguments = component(name, &fitting(minor)).unwrap().arguments;
+            assert_eq!(arguments.contains(&"--port=0".to_owned()), minor < 24, "{name} 1.{minor}");
+            assert!(arguments.contains(&"--bind-address=127.0.0.1".to_owned()));
+        }
+    }
+}
+
+#[test]
+fn etcd_flags_change_their_names_with_3_6() {
+    let has = |etcd: &str, flag: &str| {
+        let rendered = component("etcd", &facts("1.34.0", "2.2.0", etcd)).unwrap();
+        rendered.arguments.iter().any(|argument| argument.starts_with(flag))
+    };
+    assert!(has("3.5.9", "--experimental-initial-corrupt-check=true"));
+    assert!(has("3.5.9", "--experimental-watch-progress-notify-interval="));
+    assert!(!has("3.4.23", "--experimental-watch-progress-notify-interval="));
+    assert!(!has("3.6.0", "--experimental-"));
+    assert!(has("3.6.0", "--feature-gates=InitialCorruptCheck=true"));
+    for version in ["3.4.23", "3.5.9", "3.6.0"] {
+        assert!(!has(version, "--enable-v2"));
+    }
+}
+
+#[test]
+fn containerd_formats() {
+    let config = |containerd: &str| {
+        let rendered = component("containerd", &facts("1.30.0", containerd, "3.5.9")).unwrap();
+        rendered.files[0].contents.parse::<toml::Table>().unwrap()
+    };
+    let old = config("1.7.24");
+    assert_eq!(old["version"].as_integer(), Some(2));
+    let cri = &old["plugins"]["io.containerd.grpc.v1.cri"];
+    assert_eq!(cri["sandbox_image"].as_str(), Some("bootwright.local/pause:1"));
+    assert_eq!(cri["cni"]["bin_dir"].as_str(), Some("/usr/lib/cni"));
+
+    let new = config("2.0.1");
+    assert_eq!(new["version"].as_integer(), Some(3));
+    let images = &new["plugins"]["io.containerd.cri.v1.images"];
+    assert_eq!(images["pinned_images"]["sandbox"].as_str(), Some("bootwright.local/pause:1"));
+    assert!(new["plugins"]["io.containerd.cri.v1.runtime"]["cni"].get("bin_dir").is_some());
+
+    let newer = config("2.1.0");
+    let cni = &newer["plugins"]["io.containerd.cri.v1.runtime"]["cni"];
+    assert!(cni.get("bin_dir").is_none());
+    assert_eq!(cni["bin_dirs"][0].as_str(), Some("/usr/lib/cni"));
+}
+
+#[test]
+fn pairs_without_a_common_runtime_interface_are_refused() {
+    let result = |kubernetes, containerd| component("containerd", &facts(kubernetes, containerd, "3.5.9"));
+    insta::assert_snapshot!(result("1.20.2", "2.0.0").unwrap_err(), @"kubelet 1.20.2 and containerd 2.0.0 have no CRI version in common: take containerd 1.4 to 1.7, or Kubernetes 1.23 or newer");
+    insta::assert_snapshot!(result("1.26.0", "1.5.9").unwrap_err(), @"kubelet 1.26.0 and containerd 1.5.9 have no CRI version in common: take containerd 1.6 or newer");
+    insta::assert_snapshot!(result("1.36.0", "2.1.0").unwrap_err(), @"kubelet 1.36.0 and containerd 2.1.0 have no CRI version in common: take containerd 2.2 or newer");
+    assert!(result("1.23.0", "2.0.0").is_ok());
+    assert!(result("1.25.0", "1.4.13").is_ok());
+    assert!(result("1.35.0", "1.7.24").is_ok());
+}
+
+#[test]
+fn every_path_moves_with_the_root() {
+    let facts = facts("1.20.2", "1.6.20", "3.4.23");
+    for name in COMPONENTS {
+        let rendered = component_below("/tmp/root", name, &facts).unwrap();
+        assert!(rendered.files.iter().all(|file| file.path.starts_with("/tmp/root/")));
+        for argument in &rendered.arguments {
+            let value = argument.split_once('=').map_or(argument.as_str(), |(_, value)| value);
+            assert!(!value.starts_with('/') || value.starts_with("/tmp/root/"), "{name} {argument}");
+        }
+    }
+}
+
+#[test]
+fn addresses_of_both_families() {
+    let mut facts = facts("1.20.2", "1.6.20", "3.4.23");
+    facts.address = "fd00:20::10/64".parse().unwrap();
+    facts.layer.file.cluster.service_cidr = "fd00:96::/112".parse().unwrap();
+    let has = |name: &str, argument: &str| {
+        component(name, &facts).unwrap().arguments.contains(&argument.to_owned())
+    };
+    assert!(has("etcd", "--listen-peer-urls=https://[fd00:20::10]:2380"));
+    assert!(has("kube-apiserver", "--bind-address=::"));
+    assert!(has("kube-apiserver", "--advertise-address=fd00:20::10"));
+    assert!(has("kubelet", "--node-ip=fd00:20::10"));
+}
+
+#[test]
+fn a_leader_is_elected_only_among_several() {
+    let mut facts = facts("1.20.2", "1.6.20", "3.4.23");
+    let elects = |facts: &NodeFacts| {
+        let arguments = component("kube-scheduler", facts).unwrap().arguments;
+        arguments.contains(&"--leader-elect=true".to_owned())
+    };
+    assert!(!elects(&facts));
+    let mut second = facts.layer.file.nodes[0].clone();
+    second.role = "control-plane".to_owned();
+    facts.layer.file.nodes.push(second);
+    assert!(elects(&facts));
+}
+
+#[test]
+fn unknown_names_are_told_the_known_ones() {
+    let error = component("cubelet", &facts("1.20.2", "1.6.20", "3.4.23")).unwrap_err();
+    insta::assert_snapshot!(error, @r#""cubelet" is no component; there are containerd, etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, chrony"#);
+}
+
+#[test]
+fn clock_servers() {
+    let mut facts = facts("1.20.2", "1.6.20", "3.4.23");
+    facts.layer.file.clock.servers = vec!["10.0.0.1".to_owned(), "time.example".to_owned()];
+    let file = component("chrony", &facts).unwrap().files.remove(0);
+    assert!(file.contents.starts_with("server 10.0.0.1 iburst\nserver time.example iburst\n"));
+}
