@@ -1,6 +1,94 @@
-//! The command line.
+//! The command line: one file per command.
+
+mod build;
+mod check;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use build::{BuildOptions, Compression};
+
+use crate::progress::interrupt;
+
+/// Bad input or usage: what a person wrote has to change.
+const EXIT_BAD_INPUT: u8 = 2;
+/// Everything else that went wrong.
+const EXIT_FAILURE: u8 = 1;
+
+/// Composes bootable Kubernetes node images from one cluster file.
+#[derive(Debug, Parser)]
+#[command(name = "bootwright", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// Say more: every file fetched, every decision taken.
+    #[arg(short, long, global = true)]
+    verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::CheckOptions),
+}
+
+/// Why a command failed, with the exit code that says so.
+#[derive(Debug)]
+pub struct Failure {
+    report: Option<miette::Report>,
+    code: u8,
+}
+
+impl Failure {
+    /// What a person wrote has to change: exit code 2.
+    pub fn input(report: impl Into<miette::Report>) -> Self {
+        Failure { report: Some(report.into()), code: EXIT_BAD_INPUT }
+    }
+
+    /// Anything else: exit code 1.
+    pub fn other(report: impl Into<miette::Report>) -> Self {
+        Failure { report: Some(report.into()), code: EXIT_FAILURE }
+    }
+
+    /// The person pressed Ctrl-C.
+    pub fn interrupted(error: interrupt::Interrupted) -> Self {
+        Failure { report: Some(miette::Report::msg(error)), code: interrupt::EXIT_CODE }
+    }
+
+    /// Exit code 2 when everything has been said already.
+    pub fn silent_input() -> Self {
+        Failure { report: None, code: EXIT_BAD_INPUT }
+    }
+}
+
+impl<E: miette::Diagnostic + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure::other(error)
+    }
+}
 
 /// Parses the arguments, runs the command, prints the error.
-pub fn run() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
+    if let Err(error) = interrupt::install() {
+        eprintln!("warning: Ctrl-C will not clean up: {error}");
+    }
+    match dispatch(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(report) = failure.report {
+                eprintln!("{report:?}");
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn dispatch(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.command {
+        Command::Check(options) => check::run(&options),
+    }
 }
