@@ -190,6 +190,7 @@ pub struct Service {
 /// After success the key is kept in a marker file on the state partition, and with the same key the service
 /// counts as done without running.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Once {
     /// What the work depends on, placeholders replaced: `{root-hash}` for what the OS layer brings.
@@ -202,6 +203,7 @@ pub struct Once {
 
 /// Signal that asks a service to stop.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum StopSignal {
     /// The usual one.
     #[default]
