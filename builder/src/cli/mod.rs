@@ -2,6 +2,7 @@
 
 mod build;
 mod check;
+mod output;
 
 use std::process::ExitCode;
 
