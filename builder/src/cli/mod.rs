@@ -2,7 +2,7 @@
 
 mod build;
 mod check;
-mod output;
+mod lab;
 
 use std::process::ExitCode;
 
@@ -31,6 +31,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::CheckOptions),
+    Lab(lab::LabArguments),
 }
 
 /// Why a command failed, with the exit code that says so.
@@ -91,5 +92,6 @@ pub fn run() -> ExitCode {
 fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Check(options) => check::run(&options),
+        Command::Lab(arguments) => lab::run(&arguments),
     }
 }

@@ -1,1 +1,27 @@
-//! Machines in QEMU.
+//! Machines in QEMU, without root: boots what was built, as a person would and as the tests do.
+//!
+//! A [`Machine`] owns a folder: a copy of the disk, the console's log, the boot report and QEMU's
+//! control socket. Its only network is QEMU's user-mode one, cut off from the outside; ports of the
+//! host's loopback are forwarded into it.
+
+pub mod accelerator;
+pub mod api;
+pub mod console;
+pub mod demo;
+pub mod disk;
+pub mod error;
+pub mod firmware;
+pub mod kernel;
+pub mod kubeconfig;
+pub mod kubectl;
+pub mod machine;
+pub mod qmp;
+pub mod report;
+pub mod session;
+pub mod state;
+pub mod summary;
+
+pub use accelerator::Accelerator;
+pub use error::Error;
+pub use firmware::Firmware;
+pub use machine::{Lifetime, Machine, Spec};

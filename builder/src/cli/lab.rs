@@ -1,0 +1,123 @@
+//! `bootwright lab`
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+
+use super::Failure;
+use crate::cluster;
+use crate::lab::{Error, Firmware, demo};
+
+/// Boot built images in QEMU, without root.
+#[derive(Debug, Clone, Args)]
+pub struct LabArguments {
+    #[command(subcommand)]
+    command: LabCommand,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum LabCommand {
+    Boot(BootOptions),
+    Down(DownOptions),
+}
+
+/// Boot an image, run a pod on it, and switch it off again.
+#[derive(Debug, Clone, Args)]
+struct BootOptions {
+    /// The cluster file that the image was built from.
+    #[arg(short = 'f', long = "file", value_name = "FILE", default_value = "cluster.toml")]
+    cluster_file: PathBuf,
+    /// Folder that the image was built into.
+    #[arg(short, long, value_name = "DIR", default_value = "out")]
+    output: PathBuf,
+    /// Node to be; the first of the cluster file if absent.
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// Workload to run: pods labelled app=web behind a Service on port 30080 of the node.
+    #[arg(long, value_name = "FILE", default_value = "examples/web.yaml")]
+    manifest: PathBuf,
+    /// The program kubectl; the one beside Kubernetes' other programs, or on PATH, if absent.
+    #[arg(long, value_name = "FILE")]
+    kubectl: Option<PathBuf>,
+    /// Firmware to boot with.
+    #[arg(long, value_enum, default_value_t = Firmware::Bios)]
+    firmware: Firmware,
+    /// Memory, MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    memory: u32,
+    /// Virtual processors.
+    #[arg(long, value_name = "COUNT", default_value_t = 2)]
+    cpus: u8,
+    /// Leave the machine running.
+    #[arg(long)]
+    keep: bool,
+    /// Folder of the cache; $XDG_CACHE_HOME/bootwright or ~/.cache/bootwright if absent.
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+}
+
+/// Stop a machine that was left running.
+#[derive(Debug, Clone, Args)]
+struct DownOptions {
+    /// Folder that the image was built into.
+    #[arg(short, long, value_name = "DIR", default_value = "out")]
+    output: PathBuf,
+    /// Pull the plug instead of pressing the power button.
+    #[arg(long)]
+    force: bool,
+}
+
+/// Runs the command.
+pub fn run(arguments: &LabArguments) -> Result<(), Failure> {
+    match &arguments.command {
+        LabCommand::Boot(options) => boot(options),
+        LabCommand::Down(options) => demo::stop(&options.output, options.force).map_err(failure),
+    }
+}
+
+fn boot(options: &BootOptions) -> Result<(), Failure> {
+    let loaded = cluster::load(&options.cluster_file, None).map_err(Failure::input)?;
+    let kubectl = options.kubectl.clone().unwrap_or_else(|| find_kubectl(&loaded));
+    let options = demo::Options {
+        cluster: loaded.file,
+        output: options.output.clone(),
+        node: options.node.clone(),
+        manifest: options.manifest.clone(),
+        kubectl,
+        cache: options.cache.clone().map_or_else(default_cache, Ok)?,
+        firmware: options.firmware,
+        memory_mib: options.memory,
+        cpus: options.cpus,
+        keep: options.keep,
+    };
+    demo::run(&options).map_err(failure)
+}
+
+fn failure(error: Error) -> Failure {
+    match error {
+        Error::Interrupted(interrupted) => Failure::interrupted(interrupted),
+        error => Failure::other(error),
+    }
+}
+
+/// The kubectl of the same version as the cluster, if the cluster file knows a folder with one.
+fn find_kubectl(loaded: &cluster::Loaded) -> PathBuf {
+    let folder = loaded.file.kubernetes.directory.as_deref().map(|folder| loaded.resolve(folder));
+    folder
+        .map(|folder| folder.join("kubectl"))
+        .filter(|path| path.is_file())
+        .unwrap_or_else(|| "kubectl".into())
+}
+
+fn default_cache() -> Result<PathBuf, Failure> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    variable("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".cache")))
+        .map(|folder| folder.join("bootwright"))
+        .ok_or_else(|| {
+            Failure::input(miette::miette!(
+                "neither XDG_CACHE_HOME nor HOME is set: name a folder with --cache"
+            ))
+        })
+}

@@ -1,0 +1,256 @@
+//! Boots a built image, runs a pod on it, and tells what a person wants to know.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bootwright_model::cluster::{ClusterFile, Node};
+
+use super::accelerator::{self, Choice};
+use super::api::Api;
+use super::kubeconfig::Kubeconfig;
+use super::kubectl::Kubectl;
+use super::session::Session;
+use super::state::Running;
+use super::summary::{self, Facts};
+use super::{Error, Firmware, Lifetime, Spec, console};
+
+/// Folder of the machine's files below the output folder.
+const MACHINE: &str = "machine";
+/// The kubeconfig that the build leaves in the output folder.
+const KUBECONFIG: &str = "kubeconfig";
+/// Port of the manifest's Service on every node.
+const NODE_PORT: u16 = 30080;
+/// Size of the machine's disk; a hole in a file, until it is written to.
+const DISK_BYTES: u64 = 8 << 30;
+/// Without acceleration, on two cores that do other things as well.
+const READY: Duration = Duration::from_secs(600);
+/// How long the pod may take once the node is Ready.
+const POD: Duration = Duration::from_secs(180);
+/// How long a single kubectl may take.
+const KUBECTL: Duration = Duration::from_secs(60);
+/// How long the guest may take to stop its services and switch itself off.
+const STOP: Duration = Duration::from_secs(90);
+
+/// What to boot, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The checked cluster file that the image was built from.
+    pub cluster: ClusterFile,
+    /// Folder with the image and the kubeconfig.
+    pub output: PathBuf,
+    /// Name of the node to be; the first if absent.
+    pub node: Option<String>,
+    /// Manifest of the workload: pods labelled `app=web` behind a Service on port 30080 of the node.
+    pub manifest: PathBuf,
+    /// The program kubectl.
+    pub kubectl: PathBuf,
+    /// Cache folder, for the accelerator's verdict.
+    pub cache: PathBuf,
+    /// Firmware.
+    pub firmware: Firmware,
+    /// Memory, MiB.
+    pub memory_mib: u32,
+    /// Virtual processors.
+    pub cpus: u8,
+    /// Leave it running.
+    pub keep: bool,
+}
+
+/// Boots, runs the pod, tells, and stops or leaves it running.
+///
+/// # Errors
+/// Anything that did not come out as it should, the clean stop included. The console's last lines are
+/// printed before an error is returned.
+pub fn run(options: &Options) -> Result<(), Error> {
+    let folder = options.output.join(MACHINE);
+    if Running::find(&folder)?.is_some() {
+        let output = options.output.display();
+        return Err(Error::State(format!(
+            "a machine of {output} is running; stop it with `bootwright lab down -o {output}`"
+        )));
+    }
+    let outcome = boot(options, &folder);
+    if outcome.is_err() {
+        let log = folder.join(super::machine::CONSOLE_LOG);
+        println!("\nlast lines of {}:", log.display());
+        for line in console::last_lines(&log, 25) {
+            println!("  {line}");
+        }
+        if options.keep && Running::find(&folder)?.is_some() {
+            println!("the machine still runs: bootwright lab down --force -o {}", options.output.display());
+        }
+    }
+    outcome
+}
+
+/// Stops a machine that `keep` left running: by its power button, or with `force` at once.
+///
+/// # Errors
+/// None is running, or it does not stop.
+pub fn stop(output: &Path, force: bool) -> Result<(), Error> {
+    let folder = output.join(MACHINE);
+    let Some((running, mut qmp)) = Running::find(&folder)? else {
+        return Err(Error::State(format!("no machine of {} is running", output.display())));
+    };
+    if force { running.kill(&mut qmp, &folder) } else { running.stop(&mut qmp, &folder, STOP) }
+}
+
+fn boot(options: &Options, folder: &Path) -> Result<(), Error> {
+    let node = pick_node(options)?;
+    let image = options.output.join(format!("{}.raw", node.role));
+    let choice = accelerator::choose(&image, &options.cache)?;
+    println!("accelerator  {}", choice.reason);
+    println!("booting      {} as {} ({})", image.display(), node.name, describe(options));
+    let spec = spec(options, node, &image, &choice, folder)?;
+    let mut session = Session::start(spec, |line| println!("  {line}"))?;
+    if options.keep {
+        Running::record(session.machine())?;
+    }
+
+    let mut kubeconfig = Kubeconfig::read(&options.output.join(KUBECONFIG))?;
+    let api_port = session.machine().host_port(options.cluster.cluster.endpoint_port);
+    let api_port = api_port.expect("the API's port is among those that spec() forwards");
+    kubeconfig.point_at(&format!("https://127.0.0.1:{api_port}"))?;
+    let api = Api::new(&kubeconfig)?;
+
+    let ready = session.wait_node_ready(&api, &node.name, READY)?;
+    println!("node {} Ready {:.1} s after power-on", node.name, ready.as_secs_f64());
+    let kubectl = Kubectl::new(&options.kubectl, &options.output.join(KUBECONFIG), &folder.join("kubectl"));
+    let web_port = session.machine().host_port(NODE_PORT).expect("spec() forwards it");
+    let pod = run_workload(options, &kubectl, web_port)?;
+    let report = session.report()?.unwrap_or_default();
+    let memory = summary::memory_in_use(session.machine().qmp()?)?;
+    let facts = Facts { image: &image, ready, pod, report: &report, memory, api_port, web_port };
+    println!("\n{}", summary::text(options, &facts)?);
+
+    if options.keep {
+        return Ok(());
+    }
+    let took = session.power_off(STOP)?;
+    println!("power button pressed; the machine stopped cleanly in {:.1} s", took.as_secs_f64());
+    Ok(())
+}
+
+fn pick_node(options: &Options) -> Result<&Node, Error> {
+    let nodes = &options.cluster.nodes;
+    match &options.node {
+        None => nodes.first().ok_or_else(|| Error::State("the cluster file has no [[node]]".to_owned())),
+        Some(name) => nodes.iter().find(|node| node.name == *name).ok_or_else(|| {
+            let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+            Error::State(format!("the cluster file has no node '{name}', but {}", names.join(", ")))
+        }),
+    }
+}
+
+/// The machine that the cluster file describes, with QEMU's user-mode network around it.
+///
+/// # Errors
+/// The node has no IPv4 address, which that network wants.
+pub fn spec(
+    options: &Options,
+    node: &Node,
+    image: &Path,
+    choice: &Choice,
+    folder: &Path,
+) -> Result<Spec, Error> {
+    let IpAddr::V4(address) = node.address.addr() else {
+        return Err(Error::State(format!(
+            "node '{}' has no IPv4 address; the lab's network needs one",
+            node.name
+        )));
+    };
+    let mac = node.mac.clone().unwrap_or_else(|| "52:54:00:00:00:01".to_owned());
+    Ok(Spec {
+        name: node.name.clone(),
+        folder: folder.to_owned(),
+        image: image.to_owned(),
+        disk_bytes: DISK_BYTES,
+        cpus: options.cpus,
+        memory_mib: options.memory_mib,
+        firmware: options.firmware,
+        accelerator: choice.accelerator,
+        mac,
+        address,
+        prefix_length: node.address.prefix_len(),
+        ports: vec![options.cluster.cluster.endpoint_port, NODE_PORT],
+        lifetime: if options.keep { Lifetime::Detached } else { Lifetime::Bound },
+    })
+}
+
+fn describe(options: &Options) -> String {
+    let firmware = match options.firmware {
+        Firmware::Bios => "BIOS",
+        Firmware::Uefi => "UEFI",
+    };
+    format!("{firmware}, {} processors, {} MiB", options.cpus, options.memory_mib)
+}
+
+/// Applies the manifest, waits for the pod, reaches it through its Service, and finds the request in its
+/// log. Returns how long the pod took to be ready.
+///
+/// # Errors
+/// Any of these failed.
+pub fn run_workload(options: &Options, kubectl: &Kubectl, web_port: u16) -> Result<Duration, Error> {
+    let manifest = options.manifest.to_string_lossy();
+    let begin = Instant::now();
+    kubectl.retry(&["apply", "-f", &manifest], KUBECTL)?;
+    let limit = format!("--timeout={}s", POD.as_secs());
+    kubectl.run(&["rollout", "status", &limit, "deployment/web"], POD + KUBECTL)?;
+    let took = begin.elapsed();
+    println!("pod web is ready after {:.1} s", took.as_secs_f64());
+
+    // The port is open only when kube-proxy has the Service's endpoints.
+    let path = "/?from=outside";
+    let answer = get_until(web_port, path, Instant::now() + POD)?;
+    let title = answer.lines().map(str::trim).find(|line| line.starts_with("<title>")).unwrap_or("200 OK");
+    println!("its Service answers at http://127.0.0.1:{web_port}{path}: {title}");
+    let deadline = Instant::now() + KUBECTL;
+    loop {
+        let log = kubectl.run(&["logs", "-l", "app=web", "--tail=50"], KUBECTL)?;
+        if let Some(line) = log.lines().find(|line| line.contains("from=outside")) {
+            println!("and kubectl logs shows the request: {line}");
+            return Ok(took);
+        }
+        if Instant::now() >= deadline {
+            let status = "the request is not in the log".to_owned();
+            return Err(Error::Kubectl { arguments: "logs -l app=web".to_owned(), status, message: log });
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// Asks for a page until it is there, and returns its body.
+pub fn get_until(port: u16, path: &str, deadline: Instant) -> Result<String, Error> {
+    loop {
+        match get(port, path) {
+            Ok(body) => return Ok(body),
+            Err(reason) if Instant::now() >= deadline => {
+                return Err(Error::Api { address: format!("http://127.0.0.1:{port}{path}"), reason });
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(300)),
+        }
+    }
+}
+
+/// One request on a connection of its own: an idle one would hold the balancing of a Service fast.
+fn get(port: u16, path: &str) -> Result<String, String> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let limit = Duration::from_secs(5);
+    let mut answer = Vec::new();
+    TcpStream::connect_timeout(&address, limit)
+        .and_then(|mut stream| {
+            stream.set_read_timeout(Some(limit))?;
+            stream.set_write_timeout(Some(limit))?;
+            write!(stream, "GET {path} HTTP/1.0\r\nHost: web\r\n\r\n")?;
+            stream.read_to_end(&mut answer)
+        })
+        .map_err(|error| error.to_string())?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or("not an HTTP answer")?;
+    if head.split(' ').nth(1) != Some("200") {
+        return Err(format!("answered {}", head.lines().next().unwrap_or_default()));
+    }
+    Ok(body.to_owned())
+}

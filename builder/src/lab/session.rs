@@ -1,0 +1,179 @@
+//! A boot that somebody follows: console lines as they come, the boot report, what is waited for.
+
+use std::sync::mpsc::{self, TryRecvError};
+use std::time::{Duration, Instant};
+
+use bootwright_model::report::BootReport;
+
+use super::api::Api;
+use super::console::{Tail, is_stage_line};
+use super::report::{ReportTail, failure, service_ready};
+use super::{Error, Machine, Spec};
+use crate::progress::interrupt;
+
+/// Pause between two looks at the logs.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A machine whose console and report are followed from the moment it was switched on.
+pub struct Session {
+    machine: Machine,
+    console: Tail,
+    report: ReportTail,
+    show: Box<dyn FnMut(&str)>,
+}
+
+impl Session {
+    /// Makes the machine and switches it on. `show` gets the lines of first boot as they come.
+    ///
+    /// # Errors
+    /// As [`Machine::create`] and [`Machine::start`].
+    pub fn start(spec: Spec, show: impl FnMut(&str) + 'static) -> Result<Session, Error> {
+        let mut machine = Machine::create(spec)?;
+        let (console, report) = (machine.follow_console(), machine.follow_report());
+        machine.start()?;
+        Ok(Session { machine, console, report, show: Box::new(show) })
+    }
+
+    /// The machine.
+    pub fn machine(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
+    /// Switches a machine that was killed or switched itself off on again; what is followed begins anew.
+    ///
+    /// # Errors
+    /// As [`Machine::start`].
+    pub fn start_again(&mut self) -> Result<(), Error> {
+        self.follow_anew();
+        self.machine.start()
+    }
+
+    /// Presses the reset button; what is followed begins anew.
+    ///
+    /// # Errors
+    /// QEMU does not answer.
+    pub fn reset(&mut self) -> Result<(), Error> {
+        self.machine.qmp()?.reset()?;
+        self.follow_anew();
+        Ok(())
+    }
+
+    /// Waits until the boot report is as `condition` wants it.
+    ///
+    /// # Errors
+    /// The boot failed, QEMU ended, or it took longer than `limit`.
+    pub fn wait_report(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        condition: impl Fn(&BootReport) -> bool,
+    ) -> Result<BootReport, Error> {
+        self.wait(what, limit, |report| report.filter(|report| condition(report)).cloned())
+    }
+
+    /// Waits until the node is Ready and returns how long that took since the machine was switched on.
+    ///
+    /// # Errors
+    /// As [`Session::wait_report`].
+    pub fn wait_node_ready(&mut self, api: &Api, node: &str, limit: Duration) -> Result<Duration, Error> {
+        let deadline = Instant::now() + limit;
+        // A connection that is made before the guest listens is lost, and noticed late.
+        self.wait_report("the API server", limit, |report| service_ready(report, "kube-apiserver"))?;
+        let (send, receive) = mpsc::channel();
+        let (api, name) = (api.clone(), node.to_owned());
+        std::thread::spawn(move || {
+            // Nobody listens any more when the boot failed in the meantime.
+            let _ = send.send(api.node_ready(&name, deadline));
+        });
+        let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_secs(1);
+        let ready =
+            self.wait(&format!("node {node} to be Ready"), left, |_| match receive.try_recv() {
+                Ok(result) => Some(result),
+                Err(TryRecvError::Empty) => None,
+                Err(TryRecvError::Disconnected) => {
+                    Some(Err(Error::State(format!("nobody watches node {node} any more"))))
+                }
+            })??;
+        Ok(ready.saturating_duration_since(self.machine.started()))
+    }
+
+    /// Waits for a line on the console that contains `text`, and returns it.
+    ///
+    /// # Errors
+    /// It did not come within `limit`, or QEMU ended.
+    pub fn wait_line(&mut self, text: &str, limit: Duration) -> Result<String, Error> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(line) = self.pump()?.into_iter().find(|line| line.contains(text)) {
+                return Ok(line);
+            }
+            self.machine.check_running()?;
+            self.check_deadline(&format!("'{text}' on the console"), limit, deadline)?;
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// The newest boot report of this boot.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn report(&mut self) -> Result<Option<BootReport>, Error> {
+        Ok(self.report.latest()?.cloned())
+    }
+
+    /// Presses the power button and waits until the guest switched itself off; see [`Machine::power_off`].
+    ///
+    /// # Errors
+    /// As [`Machine::power_off`].
+    pub fn power_off(&mut self, limit: Duration) -> Result<Duration, Error> {
+        let took = self.machine.power_off(limit);
+        self.pump()?;
+        took
+    }
+
+    fn wait<T>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        mut condition: impl FnMut(Option<&BootReport>) -> Option<T>,
+    ) -> Result<T, Error> {
+        let deadline = Instant::now() + limit;
+        loop {
+            self.pump()?;
+            let report = self.report.latest()?;
+            if let Some(value) = condition(report) {
+                return Ok(value);
+            }
+            if let Some((stage, reason)) = report.and_then(failure) {
+                return Err(Error::BootFailed { stage, reason, log: self.machine.console_log() });
+            }
+            self.machine.check_running()?;
+            self.check_deadline(what, limit, deadline)?;
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn check_deadline(&self, what: &str, limit: Duration, deadline: Instant) -> Result<(), Error> {
+        if Instant::now() < deadline {
+            return Ok(());
+        }
+        Err(Error::Timeout { what: what.to_owned(), waited: limit, log: self.machine.console_log() })
+    }
+
+    /// Shows the console's new lines and returns them all.
+    fn pump(&mut self) -> Result<Vec<String>, Error> {
+        if interrupt::requested() {
+            return Err(interrupt::Interrupted.into());
+        }
+        let lines = self.console.lines()?;
+        for line in lines.iter().filter(|line| is_stage_line(line)) {
+            (self.show)(line);
+        }
+        Ok(lines)
+    }
+
+    fn follow_anew(&mut self) {
+        self.console = self.machine.follow_console();
+        self.report = self.machine.follow_report();
+    }
+}
