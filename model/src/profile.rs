@@ -145,6 +145,10 @@ pub struct Service {
     /// Services that must be ready (a one-shot: must have ended well) first.
     #[serde(default)]
     pub after: Vec<String>,
+    /// Services that it uses and does not wait for at the start, since it tries again by itself until they
+    /// answer. They are stopped after it, like those in `after`.
+    #[serde(default)]
+    pub uses: Vec<String>,
     /// Runs once and ends; a service after it waits for that.
     #[serde(default)]
     pub oneshot: bool,

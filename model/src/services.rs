@@ -27,8 +27,8 @@ pub enum ServiceError {
         /// The name.
         name: String,
     },
-    /// `after` names no service.
-    #[error("service {service:?} is after {after:?}, which is not a service of this profile")]
+    /// `after` or `uses` names no service.
+    #[error("service {service:?} needs {after:?}, which is not a service of this profile")]
     UnknownDependency {
         /// The service.
         service: String,
@@ -36,7 +36,7 @@ pub enum ServiceError {
         after: String,
     },
     /// Services wait for each other.
-    #[error("services wait for each other: {}; take one `after` away", .path.join(" after "))]
+    #[error("services wait for each other: {}; take one `after` or `uses` away", .path.join(" needs "))]
     Cycle {
         /// Names along the cycle, the first repeated at the end.
         path: Vec<String>,
@@ -114,7 +114,7 @@ pub fn check(services: &[Service]) -> Vec<ServiceError> {
     }
     for service in services {
         check_fields(service, &mut faults);
-        for after in service.after.iter().filter(|after| !seen.contains_key(after.as_str())) {
+        for after in needs(service).filter(|after| !seen.contains_key(after.as_str())) {
             faults.push(ServiceError::UnknownDependency {
                 service: service.name.clone(),
                 after: after.clone(),
@@ -131,14 +131,14 @@ pub fn check(services: &[Service]) -> Vec<ServiceError> {
     faults
 }
 
-/// Indices of `services` so that each comes after those it waits for; otherwise in order of definition.
+/// Indices of `services` so that each comes after those it waits for or uses; otherwise in order of definition.
 pub fn order(services: &[Service]) -> Result<Vec<usize>, ServiceError> {
     let index: BTreeMap<&str, usize> =
         services.iter().enumerate().map(|(i, s)| (s.name.as_str(), i)).collect();
     let mut dependencies = Vec::with_capacity(services.len());
     for service in services {
-        let mut of_one = Vec::with_capacity(service.after.len());
-        for after in &service.after {
+        let mut of_one = Vec::new();
+        for after in needs(service) {
             of_one.push(*index.get(after.as_str()).ok_or_else(|| ServiceError::UnknownDependency {
                 service: service.name.clone(),
                 after: after.clone(),
@@ -171,6 +171,11 @@ fn cycle(services: &[Service], dependencies: &[Vec<usize>], placed: &[bool]) -> 
     let from = path.iter().position(|&i| i == at).unwrap_or(0);
     let names = path[from..].iter().chain([&at]).map(|&i| services[i].name.clone()).collect();
     ServiceError::Cycle { path: names }
+}
+
+/// What stands in `after` and `uses`.
+fn needs(service: &Service) -> impl Iterator<Item = &String> {
+    service.after.iter().chain(&service.uses)
 }
 
 fn check_fields(service: &Service, faults: &mut Vec<ServiceError>) {

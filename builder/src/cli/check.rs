@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::Serialize;
 
 use super::Failure;
-use crate::cluster;
+use super::output::{cluster_failure, print_findings};
+use crate::cluster::text::render::{Findings, JsonFinding};
+use crate::cluster::{self, ClusterError, Loaded};
 
 /// Check a cluster file: say everything that is wrong with it at once.
 #[derive(Debug, Clone, Args)]
@@ -16,11 +19,53 @@ pub struct CheckOptions {
     /// Folder with profiles that replace those of the same name.
     #[arg(long, value_name = "DIR")]
     profiles: Option<PathBuf>,
+    /// Write the findings as one JSON object to stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` writes.
+#[derive(Serialize)]
+struct Report<'a> {
+    file: String,
+    ok: bool,
+    findings: Vec<JsonFinding<'a>>,
 }
 
 /// Runs the command.
 pub fn run(options: &CheckOptions) -> Result<(), Failure> {
-    let loaded = cluster::load(&options.cluster_file, options.profiles.as_deref()).map_err(Failure::input)?;
-    println!("{}: no error", loaded.path.display());
+    let result = cluster::load(&options.cluster_file, options.profiles.as_deref());
+    match result {
+        Ok(loaded) if options.json => print_json(options, true, std::slice::from_ref(&loaded.warnings)),
+        Err(ClusterError::Invalid(invalid)) if options.json => {
+            print_json(options, false, &invalid.0);
+            return Err(Failure::silent_input());
+        }
+        Ok(loaded) => {
+            print_findings(&loaded.warnings);
+            println!("{}", summary(&loaded));
+        }
+        Err(error) => return Err(cluster_failure(error)),
+    }
     Ok(())
+}
+
+fn print_json(options: &CheckOptions, ok: bool, all: &[Findings]) {
+    let report = Report {
+        file: options.cluster_file.display().to_string(),
+        ok,
+        findings: all.iter().flat_map(Findings::json).collect(),
+    };
+    println!("{}", serde_json::to_string_pretty(&report).expect("strings and numbers always serialise"));
+}
+
+fn summary(loaded: &Loaded) -> String {
+    let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    format!(
+        "{}: cluster {} with {} and {}: no error",
+        loaded.path.display(),
+        loaded.file.cluster.name,
+        count(loaded.file.nodes.len(), "node"),
+        count(loaded.file.images.len(), "workload image"),
+    )
 }

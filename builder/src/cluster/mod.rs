@@ -1,21 +1,31 @@
 //! Reads, checks and explains the cluster file.
 
+mod checks;
+pub mod profiles;
+pub mod text;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bootwright_model::addresses;
+use bootwright_model::addresses::{self, AddressError};
 use bootwright_model::cluster::ClusterFile;
 use bootwright_model::profile::Profile;
 
-pub mod profiles;
+use checks::Context;
+use profiles::{ProfileError, ProfileStore};
+use text::Reading;
+use text::finding::{Finding, KeyPath};
+use text::render::Findings;
 
 /// Name of the lock beside the cluster file.
 const LOCK_FILE: &str = "bootwright.lock";
 /// Folder beside the cluster file with one folder of secrets per cluster.
 const SECRETS_FOLDER: &str = "secrets";
+/// Largest cluster file that is read: an inventory of thousands of nodes is far below.
+const MOST_BYTES: u64 = 8 << 20;
 
 /// A checked cluster file with the profiles of its roles.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Loaded {
     /// The cluster file.
     pub path: PathBuf,
@@ -25,6 +35,8 @@ pub struct Loaded {
     pub file: ClusterFile,
     /// Profiles of the roles that nodes ask for.
     pub profiles: BTreeMap<String, Profile>,
+    /// What deserves a second look although the file was taken.
+    pub warnings: Findings,
 }
 
 impl Loaded {
@@ -49,49 +61,166 @@ impl Loaded {
 pub enum ClusterError {
     /// The file cannot be read.
     #[error("cannot read the cluster file {}: {source}", path.display())]
-    #[diagnostic(help("name another with -f, or write a new one with `bootwright init {}`", path.display()))]
+    #[diagnostic(help("name another with -f, or write a new one with `bootwright init FILE`"))]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
-    /// The file is not what it should be.
-    #[error("{}: {message}", path.display())]
-    Syntax {
+    /// The file is too large to be one.
+    #[error("{} has {bytes} bytes, which is no cluster file", path.display())]
+    #[diagnostic(help("name a cluster file with -f; `bootwright init FILE` writes one"))]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+    },
+    /// The file is not text.
+    #[error("{}: byte {offset} is not UTF-8", path.display())]
+    #[diagnostic(help("save the file as UTF-8, or name a cluster file with -f"))]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// Position of the first wrong byte, from zero.
+        offset: usize,
+    },
+    /// A profile cannot be read.
+    #[error("cannot read the profile {}: {source}", path.display())]
+    #[diagnostic(help("make the file readable, or name another folder with --profiles"))]
+    ReadProfile {
         /// The file.
         path: PathBuf,
         /// Why.
-        message: String,
+        source: std::io::Error,
     },
-    /// A profile.
+    /// The cluster file, or profiles that it asks for, are not what they should be.
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Profile(#[from] profiles::ProfileError),
-    /// Addresses that do not work out.
-    #[error(transparent)]
-    Address(#[from] addresses::AddressError),
+    Invalid(#[from] Invalid),
+}
+
+/// Everything that is wrong with a cluster file and its profiles, file by file.
+#[derive(Debug)]
+pub struct Invalid(pub Vec<Findings>);
+
+impl std::fmt::Display for Invalid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, findings) in self.0.iter().filter(|findings| findings.has_errors()).enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{findings}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Invalid {}
+
+impl miette::Diagnostic for Invalid {
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn miette::Diagnostic> + 'a>> {
+        Some(Box::new(self.0.iter().flat_map(Findings::diagnostics)))
+    }
 }
 
 /// Reads and checks a cluster file and the profiles of its roles, from `profiles` first if given.
 pub fn load(path: &Path, profiles: Option<&Path>) -> Result<Loaded, ClusterError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ClusterError::Read { path: path.to_owned(), source })?;
-    let mut file: ClusterFile = toml::from_str(&text)
-        .map_err(|error| ClusterError::Syntax { path: path.to_owned(), message: error.to_string() })?;
+    let text = read_text(path)?;
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
     };
+    let mut reading: Reading<ClusterFile> = text::read(text);
+    let mut file = reading.value.take();
+    let mut profiles_read = Profiles::default();
+    if let Some(file) = &mut file {
+        let store = ProfileStore::new(&folder, profiles);
+        profiles_read = Profiles::read(file, &store)?;
+        let context = Context { file, roles: &store.roles(), profiles: &profiles_read.good };
+        reading.add(checks::all(&context));
+        reading.add(checks::disk(file, &folder));
+        if !reading.has_errors() {
+            reading.add(assign(file).err());
+        }
+    }
+    let findings = reading.finish(path);
+    match file {
+        Some(file) if !findings.has_errors() && profiles_read.bad.is_empty() => Ok(Loaded {
+            path: path.to_owned(),
+            folder,
+            file,
+            profiles: profiles_read.good,
+            warnings: findings,
+        }),
+        _ => Err(Invalid(std::iter::once(findings).chain(profiles_read.bad).collect()).into()),
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, ClusterError> {
+    let failed = |source| ClusterError::Read { path: path.to_owned(), source };
+    let bytes = std::fs::metadata(path).map_err(failed)?.len();
+    if bytes > MOST_BYTES {
+        return Err(ClusterError::TooLarge { path: path.to_owned(), bytes });
+    }
+    let bytes = std::fs::read(path).map_err(failed)?;
+    String::from_utf8(bytes).map_err(|error| ClusterError::NotText {
+        path: path.to_owned(),
+        offset: error.utf8_error().valid_up_to(),
+    })
+}
+
+/// Profiles of the roles in use.
+#[derive(Default)]
+struct Profiles {
+    good: BTreeMap<String, Profile>,
+    bad: Vec<Findings>,
+}
+
+impl Profiles {
+    /// A role without a profile is left out: that is the cluster file's fault, and is said there.
+    fn read(file: &ClusterFile, store: &ProfileStore) -> Result<Self, ClusterError> {
+        let mut roles: Vec<&str> = file.nodes.iter().map(|node| node.role.as_str()).collect();
+        roles.sort_unstable();
+        roles.dedup();
+        let mut profiles = Profiles::default();
+        for role in roles {
+            match store.load(role) {
+                Ok(profile) => {
+                    profiles.good.insert(role.to_owned(), profile);
+                }
+                Err(ProfileError::Invalid(findings)) => profiles.bad.push(findings),
+                Err(ProfileError::Unknown { .. }) => {}
+                Err(ProfileError::Read { path, source }) => {
+                    return Err(ClusterError::ReadProfile { path, source });
+                }
+            }
+        }
+        Ok(profiles)
+    }
+}
+
+/// Fills in what follows from the rest of a sound file.
+fn assign(file: &mut ClusterFile) -> Result<(), Finding> {
     let explicit: Vec<_> = file.nodes.iter().map(|node| node.pod_cidr).collect();
     let bits = file.cluster.node_prefix_length();
-    let pod_cidrs = addresses::allocate_pod_cidrs(file.cluster.pod_cidr, bits, &explicit)?;
-    let store = profiles::ProfileStore::new(&folder, profiles);
-    let mut loaded = BTreeMap::new();
+    let pod_cidrs = addresses::allocate_pod_cidrs(file.cluster.pod_cidr, bits, &explicit).map_err(no_room)?;
     for (node, pod_cidr) in file.nodes.iter_mut().zip(pod_cidrs) {
         node.pod_cidr = Some(pod_cidr);
         node.mac = node.mac.take().map(|mac| mac.to_ascii_lowercase());
-        loaded.insert(node.role.clone(), store.load(&node.role)?);
     }
-    Ok(Loaded { path: path.to_owned(), folder, file, profiles: loaded })
+    Ok(())
+}
+
+/// Explicit pod CIDRs can leave too little for the others, however large the range is.
+fn no_room(error: AddressError) -> Finding {
+    let message = error.to_string();
+    let finding = Finding::new("pod-range-too-small", message);
+    let pods = KeyPath::of("cluster").key("pod-cidr");
+    let finding = match error {
+        AddressError::Exhausted { node, .. } => finding
+            .at_value(KeyPath::of("node").index(node - 1), "no range left for this node")
+            .at_value(pods, "pods"),
+        _ => finding.at_value(pods, "pods"),
+    };
+    finding.help("use a larger pod-cidr, larger node-cidr-bits, or smaller explicit pod CIDRs")
 }

@@ -141,8 +141,10 @@ mod tests {
     fn objects_of_the_oldest_release() {
         let token = BootstrapToken::parse("abc123.0123456789abcdef\n").unwrap();
         let objects = objects(&facts("1.20.2", "1.6.20", "3.4.23"), &token).unwrap();
-        let text: Vec<String> =
-            objects.iter().map(|object| format!("{}\n{:#}", object.path, object.body)).collect();
+        let text: Vec<String> = objects
+            .iter()
+            .map(|object| format!("{}\n{}", object.path, super::super::render::text(object.body.clone())))
+            .collect();
         insta::assert_snapshot!(text.join("\n\n"));
     }
 

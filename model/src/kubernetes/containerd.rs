@@ -42,6 +42,7 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
     };
     config["version"] = format.into();
     config["plugins"] = plugins;
+    config.sort_all_objects();
     let contents = toml::Value::try_from(&config)
         .ok()
         .and_then(|config| toml::to_string(&config).ok())

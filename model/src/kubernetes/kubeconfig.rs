@@ -44,7 +44,7 @@ impl Kubeconfig<'_> {
             "contexts": [{ "name": context, "context": { "cluster": self.cluster, "user": self.user } }],
             "current-context": context,
         });
-        format!("{config:#}\n")
+        super::render::text(config)
     }
 }
 

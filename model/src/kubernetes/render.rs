@@ -61,6 +61,13 @@ impl Document {
 
     /// The file, readable by all: it holds no secret.
     pub(super) fn file(self, path: String) -> ConfigFile {
-        ConfigFile { path, contents: format!("{:#}\n", Value::Object(self.fields)), mode: 0o644 }
+        ConfigFile { path, contents: text(Value::Object(self.fields)), mode: 0o644 }
     }
+}
+
+/// Indented JSON with sorted keys. serde_json keeps the order of insertion instead if any crate of the
+/// same build asks for that, and the same input must give the same bytes in every build.
+pub(super) fn text(mut value: Value) -> String {
+    value.sort_all_objects();
+    format!("{value:#}\n")
 }

@@ -64,8 +64,8 @@ fn faults_of_the_graph_are_named() {
         "#
     ), @r#"
     service "a" is defined twice; rename one
-    service "a" is after "b", which is not a service of this profile
-    service "a" is after "nobody", which is not a service of this profile
+    service "a" needs "b", which is not a service of this profile
+    service "a" needs "nobody", which is not a service of this profile
     "#);
     insta::assert_snapshot!(faults(
         r#"
@@ -83,14 +83,14 @@ fn faults_of_the_graph_are_named() {
         [[service]]
         name = "b"
         command = ["/b"]
-        after = ["c"]
+        uses = ["c"]
         [[service]]
         name = "c"
         command = ["/c"]
         after = ["a"]
         "#
-    ), @"services wait for each other: c after a after b after c; take one `after` away");
-    insta::assert_snapshot!(faults("[[service]]\nname = \"self\"\ncommand = [\"/s\"]\nafter = [\"self\"]"), @"services wait for each other: self after self; take one `after` away");
+    ), @"services wait for each other: c needs a needs b needs c; take one `after` or `uses` away");
+    insta::assert_snapshot!(faults("[[service]]\nname = \"self\"\ncommand = [\"/s\"]\nafter = [\"self\"]"), @"services wait for each other: self needs self; take one `after` or `uses` away");
 }
 
 #[test]

@@ -1,0 +1,85 @@
+//! `[kubernetes]`: a version that the roles' profiles can run, and one place to get it from.
+
+use bootwright_model::kubernetes::version::Version;
+
+use super::settings::url_finding;
+use super::{Context, node};
+use crate::cluster::text::finding::{Finding, KeyPath};
+
+pub fn check(context: &Context<'_>, findings: &mut Vec<Finding>) {
+    version(context, findings);
+    source(context, findings);
+}
+
+fn key(name: &str) -> KeyPath {
+    KeyPath::of("kubernetes").key(name)
+}
+
+fn version(context: &Context<'_>, findings: &mut Vec<Finding>) {
+    let text = &context.file.kubernetes.version;
+    let mistake = |message: String| {
+        Finding::new("version", message).at_value(key("version"), "not a version of three numbers")
+    };
+    if let Some(rest) = text.strip_prefix(['v', 'V']) {
+        findings.push(mistake(format!("\"{text}\" begins with a v")).help(format!("write \"{rest}\"")));
+        return;
+    }
+    let numbers = text.split('.').map(|part| part.parse::<u16>().is_ok() && !part.starts_with('+'));
+    if !numbers.clone().all(|good| good) || numbers.count() != 3 {
+        findings.push(
+            mistake(format!("\"{text}\" is not a version"))
+                .help("write three numbers, such as \"1.20.2\": flags and binaries depend on them"),
+        );
+        return;
+    }
+    let version: Version = match text.parse() {
+        Ok(version) => version,
+        Err(error) => {
+            findings.push(
+                Finding::new("version", error.to_string())
+                    .at_value(key("version"), "not supported")
+                    .help("write a version that is"),
+            );
+            return;
+        }
+    };
+    let minor = format!("{}.{}", version.major, version.minor);
+    let mut said = Vec::new();
+    for (index, one) in context.file.nodes.iter().enumerate() {
+        let Some(profile) = context.profiles.get(&one.role) else { continue };
+        if profile.kubernetes.contains(&minor) || said.contains(&&one.role) {
+            continue;
+        }
+        said.push(&one.role);
+        findings.push(
+            Finding::new("profile-version", format!("profile {} cannot run Kubernetes {text}", one.role))
+                .at_value(key("version"), "this version")
+                .at_value(node(index, "role"), "this profile")
+                .help(format!("use a version of {}", profile.kubernetes.join(", "))),
+        );
+    }
+}
+
+fn source(context: &Context<'_>, findings: &mut Vec<Finding>) {
+    let kubernetes = &context.file.kubernetes;
+    match (&kubernetes.directory, &kubernetes.mirror) {
+        (None, None) => findings.push(
+            Finding::new("kubernetes-source", "there is no place to get Kubernetes from")
+                .at_value(KeyPath::of("kubernetes"), "neither `directory` nor `mirror`")
+                .help("add `directory = \"…\"`, a folder with the binaries, or `mirror`, the URL of a release mirror"),
+        ),
+        (Some(_), Some(_)) => findings.push(
+            Finding::new("kubernetes-source", "there are two places to get Kubernetes from")
+                .at_key(key("mirror"), "a mirror")
+                .at_key(key("directory"), "and a folder")
+                .help("keep one of them"),
+        ),
+        (Some(directory), None) if directory.is_empty() => findings.push(
+            Finding::new("kubernetes-source", "`directory` is empty")
+                .at_value(key("directory"), "no folder")
+                .help("name the folder with the binaries, relative to this file"),
+        ),
+        (Some(_), None) => {}
+        (None, Some(url)) => url_finding(key("mirror"), url, findings),
+    }
+}

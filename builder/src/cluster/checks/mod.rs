@@ -1,0 +1,106 @@
+//! What a cluster file means: checks over the whole of it, each a pure function from values to findings.
+
+mod disk;
+mod images;
+mod kubernetes;
+mod names;
+mod nodes;
+mod profile;
+mod ranges;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bootwright_model::cluster::{ClusterFile, Node};
+use bootwright_model::profile::Profile;
+use ipnet::IpNet;
+
+pub use profile::profile;
+
+use super::text::finding::{Finding, KeyPath};
+
+/// Roles whose nodes run the API server.
+const CONTROL_PLANE_ROLES: [&str; 2] = [ALL_IN_ONE, "control-plane"];
+/// The role of a node that is a whole cluster.
+const ALL_IN_ONE: &str = "all-in-one";
+
+/// What the checks look at.
+pub struct Context<'a> {
+    /// The file.
+    pub file: &'a ClusterFile,
+    /// Every role that has a profile.
+    pub roles: &'a [String],
+    /// Profiles of the roles in use, of those that could be read.
+    pub profiles: &'a BTreeMap<String, Profile>,
+}
+
+/// Everything that is wrong with the values.
+pub fn all(context: &Context<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    names::check(context.file, &mut findings);
+    settings::check(context.file, &mut findings);
+    ranges::check(context.file, &mut findings);
+    nodes::check(context, &mut findings);
+    kubernetes::check(context, &mut findings);
+    images::check(context.file, &mut findings);
+    findings
+}
+
+/// Files that the cluster file names and that are not there. The only check that looks at the disk.
+pub fn disk(file: &ClusterFile, folder: &Path) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    disk::check(file, folder, &mut findings);
+    findings
+}
+
+/// Whether a role can be the name of a file.
+pub fn is_role_name(role: &str) -> bool {
+    names::dns_label(role).is_ok()
+}
+
+fn is_control_plane(node: &Node) -> bool {
+    CONTROL_PLANE_ROLES.contains(&node.role.as_str())
+}
+
+/// `cluster.<key>`
+fn cluster(key: &str) -> KeyPath {
+    KeyPath::of("cluster").key(key)
+}
+
+/// `node[<index>].<key>`
+fn node(index: usize, key: &str) -> KeyPath {
+    KeyPath::of("node").index(index).key(key)
+}
+
+/// `image[<index>].<key>`
+fn image(index: usize, key: &str) -> KeyPath {
+    KeyPath::of("image").index(index).key(key)
+}
+
+/// `IPv4` or `IPv6`.
+fn family(range: &IpNet) -> &'static str {
+    match range {
+        IpNet::V4(_) => "IPv4",
+        IpNet::V6(_) => "IPv6",
+    }
+}
+
+/// Whether two ranges are of one family.
+fn same_family(a: &IpNet, b: &IpNet) -> bool {
+    family(a) == family(b)
+}
+
+/// Calls `found` with the positions of the first and each later use of a value; `None`s are skipped.
+fn duplicates<T: Ord>(values: impl Iterator<Item = Option<T>>, mut found: impl FnMut(usize, usize, &T)) {
+    let mut first = BTreeMap::new();
+    for (index, value) in values.enumerate() {
+        let Some(value) = value else { continue };
+        match first.get(&value) {
+            Some(earlier) => found(*earlier, index, &value),
+            None => {
+                first.insert(value, index);
+            }
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Nodes: roles, addresses, gateways, MAC addresses, and the endpoint among them.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use bootwright_model::cluster::{ClusterFile, NetworkMode, Node};
+use ipnet::IpNet;
+
+use super::{ALL_IN_ONE, CONTROL_PLANE_ROLES, Context, cluster, duplicates, is_control_plane, node};
+use crate::cluster::text::finding::{Finding, KeyPath};
+use crate::cluster::text::similar;
+
+pub fn check(context: &Context<'_>, findings: &mut Vec<Finding>) {
+    let file = context.file;
+    if file.nodes.is_empty() {
+        findings.push(
+            Finding::new("no-node", "there is no node")
+                .at_value(KeyPath::of("node"), "in this file")
+                .help("add a [[node]] with name, role and address; `bootwright init` writes one"),
+        );
+        return;
+    }
+    for (index, one) in file.nodes.iter().enumerate() {
+        role(context, index, one, findings);
+        address(index, one, findings);
+        gateway(index, one, findings);
+        mac(index, one, findings);
+    }
+    same_values(file, findings);
+    all_in_one(file, findings);
+    endpoint(file, findings);
+    one_link(file, findings);
+}
+
+fn role(context: &Context<'_>, index: usize, one: &Node, findings: &mut Vec<Finding>) {
+    if context.roles.contains(&one.role) {
+        return;
+    }
+    let known = context.roles.join(", ");
+    let help = match similar(&one.role, context.roles.iter().map(String::as_str)) {
+        Some(role) => format!("did you mean \"{role}\"? Roles with a profile: {known}"),
+        None => {
+            format!("roles with a profile: {known}; a file profiles/<role>.toml beside this one adds another")
+        }
+    };
+    findings.push(
+        Finding::new("role", format!("there is no profile for role \"{}\"", one.role))
+            .at_value(node(index, "role"), "no such role")
+            .help(help),
+    );
+}
+
+fn address(index: usize, one: &Node, findings: &mut Vec<Finding>) {
+    let address = one.address.addr();
+    let path = node(index, "address");
+    if let Some(why) = unusable(address) {
+        findings.push(
+            Finding::new("node-address", format!("{address} cannot be a node's address: it is {why}"))
+                .at_value(path, why)
+                .help("write the address that other machines reach this one at"),
+        );
+    } else if let Some(why) = reserved_in(one.address, address) {
+        findings.push(
+            Finding::new(
+                "node-address",
+                format!("{address} is the {why} address of {}", one.address.trunc()),
+            )
+            .at_value(path, format!("the {why} address"))
+            .help("write the node's own address, or check the prefix length"),
+        );
+    }
+}
+
+fn gateway(index: usize, one: &Node, findings: &mut Vec<Finding>) {
+    let Some(gateway) = one.gateway else { return };
+    let network = one.address.trunc();
+    let finding = |rule, message: String, label: &str| {
+        Finding::new(rule, message)
+            .at_value(node(index, "gateway"), label)
+            .at_value(node(index, "address"), format!("network {network}"))
+    };
+    // A router announces itself by its link-local address (RFC 4861, section 6.1.2).
+    let link_local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    if gateway.is_ipv4() != one.address.addr().is_ipv4() {
+        let message = format!("gateway {gateway} and address {} are of different families", one.address);
+        findings.push(
+            finding("family", message, "another family").help("write a gateway of the address's family"),
+        );
+    } else if !network.contains(&gateway) && !link_local {
+        let message = format!("gateway {gateway} is outside the node's network {network}");
+        let help = "write a gateway in that network, or check the prefix length of the address";
+        findings.push(finding("gateway", message, "outside").help(help));
+    } else if gateway == one.address.addr() {
+        let message = format!("gateway {gateway} is the node's own address");
+        let help = "write the router's address, or leave the key out if there is none";
+        findings.push(finding("gateway", message, "the node itself").help(help));
+    } else if let Some(why) = reserved_in(one.address, gateway) {
+        let message = format!("gateway {gateway} is the {why} address of {network}");
+        findings.push(finding("gateway", message, "not a machine").help("write the router's address"));
+    }
+}
+
+fn mac(index: usize, one: &Node, findings: &mut Vec<Finding>) {
+    let Some(text) = &one.mac else { return };
+    let finding =
+        |message: String, label: &str| Finding::new("mac", message).at_value(node(index, "mac"), label);
+    match parse_mac(text) {
+        None => findings.push(
+            finding(format!("\"{text}\" is not a MAC address"), "not a MAC address")
+                .help("write six pairs of hexadecimal digits with colons: \"52:54:00:00:00:01\""),
+        ),
+        Some(bytes) if bytes[0] & 1 == 1 || bytes == [0; 6] => findings.push(
+            finding(format!("{text} cannot be the MAC address of a machine"), "multicast or zero")
+                .help("the first byte must be even; read it from the machine's link"),
+        ),
+        Some(_) => {}
+    }
+}
+
+fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let mut bytes = [0; 6];
+    let mut parts = text.split(':');
+    for byte in &mut bytes {
+        let part =
+            parts.next().filter(|part| part.len() == 2 && part.bytes().all(|c| c.is_ascii_hexdigit()))?;
+        *byte = u8::from_str_radix(part, 16).ok()?;
+    }
+    parts.next().is_none().then_some(bytes)
+}
+
+fn same_values(file: &ClusterFile, findings: &mut Vec<Finding>) {
+    let mut report = |key: &str, what: &str, first: usize, second: usize, value: &dyn std::fmt::Display| {
+        findings.push(
+            Finding::new("duplicate", format!("two nodes have the {what} {value}"))
+                .at_value(node(second, key), "again")
+                .at_value(node(first, key), "first here")
+                .help(format!("give each node a {what} of its own")),
+        );
+    };
+    let nodes = &file.nodes;
+    duplicates(nodes.iter().map(|one| Some(&one.name)), |a, b, v| report("name", "name", a, b, v));
+    duplicates(nodes.iter().map(|one| Some(one.address.addr())), |a, b, v| {
+        report("address", "address", a, b, v)
+    });
+    let macs = nodes.iter().map(|one| Some(one.mac.as_ref()?.to_ascii_lowercase()));
+    duplicates(macs, |a, b, v| report("mac", "MAC address", a, b, v));
+}
+
+fn all_in_one(file: &ClusterFile, findings: &mut Vec<Finding>) {
+    let mut found = file.nodes.iter().enumerate().filter(|(_, one)| one.role == ALL_IN_ONE);
+    let Some((first, _)) = found.next() else { return };
+    for (index, _) in found {
+        findings.push(
+            Finding::new("several-all-in-one", format!("a cluster has one node of role {ALL_IN_ONE}"))
+                .at_value(node(index, "role"), "another one")
+                .at_value(node(first, "role"), "first here")
+                .help("it is a whole cluster by itself; write another cluster file for a second one"),
+        );
+    }
+}
+
+fn endpoint(file: &ClusterFile, findings: &mut Vec<Finding>) {
+    let endpoint = file.cluster.endpoint;
+    let planes: Vec<(usize, &Node)> =
+        file.nodes.iter().enumerate().filter(|(_, one)| is_control_plane(one)).collect();
+    if planes.is_empty() {
+        // A misspelt role has been said already.
+        let misspelt = file
+            .nodes
+            .iter()
+            .any(|one| !one.role.is_empty() && similar(&one.role, CONTROL_PLANE_ROLES.into_iter()).is_some());
+        if !misspelt {
+            findings.push(
+                Finding::new("no-control-plane", "no node runs the control plane")
+                    .at_value(node(0, "role"), "no control plane")
+                    .help(format!("give a node one of the roles {}", CONTROL_PLANE_ROLES.join(", "))),
+            );
+        }
+        return;
+    }
+    if planes.iter().all(|(_, one)| one.address.addr() != endpoint) {
+        let addresses: Vec<String> = planes.iter().map(|(_, one)| one.address.addr().to_string()).collect();
+        let finding =
+            Finding::new("endpoint", format!("endpoint {endpoint} is the address of no control plane"))
+                .at_value(cluster("endpoint"), "no node has this address")
+                .help(format!("write one of {}", addresses.join(", ")));
+        let finding = planes.iter().fold(finding, |finding, (index, _)| {
+            finding.at_value(node(*index, "address"), "a control plane")
+        });
+        findings.push(finding);
+    }
+}
+
+/// Routes lead to a neighbour: all nodes must be on one link.
+fn one_link(file: &ClusterFile, findings: &mut Vec<Finding>) {
+    if file.network.mode != NetworkMode::Routes {
+        return;
+    }
+    let mut seen = BTreeSet::from([file.nodes[0].address.trunc()]);
+    for (index, one) in file.nodes.iter().enumerate() {
+        let network = one.address.trunc();
+        if seen.insert(network) {
+            findings.push(
+                Finding::new(
+                    "routes",
+                    format!("mode \"routes\" cannot reach {network}: it is another network"),
+                )
+                .at_value(node(index, "address"), "behind a gateway")
+                .at_value(node(0, "address"), "the other network")
+                .at_value(KeyPath::of("network").key("mode"), "needs one link")
+                .help("put all nodes into one network, or use mode \"vxlan\""),
+            );
+        }
+    }
+}
+
+/// Why no machine can have this address.
+fn unusable(address: IpAddr) -> Option<&'static str> {
+    let link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    match address {
+        _ if address.is_unspecified() => Some("the unspecified address"),
+        _ if address.is_loopback() => Some("a loopback address"),
+        _ if address.is_multicast() => Some("a multicast address"),
+        _ if link_local => Some("a link-local address"),
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("the broadcast address"),
+        _ => None,
+    }
+}
+
+/// Whether `address` is the network or broadcast address of the network around `cidr`. Networks of one
+/// or two addresses have neither (RFC 3021); IPv6's first is for any router (RFC 4291, section 2.6.1).
+fn reserved_in(cidr: IpNet, address: IpAddr) -> Option<&'static str> {
+    let network = cidr.trunc();
+    if network.max_prefix_len() - network.prefix_len() < 2 {
+        return None;
+    }
+    match network {
+        IpNet::V4(_) if address == network.broadcast() => Some("broadcast"),
+        IpNet::V4(_) if address == network.network() => Some("network"),
+        IpNet::V6(_) if address == network.network() => Some("any-router"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mac_addresses() {
+        assert_eq!(parse_mac("52:54:00:aB:00:01"), Some([0x52, 0x54, 0, 0xab, 0, 1]));
+        for bad in [
+            "",
+            "52:54:00:00:00",
+            "52:54:00:00:00:01:02",
+            "5:54:00:00:00:01",
+            "52-54-00-00-00-01",
+            "+2:54:00:00:00:01",
+        ] {
+            assert_eq!(parse_mac(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn network_and_broadcast_addresses() {
+        let reserved = |text: &str| {
+            let cidr: IpNet = text.parse().unwrap();
+            reserved_in(cidr, cidr.addr())
+        };
+        assert_eq!(reserved("10.0.2.0/24"), Some("network"));
+        assert_eq!(reserved("10.0.2.255/24"), Some("broadcast"));
+        assert_eq!(reserved("10.0.2.15/24"), None);
+        assert_eq!(reserved("10.0.2.0/31"), None);
+        assert_eq!(reserved("10.0.2.0/32"), None);
+        assert_eq!(reserved("fd00::/64"), Some("any-router"));
+        assert_eq!(reserved("fd00::ffff:ffff:ffff:ffff/64"), None);
+    }
+}

@@ -1,0 +1,173 @@
+//! Single settings: ports, MTU, time servers, the package archive, the kernel's command line.
+
+use std::net::IpAddr;
+
+use bootwright_model::cluster::{ClusterFile, NetworkMode};
+use bootwright_model::layout::CMDLINE_ROOT_HASH;
+
+use super::names::dns_name;
+use super::{cluster, duplicates};
+use crate::cluster::text::finding::{Finding, KeyPath};
+
+/// Smallest MTU that IPv6 runs on (RFC 8200, section 5), and little enough for any IPv4 link.
+const LEAST_MTU: u16 = 1280;
+/// Largest MTU of common Ethernet adapters.
+const MOST_MTU: u16 = 9216;
+/// What VXLAN over IPv6 adds to a packet: Ethernet 14, IPv6 40, UDP 8, VXLAN 8 bytes (RFC 7348).
+const VXLAN_IPV6_BYTES: u16 = 70;
+/// Ports that other components listen at on a control-plane node.
+const TAKEN_PORTS: [(u16, &str); 9] = [
+    (2379, "etcd"),
+    (2380, "etcd"),
+    (2381, "etcd"),
+    (10248, "the kubelet"),
+    (10249, "kube-proxy"),
+    (10250, "the kubelet"),
+    (10256, "kube-proxy"),
+    (10257, "kube-controller-manager"),
+    (10259, "kube-scheduler"),
+];
+/// Default range of NodePorts (API server option `--service-node-port-range`).
+const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
+
+pub fn check(file: &ClusterFile, findings: &mut Vec<Finding>) {
+    endpoint_port(file.cluster.endpoint_port, findings);
+    mtu(file, findings);
+    resolvers(file, findings);
+    for (index, server) in file.clock.servers.iter().enumerate() {
+        if server.parse::<IpAddr>().is_err()
+            && let Err(why) = dns_name(server)
+        {
+            findings.push(
+                Finding::new("time-server", format!("time server \"{server}\" {why}"))
+                    .at_value(
+                        KeyPath::of("clock").key("servers").index(index),
+                        "neither a name nor an address",
+                    )
+                    .help("write a host name or an address, without scheme or port"),
+            );
+        }
+    }
+    base(file, findings);
+}
+
+fn endpoint_port(port: u16, findings: &mut Vec<Finding>) {
+    let taken = TAKEN_PORTS.iter().find(|(taken, _)| *taken == port).map(|(_, by)| *by);
+    let why = match taken {
+        Some(by) => format!("is {by}'s"),
+        None if NODE_PORTS.contains(&port) => "is in the range of NodePorts, 30000 to 32767".to_owned(),
+        None if port == 0 => "is none".to_owned(),
+        None => return,
+    };
+    findings.push(
+        Finding::new("endpoint-port", format!("the API server cannot listen at port {port}: it {why}"))
+            .at_value(cluster("endpoint-port"), "not usable")
+            .help("use 6443, or another that nothing on the node listens at"),
+    );
+}
+
+fn mtu(file: &ClusterFile, findings: &mut Vec<Finding>) {
+    let mtu = file.network.mtu;
+    let over_ipv6 =
+        file.network.mode == NetworkMode::Vxlan && file.nodes.iter().any(|one| one.address.addr().is_ipv6());
+    let least = if over_ipv6 { LEAST_MTU + VXLAN_IPV6_BYTES } else { LEAST_MTU };
+    if (least..=MOST_MTU).contains(&mtu) {
+        return;
+    }
+    let why = if over_ipv6 { " (1280 for pods, 70 for VXLAN over IPv6)" } else { "" };
+    findings.push(
+        Finding::new("mtu", format!("{mtu} is not a possible MTU"))
+            .at_value(KeyPath::of("network").key("mtu"), "out of range")
+            .help(format!("write a number of bytes between {least}{why} and {MOST_MTU}; 1500 is usual")),
+    );
+}
+
+fn resolvers(file: &ClusterFile, findings: &mut Vec<Finding>) {
+    let path = |index| KeyPath::of("network").key("resolvers").index(index);
+    for (index, resolver) in file.network.resolvers.iter().enumerate() {
+        if resolver.is_unspecified() || resolver.is_multicast() {
+            findings.push(
+                Finding::new("resolver", format!("{resolver} is not the address of a resolver"))
+                    .at_value(path(index), "not a machine")
+                    .help("write the address of a DNS server, or leave the list empty"),
+            );
+        }
+    }
+    duplicates(file.network.resolvers.iter().map(Some), |first, second, resolver| {
+        findings.push(
+            Finding::new("resolver", format!("resolver {resolver} is written twice"))
+                .at_value(path(second), "again")
+                .at_value(path(first), "first here")
+                .help("leave one of them out"),
+        );
+    });
+}
+
+fn base(file: &ClusterFile, findings: &mut Vec<Finding>) {
+    let base = |key: &str| KeyPath::of("base").key(key);
+    let suite = &file.base.suite;
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-/".contains(c);
+    if suite.is_empty() || !suite.chars().all(good) || suite.starts_with(['/', '-']) {
+        findings.push(
+            Finding::new("suite", format!("\"{suite}\" is not the name of a suite"))
+                .at_value(base("suite"), "not a suite")
+                .help("write the code name of a Debian release: \"bookworm\""),
+        );
+    }
+    let mirrors = [("mirror", &file.base.mirror), ("security-mirror", &file.base.security_mirror)];
+    for (key, url) in mirrors.into_iter().filter_map(|(key, url)| Some((key, url.as_ref()?))) {
+        url_finding(base(key), url, findings);
+    }
+    if file.base.security_mirror.is_some() && file.base.mirror.is_none() {
+        findings.push(
+            Finding::new("security-mirror", "`security-mirror` needs `mirror`")
+                .at_key(base("security-mirror"), "without a mirror")
+                .help("add `mirror`, or leave both out: then the machine's apt sources are used"),
+        );
+    }
+    for (index, parameter) in file.base.command_line.iter().enumerate() {
+        command_line(base("command-line").index(index), parameter, findings);
+    }
+}
+
+/// A parameter that is split, or that takes the root's place, makes an image that does not boot.
+fn command_line(path: KeyPath, parameter: &str, findings: &mut Vec<Finding>) {
+    let name = parameter.split('=').next().unwrap_or_default();
+    let why = if parameter.is_empty() {
+        "is empty"
+    } else if parameter.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        "is more than one parameter"
+    } else if !parameter.is_ascii() {
+        "has characters beyond ASCII"
+    } else if [CMDLINE_ROOT_HASH, "root", "init", "rdinit", "initrd"].contains(&name) {
+        "is set by the build"
+    } else {
+        return;
+    };
+    findings.push(
+        Finding::new("command-line", format!("kernel parameter \"{parameter}\" {why}"))
+            .at_value(path, why)
+            .help("write one parameter per element: [\"console=ttyS1,115200\", \"nosmt\"]"),
+    );
+}
+
+/// A URL that sources can be fetched from.
+pub fn url_finding(path: KeyPath, url: &str, findings: &mut Vec<Finding>) {
+    let rest = ["http://", "https://"].iter().find_map(|scheme| url.strip_prefix(scheme));
+    let host = rest.map(|rest| rest.split('/').next().unwrap_or_default());
+    let why = match host {
+        None => "does not begin with http:// or https://",
+        Some("") => "names no host",
+        Some(host) if host.contains('@') => {
+            "has a user name in it, which would end up in the lock and in logs"
+        }
+        Some(_) if url.chars().any(|c| c.is_whitespace() || c.is_control()) => "has a space in it",
+        Some(_) if url.contains(['?', '#']) => "has a query or a fragment",
+        Some(_) => return,
+    };
+    findings.push(
+        Finding::new("url", format!("\"{url}\" {why}"))
+            .at_value(path, "not a base URL")
+            .help("write the URL of a folder on an HTTP server"),
+    );
+}

@@ -1,0 +1,38 @@
+//! kubeconfigs of this node's own programs.
+
+use std::path::Path;
+
+use bootwright_model::kubernetes::kubeconfig::{Kubeconfig, Pem};
+use bootwright_model::kubernetes::pki;
+use bootwright_model::node::NodeFacts;
+
+use super::Roots;
+use super::profiles::Profile;
+
+/// File name and contents of each. They name the certificate's files instead of carrying them, so that
+/// clients see a renewed one.
+pub(super) fn all(roots: &Roots, facts: &NodeFacts, profiles: &[Profile]) -> Vec<(String, String)> {
+    let cluster = &facts.layer.file.cluster;
+    // This node's own API server: no other machine is needed to be up.
+    let server = format!("https://127.0.0.1:{}", cluster.endpoint_port);
+    let authority = text(&roots.cluster_pki.join(pki::certificate(pki::CA)));
+    profiles
+        .iter()
+        .filter(|profile| profile.kubeconfig)
+        .map(|profile| {
+            let config = Kubeconfig {
+                cluster: &cluster.name,
+                server: &server,
+                authority: Pem::File(&authority),
+                user: &profile.common_name,
+                certificate: Pem::File(&text(&roots.node_pki.join(pki::certificate(profile.name)))),
+                key: Pem::File(&text(&roots.node_pki.join(pki::key(profile.name)))),
+            };
+            (pki::kubeconfig(profile.name), config.render())
+        })
+        .collect()
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

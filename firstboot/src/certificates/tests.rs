@@ -1,0 +1,399 @@
+//! Certificates against the `openssl` program, and every reason to issue one again.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose};
+
+use super::profiles::{Name, Usage};
+use super::*;
+
+/// 23 November 2026, a day after the image was built.
+const NOW: u64 = 1_795_392_000;
+const EPOCH: u64 = NOW - DAY;
+
+/// Ten years of an authority around [`NOW`].
+const AUTHORITY: (u64, u64) = (EPOCH - 2 * DAY, NOW + 3650 * DAY);
+
+struct Node {
+    folder: tempfile::TempDir,
+    facts: NodeFacts,
+}
+
+impl Node {
+    fn new() -> Node {
+        let node = Node { folder: tempfile::tempdir().unwrap(), facts: facts() };
+        for name in [pki::CA, pki::FRONT_PROXY_CA, pki::ETCD_CA] {
+            node.make_authority(name, AUTHORITY);
+        }
+        node
+    }
+
+    fn roots(&self) -> Roots {
+        Roots::below(self.folder.path())
+    }
+
+    fn make_authority(&self, name: &str, (not_before, not_after): (u64, u64)) {
+        let time =
+            |seconds| time::OffsetDateTime::from_unix_timestamp(i64::try_from(seconds).unwrap()).unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.not_before = time(not_before);
+        params.not_after = time(not_after);
+        let key = KeyPair::generate().unwrap();
+        self.write_authority(name, &params.self_signed(&key).unwrap().pem(), &key.serialize_pem());
+    }
+
+    fn write_authority(&self, name: &str, certificate: &str, key: &str) {
+        let folder = self.roots().cluster_pki;
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(pki::certificate(name)), certificate).unwrap();
+        fs::write(folder.join(pki::key(name)), key).unwrap();
+    }
+
+    fn ensure(&self) -> Result<Issued, CertificatesError> {
+        ensure(&self.roots(), &self.facts, NOW)
+    }
+
+    fn path(&self, file: &str) -> std::path::PathBuf {
+        self.roots().node_pki.join(file)
+    }
+
+    /// The reasons given for `name` after something was done to an otherwise good node.
+    fn reasons(&self, now: u64) -> Vec<(&'static str, Reason)> {
+        let due = renew_due(&self.roots(), &self.facts, now).unwrap();
+        due.into_iter().map(|reissue| (reissue.name, reissue.reason)).collect()
+    }
+}
+
+fn facts() -> NodeFacts {
+    let file = r#"{
+        "cluster": { "name": "harbor", "endpoint": "10.20.0.100", "endpoint-names": ["api.harbor.example", "192.0.2.7"],
+                     "pod-cidr": "10.10.0.0/16", "service-cidr": "10.96.0.0/16" },
+        "kubernetes": { "version": "1.20.2" },
+        "node": [{ "name": "cp1", "role": "all-in-one", "address": "10.20.0.10/24" }]
+    }"#;
+    serde_json::from_str(&format!(
+        r#"{{ "name": "cp1", "address": "10.20.0.10/24", "gateway": null, "link": "eth0", "pod-cidr": "10.10.0.0/24",
+             "layer": {{ "file": {file}, "role": "all-in-one", "epoch": {EPOCH}, "root-hash": "" }},
+             "os": {{ "kernel-release": "", "kubernetes": "1.20.2", "containerd": "1.6.20", "etcd": "3.4.23",
+                      "pause-image": "", "images": [] }} }}"#
+    ))
+    .unwrap()
+}
+
+fn openssl(arguments: &[&str]) -> String {
+    let output = Command::new("openssl").args(arguments).output().expect("openssl is needed by this test");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "openssl {arguments:?}: {text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    text
+}
+
+#[test]
+fn the_table() {
+    let lines: Vec<String> = profiles::all(&facts())
+        .unwrap()
+        .iter()
+        .map(|profile| {
+            let names: Vec<String> = profile.names.iter().map(Name::to_string).collect();
+            format!(
+                "{} ({}): CN={} O={} {:?}{}{} [{}]",
+                profile.name,
+                profile.authority,
+                profile.common_name,
+                profile.organization.unwrap_or("-"),
+                profile.usage,
+                if profile.kubeconfig { " kubeconfig" } else { "" },
+                if profile.restart.is_empty() {
+                    String::new()
+                } else {
+                    format!(" restart {:?}", profile.restart)
+                },
+                names.join(" ")
+            )
+        })
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn openssl_accepts_every_certificate_for_its_purpose_and_no_other() {
+    let node = Node::new();
+    assert_eq!(node.ensure().unwrap().issued.len(), 15);
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let at = NOW.to_string();
+    for profile in profiles::all(&node.facts).unwrap() {
+        let certificate = text(&node.path(&pki::certificate(profile.name)));
+        let verify = |authority: &str, purpose: &str| {
+            let authority = text(&node.roots().cluster_pki.join(pki::certificate(authority)));
+            let mut command = Command::new("openssl");
+            command.args([
+                "verify",
+                "-x509_strict",
+                "-attime",
+                &at,
+                "-CAfile",
+                &authority,
+                "-purpose",
+                purpose,
+            ]);
+            command.arg(&certificate).output().unwrap().status.success()
+        };
+        let (server, client) = match profile.usage {
+            Usage::Client => (false, true),
+            Usage::Server => (true, false),
+            Usage::Both => (true, true),
+        };
+        assert_eq!(verify(profile.authority, "sslserver"), server, "{} as a server", profile.name);
+        assert_eq!(verify(profile.authority, "sslclient"), client, "{} as a client", profile.name);
+        let others = [pki::CA, pki::FRONT_PROXY_CA, pki::ETCD_CA];
+        for other in others.into_iter().filter(|other| *other != profile.authority) {
+            assert!(!verify(other, "any"), "{} verified by {other}", profile.name);
+        }
+        for name in &profile.names {
+            let (flag, value) = match name {
+                Name::Dns(name) => ("-checkhost", name.clone()),
+                Name::Ip(address) => ("-checkip", address.to_string()),
+            };
+            let answer = openssl(&["x509", "-noout", "-in", &certificate, flag, &value]);
+            assert!(answer.contains("does match"), "{}: {answer}", profile.name);
+        }
+        let of_certificate = openssl(&["x509", "-noout", "-pubkey", "-in", &certificate]);
+        let of_key = openssl(&["pkey", "-pubout", "-in", &text(&node.path(&pki::key(profile.name)))]);
+        assert_eq!(of_certificate, of_key, "{}", profile.name);
+        let usage = openssl(&["x509", "-noout", "-ext", "keyUsage", "-in", &certificate]);
+        assert!(usage.contains("Digital Signature, Key Encipherment"), "{usage}");
+    }
+    let apiserver = text(&node.path("apiserver.crt"));
+    for name in ["cp1", "localhost", "kubernetes.default.svc.cluster.local", "api.harbor.example"] {
+        assert!(openssl(&["x509", "-noout", "-in", &apiserver, "-checkhost", name]).contains("does match"));
+    }
+    for address in ["10.20.0.10", "10.20.0.100", "10.96.0.1", "127.0.0.1", "::1", "192.0.2.7"] {
+        assert!(openssl(&["x509", "-noout", "-in", &apiserver, "-checkip", address]).contains("does match"));
+    }
+}
+
+#[test]
+fn keys_and_kubeconfigs_are_private_and_leave_nothing_behind() {
+    let node = Node::new();
+    node.ensure().unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&node.roots().node_pki), 0o700);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(node.roots().node_pki).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        assert_eq!(mode(&path), if name.ends_with(".crt") { 0o644 } else { 0o600 }, "{name}");
+        names.push(name);
+    }
+    assert_eq!(names.len(), 2 * 15 + 5);
+    assert!(!names.iter().any(|name| name.ends_with(".new")));
+    let config: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(node.path("kubelet-client.conf")).unwrap()).unwrap();
+    assert_eq!(config["clusters"][0]["cluster"]["server"], "https://127.0.0.1:6443");
+    assert_eq!(config["users"][0]["name"], "system:node:cp1");
+}
+
+#[test]
+fn the_second_run_changes_nothing() {
+    let node = Node::new();
+    let first = node.ensure().unwrap();
+    assert_eq!(first.to_string(), "15 issued, 0 reused");
+    let read = || {
+        let mut files: Vec<_> = fs::read_dir(node.roots().node_pki)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| (fs::read(&path).unwrap(), fs::metadata(&path).unwrap().modified().unwrap(), path))
+            .collect();
+        files.sort();
+        files
+    };
+    let before = read();
+    let second = node.ensure().unwrap();
+    assert_eq!((second.reused, second.issued.len()), (15, 0));
+    assert_eq!(second.to_string(), "0 issued, 15 reused");
+    assert_eq!(before, read());
+}
+
+#[test]
+fn renewed_before_they_expire() {
+    let node = Node::new();
+    node.ensure().unwrap();
+    assert!(node.reasons(NOW + LIFETIME - RENEW_BEFORE - DAY).is_empty());
+    let later = NOW + LIFETIME - RENEW_BEFORE;
+    assert_eq!(node.reasons(later).len(), 15);
+    let issued = ensure(&node.roots(), &node.facts, later).unwrap();
+    assert!(issued.issued.iter().all(|reissue| reissue.reason == Reason::Expiring));
+    assert_eq!(issued.restart(), ["kubelet"].into());
+    assert!(node.reasons(later).is_empty());
+}
+
+#[test]
+fn none_outlives_its_authority_and_a_dying_one_is_not_renewed_for_ever() {
+    let node = Node::new();
+    node.make_authority(pki::FRONT_PROXY_CA, (EPOCH, NOW + 30 * DAY));
+    node.ensure().unwrap();
+    let end = openssl(&[
+        "x509",
+        "-noout",
+        "-enddate",
+        "-in",
+        node.path("front-proxy-client.crt").to_str().unwrap(),
+    ]);
+    let of_authority = node.roots().cluster_pki.join("front-proxy-ca.crt");
+    assert_eq!(end, openssl(&["x509", "-noout", "-enddate", "-in", of_authority.to_str().unwrap()]));
+    assert!(node.reasons(NOW + 10 * DAY).is_empty());
+}
+
+#[test]
+fn a_clock_that_ran_ahead_does_no_harm() {
+    let node = Node::new();
+    let ahead = NOW + 5 * LIFETIME;
+    ensure(&node.roots(), &node.facts, ahead).unwrap();
+    assert!(node.reasons(NOW).is_empty());
+}
+
+#[test]
+fn what_no_longer_fits_is_issued_again() {
+    let node = Node::new();
+    node.ensure().unwrap();
+    let only = |name, reason| vec![(name, reason)];
+
+    fs::remove_file(node.path("proxy.key")).unwrap();
+    assert_eq!(node.reasons(NOW), only("proxy", Reason::Missing));
+    node.ensure().unwrap();
+
+    fs::write(node.path("scheduler.crt"), "-----BEGIN CERTIFICATE-----\nbroken").unwrap();
+    assert_eq!(node.reasons(NOW), only("scheduler", Reason::Damaged("damaged")));
+    node.ensure().unwrap();
+
+    fs::write(node.path("scheduler.key"), [0xff; 40]).unwrap();
+    assert_eq!(node.reasons(NOW), only("scheduler", Reason::Damaged("key damaged")));
+    let issued = node.ensure().unwrap();
+    assert_eq!(issued.to_string(), "1 issued, 14 reused (scheduler: key damaged)");
+
+    // As after a power cut between the renames of key and certificate.
+    fs::copy(node.path("admin.key"), node.path("etcd-peer.key")).unwrap();
+    assert_eq!(node.reasons(NOW), only("etcd-peer", Reason::KeyMismatch));
+    node.ensure().unwrap();
+
+    fs::set_permissions(node.path("admin.key"), fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(node.reasons(NOW), only("admin", Reason::Damaged("key was readable by others")));
+    node.ensure().unwrap();
+
+    for end in ["crt", "key"] {
+        fs::copy(node.path(&format!("scheduler.{end}")), node.path(&format!("proxy.{end}"))).unwrap();
+        fs::copy(
+            node.path(&format!("apiserver-etcd-client.{end}")),
+            node.path(&format!("etcd-server.{end}")),
+        )
+        .unwrap();
+    }
+    assert_eq!(node.reasons(NOW), [("etcd-server", Reason::OtherSubject), ("proxy", Reason::OtherSubject)]);
+    node.ensure().unwrap();
+
+    node.make_authority(pki::FRONT_PROXY_CA, AUTHORITY);
+    assert_eq!(node.reasons(NOW), only("front-proxy-client", Reason::OtherAuthority));
+    node.ensure().unwrap();
+    assert!(node.reasons(NOW).is_empty());
+}
+
+#[test]
+fn a_new_address_concerns_the_servers_only() {
+    let mut node = Node::new();
+    node.ensure().unwrap();
+    node.facts.address = "10.20.0.11/24".parse().unwrap();
+    let names: Vec<_> = node.reasons(NOW).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["apiserver", "etcd-server", "etcd-peer", "kubelet-server"]);
+    assert!(node.reasons(NOW).iter().all(|(_, reason)| *reason == Reason::OtherNames));
+}
+
+/// The last line that a person sees, causes included.
+fn message(error: &dyn std::error::Error, folder: &Path) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text.replace(folder.to_str().unwrap(), "")
+}
+
+#[test]
+fn bad_authorities_say_what_to_do() {
+    let failure = |break_it: &dyn Fn(&Node)| {
+        let node = Node::new();
+        break_it(&node);
+        message(&node.ensure().unwrap_err(), node.folder.path())
+    };
+    let file = |node: &Node, name: &str| node.roots().cluster_pki.join(name);
+    insta::assert_snapshot!(failure(&|node| fs::remove_file(file(node, "ca.key")).unwrap()), @"/run/bootwright/cluster/pki/ca.key is missing: a control plane issues its certificates from it; build the image again, with secrets = \"baked\"");
+    insta::assert_snapshot!(failure(&|node| fs::write(file(node, "etcd-ca.crt"), "hello").unwrap()), @"/run/bootwright/cluster/pki/etcd-ca.crt is no certificate of an authority (no PEM block); put the cluster's secrets folder right and build the image again");
+    insta::assert_snapshot!(failure(&|node| { fs::copy(file(node, "etcd-ca.key"), file(node, "ca.key")).unwrap(); }), @"/run/bootwright/cluster/pki/ca.key is not the key of /run/bootwright/cluster/pki/ca.crt; put the cluster's secrets folder right and build the image again");
+    insta::assert_snapshot!(failure(&|node| node.make_authority("ca", (EPOCH - DAY, NOW))), @"/run/bootwright/cluster/pki/ca.crt expired at Nov 23 00:00:00 2026 +00:00; the clock says Nov 23 00:00:00 2026 +00:00: set the clock, or renew the authority and build the image again");
+    insta::assert_snapshot!(failure(&|node| node.make_authority("ca", (NOW + 1, NOW + DAY))), @"/run/bootwright/cluster/pki/ca.crt is valid from Nov 23 00:00:01 2026 +00:00; the clock says Nov 23 00:00:00 2026 +00:00: set the hardware clock");
+    let unwritable = failure(&|node| {
+        fs::create_dir_all(node.roots().node_pki.parent().unwrap()).unwrap();
+        fs::write(node.roots().node_pki, "a file").unwrap();
+    });
+    insta::assert_snapshot!(unwritable, @"cannot write /var/lib/bootwright/pki: File exists (os error 17)");
+}
+
+#[test]
+fn the_clock_must_have_reached_the_youngest_authority() {
+    let node = Node::new();
+    node.make_authority(pki::ETCD_CA, (EPOCH + 7, NOW + DAY));
+    assert_eq!(clock_floor(&node.roots().cluster_pki).unwrap(), EPOCH + 7);
+}
+
+/// Authorities that somebody made with openssl: RSA, and with a subject in PrintableString.
+#[test]
+fn foreign_authorities_sign_too() {
+    let node = Node::new();
+    let folder = node.folder.path().to_str().unwrap();
+    let (key, certificate) = (format!("{folder}/own.key"), format!("{folder}/own.crt"));
+    openssl(&[
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "36500",
+        "-subj",
+        "/O=Harbor Works/CN=own authority",
+        "-keyout",
+        &key,
+        "-out",
+        &certificate,
+        "-addext",
+        "keyUsage=critical,keyCertSign,cRLSign",
+    ]);
+    node.write_authority(
+        "ca",
+        &fs::read_to_string(&certificate).unwrap(),
+        &fs::read_to_string(&key).unwrap(),
+    );
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().max(NOW);
+    ensure(&node.roots(), &node.facts, now).unwrap();
+    assert!(node.reasons(now).is_empty());
+    let leaf = node.path("apiserver.crt");
+    openssl(&[
+        "verify",
+        "-x509_strict",
+        "-attime",
+        &now.to_string(),
+        "-CAfile",
+        &certificate,
+        leaf.to_str().unwrap(),
+    ]);
+}

@@ -1,0 +1,125 @@
+//! cgroup v2: a leaf for each service, and the end of everything in one.
+//!
+//! Files and rules: Linux kernel, Documentation/admin-guide/cgroup-v2.rst.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::Host;
+
+/// Leaf of PID 1: a process in the root would keep no rule from working, but its memory would be counted nowhere.
+const INIT: &str = "init";
+
+/// What the kernel refused.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// Not mounted, or version 1.
+    #[error("{path} is not a cgroup v2 filesystem (no cgroup.controllers); mount cgroup2 there")]
+    NotCgroup2 {
+        /// Where it was expected.
+        path: PathBuf,
+    },
+    /// A file or folder of the tree.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// `make`, `write`, …
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CgroupError {
+    let path = path.to_owned();
+    move |source| CgroupError::Io { action, path, source }
+}
+
+/// Makes the tree: every controller handed down from the root, and PID 1 in a leaf of its own.
+pub fn prepare(host: &Host) -> Result<(), CgroupError> {
+    let controllers_file = host.cgroup.join("cgroup.controllers");
+    let controllers = fs::read_to_string(&controllers_file)
+        .map_err(|_| CgroupError::NotCgroup2 { path: host.cgroup.clone() })?;
+    if host.pid1 {
+        let leaf = Leaf::make(&host.cgroup, INIT)?;
+        let procs = leaf.path.join("cgroup.procs");
+        fs::write(&procs, std::process::id().to_string()).map_err(io_error("write", &procs))?;
+    }
+    // One by one: the kernel takes a line as a whole or not at all, and says not which it refused.
+    let subtree = host.cgroup.join("cgroup.subtree_control");
+    for controller in controllers.split_ascii_whitespace() {
+        fs::write(&subtree, format!("+{controller}"))
+            .map_err(io_error("hand a controller down in", &subtree))?;
+    }
+    Ok(())
+}
+
+/// A cgroup that processes sit in, or whose descendants do.
+#[derive(Debug, Clone)]
+pub struct Leaf {
+    path: PathBuf,
+}
+
+impl Leaf {
+    /// A cgroup below `root`, which may not exist (yet).
+    pub fn at(root: &Path, name: &str) -> Leaf {
+        Leaf { path: root.join(name) }
+    }
+
+    /// Makes it with its parents.
+    pub fn make(root: &Path, name: &str) -> Result<Leaf, CgroupError> {
+        let leaf = Leaf::at(root, name);
+        fs::create_dir_all(&leaf.path).map_err(io_error("make", &leaf.path))?;
+        Ok(leaf)
+    }
+
+    /// Its list of processes, to be written by a process that wants to move in.
+    pub fn open_procs(&self) -> Result<File, CgroupError> {
+        let procs = self.path.join("cgroup.procs");
+        OpenOptions::new().write(true).open(&procs).map_err(io_error("open", &procs))
+    }
+
+    /// Whether a process is in it or below. A cgroup that does not exist has none.
+    pub fn is_populated(&self) -> bool {
+        fs::read_to_string(self.path.join("cgroup.events"))
+            .is_ok_and(|events| events.lines().any(|line| line == "populated 1"))
+    }
+
+    /// SIGKILL to everything in it and below, in one step that no fork escapes.
+    pub fn kill(&self) {
+        // Gone or without processes: nothing to kill. Before Linux 5.14 there is no cgroup.kill.
+        if fs::write(self.path.join("cgroup.kill"), "1").is_err() {
+            self.signal(Signal::KILL);
+        }
+    }
+
+    /// A signal to every process in it and below.
+    pub fn signal(&self, signal: Signal) {
+        for pid in self.processes() {
+            // It may have ended since.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    fn processes(&self) -> Vec<Pid> {
+        let mut found = Vec::new();
+        let mut open = vec![self.path.clone()];
+        while let Some(folder) = open.pop() {
+            let procs = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+            found.extend(procs.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)));
+            let Ok(entries) = fs::read_dir(&folder) else { continue };
+            let folders = entries.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
+            open.extend(folders.map(|e| e.path()));
+        }
+        found
+    }
+
+    /// Removes it if it is empty; for tests and for the end.
+    pub fn remove(&self) -> io::Result<()> {
+        fs::remove_dir(&self.path)
+    }
+}

@@ -1,0 +1,178 @@
+//! Starting one process.
+//!
+//! Between fork and exec only async-signal-safe calls are made, on values prepared before: another thread of
+//! PID 1 may have held any lock at the time of the fork.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::process::Pid;
+
+use super::Host;
+use super::definitions::Definition;
+
+/// Open files of a service, soft and hard. Go programs and containers expect to be able to use this many.
+const NOFILE: libc::rlim_t = 1_048_576;
+
+/// Why there is no process.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// Fork, exec or a step in between.
+    #[error("cannot start {program}: {source}")]
+    Start {
+        /// The program.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The user that it runs as.
+    #[error("cannot look up user {user:?} in {path}: {reason}")]
+    User {
+        /// Name.
+        user: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A user's ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Account {
+    user: libc::uid_t,
+    group: libc::gid_t,
+    groups: Vec<libc::gid_t>,
+}
+
+/// Starts a service in its own session and cgroup, with its output going to `log`.
+pub fn spawn(host: &Host, definition: &Definition, procs: &File, log: OwnedFd) -> Result<Pid, SpawnError> {
+    let service = &definition.service;
+    let account = service.user.as_ref().map(|user| look_up(host, user)).transpose()?;
+    let program = service.command.first().cloned().unwrap_or_default();
+    let start_error = |source| SpawnError::Start { program: program.clone(), source };
+
+    let errors = log.try_clone().map_err(start_error)?;
+    let mut command = Command::new(&program);
+    command
+        .args(service.command.iter().skip(1))
+        .env_clear()
+        .envs(definition.environment.iter().map(|(name, value)| (name, value)))
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(errors);
+    let child = Child {
+        procs: procs.as_raw_fd(),
+        oom_score: CString::new(service.oom_score.to_string()).unwrap_or_default(),
+        account,
+    };
+    // SAFETY: `Child::set_up` makes system calls only, on memory that exists already.
+    unsafe { command.pre_exec(move || child.set_up()) };
+    // The handle is let go: the supervisor's loop waits for every child, orphans included.
+    let pid = command.spawn().map_err(start_error)?.id();
+    Pid::from_raw(pid.cast_signed()).ok_or_else(|| start_error(io::Error::other("no process id")))
+}
+
+/// What the child does to itself before it becomes the program.
+struct Child {
+    procs: RawFd,
+    oom_score: CString,
+    account: Option<Account>,
+}
+
+impl Child {
+    fn set_up(&self) -> io::Result<()> {
+        // SAFETY: plain system calls on values owned by `self`; the descriptor is open in the parent.
+        unsafe {
+            check(libc::setsid())?;
+            // "0" stands for the writer.
+            check(libc::write(self.procs, c"0".as_ptr().cast(), 1))?;
+            let oom =
+                check(libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC))?;
+            check(libc::write(oom, self.oom_score.as_ptr().cast(), self.oom_score.count_bytes()))?;
+            libc::close(oom);
+            let nofile = libc::rlimit { rlim_cur: NOFILE, rlim_max: NOFILE };
+            check(libc::setrlimit(libc::RLIMIT_NOFILE, &nofile))?;
+            libc::umask(0o022);
+            // Masks are inherited; the threads of PID 1 block nothing, but that is not for them to promise.
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut none);
+            check(libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut()))?;
+            if let Some(account) = &self.account {
+                check(libc::setgroups(account.groups.len(), account.groups.as_ptr()))?;
+                check(libc::setresgid(account.group, account.group, account.group))?;
+                check(libc::setresuid(account.user, account.user, account.user))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check<T: Copy + PartialOrd + From<i8>>(result: T) -> io::Result<T> {
+    if result < T::from(0) { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Reads passwd(5) and group(5) of the root: getpwnam would want the name service's libraries, which a static
+/// program cannot load.
+fn look_up(host: &Host, user: &str) -> Result<Account, SpawnError> {
+    let passwd = host.below_root("/etc/passwd");
+    let group = host.below_root("/etc/group");
+    let fail = |path: &Path, reason: String| SpawnError::User {
+        user: user.to_owned(),
+        path: path.to_owned(),
+        reason,
+    };
+    let users = fs::read_to_string(&passwd).map_err(|error| fail(&passwd, error.to_string()))?;
+    let line = (users.lines().map(|line| line.split(':').collect::<Vec<_>>()))
+        .find(|fields| fields.first() == Some(&user))
+        .ok_or_else(|| fail(&passwd, "no such user; add it to [[setup.users]] of the profile".to_owned()))?;
+    let id = |at: usize| line.get(at).and_then(|text| text.parse::<u32>().ok());
+    let (Some(user_id), Some(group_id)) = (id(2), id(3)) else {
+        return Err(fail(&passwd, "its line has no numeric user and group id".to_owned()));
+    };
+    // Supplementary groups are a bonus: without the file there are none.
+    let groups = fs::read_to_string(group).unwrap_or_default();
+    let of_user = groups.lines().filter_map(|line| {
+        let fields: Vec<_> = line.split(':').collect();
+        let members = fields.get(3)?;
+        members.split(',').any(|member| member == user).then(|| fields[2].parse().ok())?
+    });
+    let mut groups: Vec<libc::gid_t> = std::iter::once(group_id).chain(of_user).collect();
+    groups.dedup();
+    Ok(Account { user: user_id, group: group_id, groups })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_come_from_the_files_of_the_root() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host { root: root.path().to_owned(), ..Host::node() };
+        fs::create_dir(root.path().join("etc")).unwrap();
+        fs::write(
+            root.path().join("etc/passwd"),
+            "root:x:0:0::/:\n_chrony:x:105:106::/var/lib/chrony:\nbad:x:a:b\n",
+        )
+        .unwrap();
+        fs::write(root.path().join("etc/group"), "root:x:0:\nclock:x:9:other,_chrony\nshort\n").unwrap();
+        assert_eq!(
+            look_up(&host, "_chrony").unwrap(),
+            Account { user: 105, group: 106, groups: vec![106, 9] }
+        );
+        let message = look_up(&host, "nobody").unwrap_err().to_string();
+        assert!(
+            message.contains("\"nobody\"")
+                && message.contains("etc/passwd")
+                && message.contains("setup.users")
+        );
+        assert!(look_up(&host, "bad").unwrap_err().to_string().contains("numeric"));
+    }
+}
