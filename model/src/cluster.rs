@@ -15,23 +15,24 @@ use crate::profile::KernelFlavour;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ClusterFile {
-    /// `[cluster]`
+    /// What every node has to agree on.
     pub cluster: Cluster,
-    /// `[kubernetes]`
+    /// Which version of Kubernetes, and where its binaries come from.
     pub kubernetes: Kubernetes,
-    /// `[base]`
+    /// The Debian archive and kernel that the OS layer is made from.
     #[serde(default)]
     pub base: Base,
-    /// `[network]`
+    /// How pods on different nodes reach each other, and how nodes reach the outside.
     #[serde(default)]
     pub network: Network,
-    /// `[clock]`
+    /// Where the time comes from.
     #[serde(default)]
     pub clock: Clock,
-    /// `[[node]]`
+    /// One machine of the inventory.
     #[serde(default, rename = "node")]
     pub nodes: Vec<Node>,
-    /// `[[image]]`
+    /// A workload image that is baked into the OS layer, so that no registry is needed. Either `archive`,
+    /// or composed from `packages` and `files`.
     #[serde(default, rename = "image")]
     pub images: Vec<WorkloadImage>,
 }
@@ -41,7 +42,7 @@ pub struct ClusterFile {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Cluster {
-    /// RFC 1123 label; goes into kubeconfigs and certificate subjects.
+    /// Name of the cluster, an RFC 1123 label; goes into kubeconfigs and certificate subjects.
     pub name: String,
     /// Fixed address of the API, one of the control planes' addresses.
     pub endpoint: IpAddr,
@@ -95,7 +96,7 @@ pub enum Secrets {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Kubernetes {
-    /// `1.20.2`, without a `v`.
+    /// Version of Kubernetes, `1.20.2`, without a `v`. The role's profile says which it can run.
     pub version: String,
     /// Folder that holds the binaries, relative to the cluster file.
     #[serde(default)]
@@ -142,7 +143,7 @@ impl Default for Base {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Network {
-    /// See [`NetworkMode`].
+    /// How pods on different nodes reach each other.
     pub mode: NetworkMode,
     /// MTU of the nodes' links, bytes.
     pub mtu: u16,
@@ -183,14 +184,14 @@ pub struct Clock {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Node {
-    /// RFC 1123 label; host name and Node name.
+    /// Host name and Node name, an RFC 1123 label.
     pub name: String,
-    /// Name of a profile.
+    /// What the node is: the name of a profile, `all-in-one`.
     pub role: String,
     /// MAC address of the link that carries `address`; recognises the machine.
     #[serde(default)]
     pub mac: Option<String>,
-    /// Address with prefix length.
+    /// The node's address with the prefix length of its network: `10.0.2.15/24`.
     #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "cidr")))]
     pub address: IpNet,
     /// Default gateway on that link.

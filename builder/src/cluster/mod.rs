@@ -2,6 +2,8 @@
 
 mod checks;
 pub mod profiles;
+#[cfg(test)]
+mod tests;
 pub mod text;
 
 use std::collections::BTreeMap;

@@ -88,7 +88,10 @@ fn origin(index: usize, one: &WorkloadImage, findings: &mut Vec<Finding>) {
             findings.push(
                 Finding::new("image-origin", "this image is made from nothing")
                     .at_value(KeyPath::of("image").index(index), "neither archive nor packages nor files")
-                    .help("add `archive`, an OCI archive, or `packages` or `files` to compose it from"),
+                    .help("add `archive`, an OCI archive, or `packages` or `files` to compose it from")
+                    .because_of(image(index, "archive"))
+                    .because_of(image(index, "packages"))
+                    .because_of(image(index, "files")),
             );
         } else if one.entrypoint.first().is_none_or(String::is_empty) {
             findings.push(

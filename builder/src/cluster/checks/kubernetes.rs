@@ -38,7 +38,7 @@ fn version(context: &Context<'_>, findings: &mut Vec<Finding>) {
             findings.push(
                 Finding::new("version", error.to_string())
                     .at_value(key("version"), "not supported")
-                    .help("write a version that is"),
+                    .help("write a version in that range"),
             );
             return;
         }
@@ -66,7 +66,9 @@ fn source(context: &Context<'_>, findings: &mut Vec<Finding>) {
         (None, None) => findings.push(
             Finding::new("kubernetes-source", "there is no place to get Kubernetes from")
                 .at_value(KeyPath::of("kubernetes"), "neither `directory` nor `mirror`")
-                .help("add `directory = \"…\"`, a folder with the binaries, or `mirror`, the URL of a release mirror"),
+                .help("add `directory = \"…\"`, a folder with the binaries, or `mirror`, the URL of a release mirror")
+                .because_of(key("directory"))
+                .because_of(key("mirror")),
         ),
         (Some(_), Some(_)) => findings.push(
             Finding::new("kubernetes-source", "there are two places to get Kubernetes from")

@@ -134,7 +134,7 @@ fn same_values(file: &ClusterFile, findings: &mut Vec<Finding>) {
             Finding::new("duplicate", format!("two nodes have the {what} {value}"))
                 .at_value(node(second, key), "again")
                 .at_value(node(first, key), "first here")
-                .help(format!("give each node a {what} of its own")),
+                .help("a node has its own: correct one of the two"),
         );
     };
     let nodes = &file.nodes;

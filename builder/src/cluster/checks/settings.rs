@@ -155,12 +155,19 @@ fn command_line(path: KeyPath, parameter: &str, findings: &mut Vec<Finding>) {
 pub fn url_finding(path: KeyPath, url: &str, findings: &mut Vec<Finding>) {
     let rest = ["http://", "https://"].iter().find_map(|scheme| url.strip_prefix(scheme));
     let host = rest.map(|rest| rest.split('/').next().unwrap_or_default());
+    if host.is_some_and(|host| host.contains('@')) {
+        // Neither the value nor its line is shown: it may hold a password.
+        findings.push(
+            Finding::new("url", format!("`{path}` has a user name in it, which would end up in the lock"))
+                .at_value(KeyPath::root(), "in this file")
+                .because_of(path)
+                .help("use a server that asks for no password"),
+        );
+        return;
+    }
     let why = match host {
         None => "does not begin with http:// or https://",
         Some("") => "names no host",
-        Some(host) if host.contains('@') => {
-            "has a user name in it, which would end up in the lock and in logs"
-        }
         Some(_) if url.chars().any(|c| c.is_whitespace() || c.is_control()) => "has a space in it",
         Some(_) if url.contains(['?', '#']) => "has a query or a fragment",
         Some(_) => return,

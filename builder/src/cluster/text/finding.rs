@@ -16,6 +16,8 @@ pub struct Finding {
     pub help: String,
     /// Where; the first is the place to change, the others explain it.
     pub labels: Vec<Label>,
+    /// Further values that it is a consequence of, not worth a label.
+    pub causes: Vec<KeyPath>,
 }
 
 /// How bad a finding is.
@@ -64,7 +66,14 @@ impl Finding {
             message: message.into(),
             help: String::new(),
             labels: Vec::new(),
+            causes: Vec::new(),
         }
+    }
+
+    /// Names a value that it is a consequence of: if that is wrong already, this is not worth saying.
+    pub fn because_of(mut self, path: KeyPath) -> Self {
+        self.causes.push(path);
+        self
     }
 
     /// The same as something that the file is not refused for.

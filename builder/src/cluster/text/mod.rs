@@ -11,6 +11,7 @@ pub mod render;
 pub mod shape;
 mod syntax;
 mod walk;
+mod words;
 
 use std::path::Path;
 
@@ -35,9 +36,10 @@ pub struct Reading<T> {
 /// Reads `text` as `T`, collecting everything that is wrong with its form.
 pub fn read<T: DeserializeOwned + JsonSchema>(text: String) -> Reading<T> {
     let shape = shape::Shape::of::<T>();
-    let (document, mut findings) = syntax::parse(&text);
-    let mut walk = Walk::new(&text, &findings);
-    let value = walk.file(&shape, &document);
+    let syntax = syntax::parse(&text);
+    let mut findings = syntax.findings;
+    let mut walk = Walk::new(syntax.guessed);
+    let value = walk.file(&shape, &syntax.document);
     findings.append(&mut walk.findings);
     let value = match T::deserialize(value) {
         Ok(value) => Some(value),

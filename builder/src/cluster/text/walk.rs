@@ -1,16 +1,14 @@
 //! Walks a document against a shape: values out, findings about keys and types, spans of everything.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::ops::Range;
 
-use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::finding::{Finding, KeyPath, Part, Place};
 use super::shape::{Format, Key, Shape};
-use super::syntax::line_of;
+use super::words::{missing, not_a_cidr, not_an_address, wrong_type};
 
 /// Similarity above which a key is taken for a misspelling (Jaro-Winkler, 0 to 1). Below it a
 /// suggestion confuses more than it helps.
@@ -30,25 +28,20 @@ pub struct Walk {
     spans: BTreeMap<KeyPath, Spans>,
     /// Paths whose values are placeholders.
     placeholders: BTreeSet<KeyPath>,
-    /// Lines with a syntax error: what stands there is a guess of the parser.
+    /// Bytes around syntax errors: what stands there is a guess of the parser.
     broken: Vec<Range<usize>>,
     /// Every key of every table, to say where a misplaced one belongs.
     sections: Vec<(String, String)>,
 }
 
 impl Walk {
-    /// A walk over `text`, whose syntax errors are known.
-    pub fn new(text: &str, syntax: &[Finding]) -> Self {
-        let broken =
-            syntax.iter().flat_map(|finding| &finding.labels).filter_map(|label| match &label.place {
-                Place::Bytes(span) => Some(line_of(text, span.start)),
-                Place::Path(..) => None,
-            });
+    /// A walk over a document, parts of which the parser guessed.
+    pub fn new(guessed: Vec<Range<usize>>) -> Self {
         Walk {
             findings: Vec::new(),
             spans: BTreeMap::new(),
             placeholders: BTreeSet::new(),
-            broken: broken.collect(),
+            broken: guessed,
             sections: Vec::new(),
         }
     }
@@ -85,19 +78,23 @@ impl Walk {
 
     /// Whether a finding says something about a value that the file does not have.
     pub fn rests_on_a_placeholder(&self, finding: &Finding) -> bool {
-        finding.labels.iter().any(|label| match &label.place {
-            Place::Bytes(_) => false,
-            Place::Path(path, _) => {
-                let mut path = Some(path.clone());
-                while let Some(current) = path {
-                    if self.placeholders.contains(&current) {
-                        return true;
-                    }
-                    path = current.parent();
-                }
-                false
+        let labels = finding.labels.iter().filter_map(|label| match &label.place {
+            Place::Bytes(_) => None,
+            Place::Path(path, _) => Some(path),
+        });
+        labels.chain(&finding.causes).any(|path| self.is_placeholder(path))
+    }
+
+    /// Whether the value, or what it lies in, is a placeholder.
+    fn is_placeholder(&self, path: &KeyPath) -> bool {
+        let mut path = Some(path.clone());
+        while let Some(current) = path {
+            if self.placeholders.contains(&current) {
+                return true;
             }
-        })
+            path = current.parent();
+        }
+        false
     }
 
     /// The value, or `None` if it is wrong, which has been recorded then.
@@ -160,8 +157,11 @@ impl Walk {
             }
             values.insert(key.name.clone(), key.shape.placeholder());
         }
-        // An optional key that was misspelt is not known to have its default.
-        self.placeholders.extend(meant.iter().map(|name| path.key(name)));
+        // A key that was misspelt, or that the parser may have lost, is not known to have its default.
+        let lost =
+            keys.iter().filter(|key| !self.broken.is_empty() && !table.contains_key(key.name.as_str()));
+        let unsure = lost.map(|key| &key.name).chain(&meant);
+        self.placeholders.extend(unsure.map(|name| path.key(name)));
         toml::Value::Table(values)
     }
 
@@ -343,73 +343,4 @@ fn sections(keys: &[Key]) -> Vec<(String, String)> {
         all.extend(inner.iter().map(|inner| (header.clone(), inner.name.clone())));
     }
     all
-}
-
-fn missing(key: &Key, path: &KeyPath) -> Finding {
-    let first_line = key.explanation.lines().next().unwrap_or_default();
-    match &key.shape {
-        Shape::Table(_) => {
-            Finding::new("missing-key", format!("there is no [{}] section", path.key(&key.name)))
-                .at_value(path.clone(), "in this file")
-                .help(format!("add one; `bootwright help-file` explains its keys ({first_line})"))
-        }
-        shape => Finding::new("missing-key", format!("`{}` is missing", path.key(&key.name)))
-            .at_value(path.clone(), "in this table")
-            .help(format!("add `{} = …`, {}: {first_line}", key.name, shape.noun())),
-    }
-}
-
-fn wrong_type(shape: &Shape, value: &DeValue<'_>, path: &KeyPath) -> Finding {
-    let found = match value {
-        DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "an integer",
-        DeValue::Float(_) => "a number with a fraction",
-        DeValue::Boolean(_) => "true or false",
-        DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
-    };
-    let help = match (shape, value) {
-        (Shape::Array(item, _), DeValue::Table(_)) if matches!(**item, Shape::Table(_)) => {
-            format!("write `[[{path}]]` with two brackets: there can be several")
-        }
-        (Shape::Table(_), DeValue::Array(_)) => format!("write `[{path}]` with single brackets, once"),
-        (Shape::Array(..), DeValue::String(_)) => "put it in brackets: `[\"…\"]`".to_owned(),
-        (
-            Shape::Text(_) | Shape::Choice(_),
-            DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_),
-        ) => "put it in double quotes".to_owned(),
-        (Shape::Integer(..) | Shape::Boolean, DeValue::String(_)) => "leave the quotes out".to_owned(),
-        (shape, _) => format!("write {}", shape.noun()),
-    };
-    Finding::new("type", format!("`{path}` is {found}, and must be {}", shape.noun()))
-        .at_value(path.clone(), found)
-        .help(help)
-}
-
-fn not_an_address(text: &str, path: &KeyPath) -> Option<Finding> {
-    if text.parse::<IpAddr>().is_ok() {
-        return None;
-    }
-    let help = match text.split_once('/') {
-        Some((address, _)) if address.parse::<IpAddr>().is_ok() => {
-            format!("leave the prefix length out: \"{address}\"")
-        }
-        _ => "write an IPv4 or IPv6 address such as \"10.0.2.15\"; names are not looked up".to_owned(),
-    };
-    let finding = Finding::new("address", format!("\"{text}\" is not an address"));
-    Some(finding.at_value(path.clone(), "not an address").help(help))
-}
-
-fn not_a_cidr(text: &str, path: &KeyPath) -> Option<Finding> {
-    if text.parse::<IpNet>().is_ok() {
-        return None;
-    }
-    let help = if text.parse::<IpAddr>().is_ok() {
-        format!("add the prefix length of its network: \"{text}/…\"")
-    } else {
-        "write an address and a prefix length, such as \"10.0.2.15/24\" or \"fd00::/64\"".to_owned()
-    };
-    let finding = Finding::new("cidr", format!("\"{text}\" is not an address with a prefix length"));
-    Some(finding.at_value(path.clone(), "not address/prefix").help(help))
 }
