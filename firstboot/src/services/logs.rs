@@ -150,6 +150,10 @@ fn read_all(shared: &Shared, writer: &SyncSender<Chunk>) {
             })
         });
         if closing {
+            // Now there is time to wait for the writer: nobody waits for this thread for long.
+            for (service, lost) in lost.iter().enumerate().filter(|(_, lost)| **lost > 0) {
+                let _ = writer.send(Chunk { service, bytes: lost_line(*lost).into_bytes() });
+            }
             return;
         }
     }

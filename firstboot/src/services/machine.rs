@@ -172,7 +172,10 @@ struct Service {
     failures: u32,
     started_ms: Option<Millis>,
     ready_ms: Option<Millis>,
-    last_error: Option<String>,
+    /// How it last ended against our will, or why it did not start.
+    exit_error: Option<String>,
+    /// What the probe of this run said last, while it is not ready.
+    probe_error: Option<String>,
     /// Services that are after it or use it, directly or through others.
     dependents: Vec<usize>,
 }
@@ -218,7 +221,8 @@ impl Machine {
                 failures: 0,
                 started_ms: None,
                 ready_ms: None,
-                last_error: None,
+                exit_error: None,
+                probe_error: None,
                 dependents,
             })
             .collect();
@@ -268,7 +272,8 @@ impl Machine {
             started_ms: service.started_ms,
             ready_ms: service.ready_ms,
             restarts: service.run.saturating_sub(1),
-            last_error: service.last_error.clone(),
+            // Why it ended says more than that it does not answer yet after that.
+            last_error: service.exit_error.as_ref().or(service.probe_error.as_ref()).cloned(),
         }
     }
 
@@ -287,7 +292,7 @@ impl Machine {
             Event::StartFailed(i, reason) => {
                 if self.services[i].state == State::Starting {
                     self.services[i].run += 1;
-                    self.failed(i, now, now, reason, actions);
+                    self.failed(i, now, None, reason, actions);
                 }
             }
             Event::AlreadyDone(i) => {
@@ -310,7 +315,7 @@ impl Machine {
             Event::NotReady(i, run, reason) => {
                 let service = &mut self.services[i];
                 if matches!(service.state, State::Running { .. }) && service.run == run {
-                    service.last_error = Some(reason);
+                    service.probe_error = Some(reason);
                 }
             }
             Event::WorkloadsGone(i) => {
@@ -354,10 +359,7 @@ impl Machine {
         let service = &mut self.services[i];
         service.state = State::Ready { since };
         service.ready_ms.get_or_insert(now);
-        // A probe's complaint is over; an earlier exit stays to be seen.
-        if service.run == 1 {
-            service.last_error = None;
-        }
+        service.probe_error = None;
         if service.spec.probed && is_loud(service.failures) {
             actions.push(Action::Say(i, Notice::Ready(now - since)));
         }
@@ -372,7 +374,7 @@ impl Machine {
                 actions.push(Action::Say(i, Notice::Done(now - since)));
             }
             State::Running { since, .. } | State::Ready { since } if self.stop_deadline.is_none() => {
-                self.failed(i, now, since, reason, actions);
+                self.failed(i, now, Some(since), reason, actions);
             }
             State::Ending { restart: true, .. } if self.stop_deadline.is_none() => {
                 service.failures = 0;
@@ -387,9 +389,17 @@ impl Machine {
         }
     }
 
-    fn failed(&mut self, i: usize, now: Millis, since: Millis, reason: String, actions: &mut Vec<Action>) {
+    /// It ended, having run since some time, or did not start.
+    fn failed(
+        &mut self,
+        i: usize,
+        now: Millis,
+        since: Option<Millis>,
+        reason: String,
+        actions: &mut Vec<Action>,
+    ) {
         let service = &mut self.services[i];
-        if now - since >= RAN_WELL_MS {
+        if since.is_some_and(|since| now - since >= RAN_WELL_MS) {
             service.failures = 0;
         }
         service.failures += 1;
@@ -397,10 +407,12 @@ impl Machine {
         let doublings = min(service.failures - 1, 32);
         let again = min(first.saturating_mul(1 << doublings), largest);
         service.state = State::BackingOff { until: now + again };
-        service.last_error = Some(reason.clone());
+        service.exit_error = Some(reason.clone());
+        service.probe_error = None;
         let failures = service.failures;
         if is_loud(failures) {
-            let show_log = failures >= FAILURES_TO_SHOW_LOG;
+            // One that did not start has printed nothing about it.
+            let show_log = failures >= FAILURES_TO_SHOW_LOG && since.is_some();
             actions.push(Action::Say(i, Notice::Failed { reason, again, failures, show_log }));
         }
     }
@@ -421,7 +433,7 @@ impl Machine {
                 State::BackingOff { until } if now >= until => service.state = State::Waiting,
                 State::Running { since, mention } if service.spec.probed && now >= mention && !everything => {
                     service.state = State::Running { since, mention: now + (now - since) };
-                    let error = service.last_error.clone();
+                    let error = service.probe_error.clone();
                     actions.push(Action::Say(i, Notice::StillNotReady { after: now - since, error }));
                 }
                 State::Ending { phase: Phase::Killed, deadline, restart } if now >= deadline => {

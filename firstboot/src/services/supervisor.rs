@@ -62,6 +62,7 @@ impl<'a> Supervisor<'a> {
         definitions: Vec<Definition>,
         observer: &'a mut dyn Observer,
     ) -> io::Result<Supervisor<'a>> {
+        spawn::raise_open_files();
         let mailbox = Mailbox::new()?;
         let signals = Signals::install(mailbox.wake())?;
         let names: Vec<String> = definitions.iter().map(|d| d.service.name.clone()).collect();
@@ -383,12 +384,26 @@ fn spec(definition: &Definition) -> Spec {
     }
 }
 
+/// Names of the signals that programs are seen to die of.
+const SIGNALS: [(libc::c_int, &str); 10] = [
+    (libc::SIGABRT, "SIGABRT"),
+    (libc::SIGBUS, "SIGBUS"),
+    (libc::SIGFPE, "SIGFPE"),
+    (libc::SIGHUP, "SIGHUP"),
+    (libc::SIGILL, "SIGILL"),
+    (libc::SIGINT, "SIGINT"),
+    (libc::SIGPIPE, "SIGPIPE"),
+    (libc::SIGSEGV, "SIGSEGV"),
+    (libc::SIGSYS, "SIGSYS"),
+    (libc::SIGTERM, "SIGTERM"),
+];
+
 fn describe(status: WaitStatus) -> String {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => format!("exit code {code}"),
         (_, Some(libc::SIGKILL)) => "killed by SIGKILL: out of memory, or by hand".to_owned(),
-        (_, Some(signal)) => match Signal::from_named_raw(signal) {
-            Some(named) => format!("killed by {named:?}"),
+        (_, Some(signal)) => match SIGNALS.iter().find(|(number, _)| *number == signal) {
+            Some((_, name)) => format!("killed by {name}"),
             None => format!("killed by signal {signal}"),
         },
         _ => "ended".to_owned(),
