@@ -120,7 +120,7 @@ pub enum RootError {
         /// Role.
         role: String,
         /// Why.
-        source: SetupError,
+        source: Box<SetupError>,
     },
     /// An overlay.
     #[error(transparent)]
@@ -148,7 +148,7 @@ pub fn build(spec: &RootSpec) -> Result<Composed, RootError> {
     lay_packages(&mut tree, spec, kernel_package)?;
     setup::merged_usr(&mut tree)?;
     setup::apply(&mut tree, &spec.profile.setup)
-        .map_err(|source| RootError::Setup { role: role.clone(), source })?;
+        .map_err(|source| RootError::Setup { role: role.clone(), source: Box::new(source) })?;
     let identity = setup::Identity { version: env!("CARGO_PKG_VERSION"), role, kubernetes: spec.kubernetes };
     setup::os_release(&mut tree, &identity)?;
     for name in &spec.profile.overlays {

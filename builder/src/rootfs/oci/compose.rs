@@ -64,7 +64,7 @@ pub(super) fn compose(recipe: &Recipe) -> Result<Image, ImageError> {
 
 fn tree(recipe: &Recipe) -> Result<RootTree, ImageError> {
     let name = recipe.name;
-    let tree_error = |source| ImageError::Tree { name: name.to_owned(), source };
+    let tree_error = |source| ImageError::Tree { name: name.to_owned(), source: Box::new(source) };
     let glob_error = |source| ImageError::Glob { name: name.to_owned(), source };
     let mut tree = RootTree::default();
     // With `keep`, all but that is pruned.
@@ -73,7 +73,7 @@ fn tree(recipe: &Recipe) -> Result<RootTree, ImageError> {
     let keep = Globs::new("keep", recipe.keep).map_err(glob_error)?;
     for package in recipe.packages {
         packages::lay(&mut tree, package, &Selection { prune: &prune, keep: &keep })
-            .map_err(|source| ImageError::Package { name: name.to_owned(), source })?;
+            .map_err(|source| ImageError::Package { name: name.to_owned(), source: Box::new(source) })?;
     }
     if !recipe.packages.is_empty() {
         setup::merged_usr(&mut tree).map_err(tree_error)?;

@@ -111,7 +111,7 @@ pub enum ImageError {
         /// Reference.
         name: String,
         /// Why.
-        source: PackageError,
+        source: Box<PackageError>,
     },
     /// It cannot be in the image.
     #[error("image {name}: {source}")]
@@ -119,7 +119,7 @@ pub enum ImageError {
         /// Reference.
         name: String,
         /// Why.
-        source: TreeError,
+        source: Box<TreeError>,
     },
     /// A glob.
     #[error("image {name}: {source}")]
