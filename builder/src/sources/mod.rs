@@ -1,6 +1,26 @@
 //! Inputs of a build: the Debian archive, Kubernetes binaries, files; their cache and the lock.
+//!
+//! A build calls [`pin`] for exactly which inputs, from the lock or from the archive's indexes, and then
+//! [`Pinned::fetch`] for the files themselves. With a lock and a filled cache, neither touches the network.
+
+pub mod cache;
+pub mod debian;
+pub mod fetch;
+pub mod files;
+pub mod kubernetes;
+pub mod lock;
+pub mod pin;
+pub mod readers;
+
+#[cfg(test)]
+mod testing;
 
 use std::path::PathBuf;
+
+pub use cache::{Cache, CacheError};
+pub use debian::upstream_version;
+pub use lock::{LOCK_FILE, Lock, LockError, LockedBinary, LockedFile, LockedPackage};
+pub use pin::{FetchedPackage, Inputs, PackageSet, Pinned, Request, SourcesError, pin};
 
 /// A file in the content-addressed cache, or a local file whose digest is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
