@@ -192,3 +192,6 @@ pub(super) fn write_file(path: &Path, contents: &[u8], mode: u32) -> io::Result<
     fs::rename(&temporary, path)?;
     fs::File::open(folder)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,3 +71,25 @@ fn remove(path: &Path) -> Result<(), LeftoversError> {
         other => other.map_err(|source| LeftoversError { path: path.to_owned(), source }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_dead_processes_left_goes_and_the_rest_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let host = Host { root: root.path().to_owned(), ..Host::node() };
+        clear(&host, &[]).unwrap();
+        let kubelet = root.path().join("var/lib/kubelet");
+        fs::create_dir_all(kubelet.join("pods/1")).unwrap();
+        fs::create_dir_all(root.path().join("var/lib/cni/networks/pods")).unwrap();
+        fs::write(kubelet.join("cpu_manager_state"), "{ half").unwrap();
+        // A link is removed, never what it points to.
+        std::os::unix::fs::symlink(kubelet.join("pods"), kubelet.join("memory_manager_state")).unwrap();
+        clear(&host, &[]).unwrap();
+        assert!(kubelet.join("pods/1").exists());
+        assert_eq!(fs::read_dir(&kubelet).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(root.path().join("var/lib/cni")).unwrap().count(), 0);
+    }
+}

@@ -1,6 +1,8 @@
 //! The loop of PID 1: waits for children, signals, probes and the clock, asks [`super::machine`] what to do, and
 //! does it.
 
+mod exit;
+
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -284,7 +286,7 @@ impl<'a> Supervisor<'a> {
 
     fn ended(&mut self, i: usize, status: WaitStatus) -> Event {
         let well = status.exit_status() == Some(0);
-        let reason = describe(status);
+        let reason = exit::describe(status);
         self.current_run[i].store(0, Ordering::SeqCst);
         self.logs.note(i, &format!("ended: {reason}"));
         // What it left behind would hold its ports and sockets. A service with workloads has left those behind
@@ -381,32 +383,6 @@ fn spec(definition: &Definition) -> Spec {
         restart: service.restart_milliseconds.map(Millis::from),
         stop: Millis::from(service.stop_seconds) * 1000,
         workloads: service.workloads.is_some(),
-    }
-}
-
-/// Names of the signals that programs are seen to die of.
-const SIGNALS: [(libc::c_int, &str); 10] = [
-    (libc::SIGABRT, "SIGABRT"),
-    (libc::SIGBUS, "SIGBUS"),
-    (libc::SIGFPE, "SIGFPE"),
-    (libc::SIGHUP, "SIGHUP"),
-    (libc::SIGILL, "SIGILL"),
-    (libc::SIGINT, "SIGINT"),
-    (libc::SIGPIPE, "SIGPIPE"),
-    (libc::SIGSEGV, "SIGSEGV"),
-    (libc::SIGSYS, "SIGSYS"),
-    (libc::SIGTERM, "SIGTERM"),
-];
-
-fn describe(status: WaitStatus) -> String {
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (_, Some(libc::SIGKILL)) => "killed by SIGKILL: out of memory, or by hand".to_owned(),
-        (_, Some(signal)) => match SIGNALS.iter().find(|(number, _)| *number == signal) {
-            Some((_, name)) => format!("killed by {name}"),
-            None => format!("killed by signal {signal}"),
-        },
-        _ => "ended".to_owned(),
     }
 }
 
