@@ -1,1 +1,226 @@
-//! Whole images in QEMU.
+//! Whole images in QEMU: the harness that the tests share.
+//!
+//! The image is built once, by `./run test`, which names its folder in `BOOTWRIGHT_IMAGE`. Each test has
+//! a machine and a folder of its own below it, where logs stay to be looked at when a test failed.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bootwright::cluster::{self, Loaded};
+use bootwright::lab::accelerator::{self, Choice};
+use bootwright::lab::api::Api;
+use bootwright::lab::kubeconfig::Kubeconfig;
+use bootwright::lab::kubectl::Kubectl;
+use bootwright::lab::session::Session;
+use bootwright::lab::{Firmware, Lifetime, Spec, console, machine};
+use bootwright_model::cluster::Node;
+use gpt::disk::LogicalBlockSize;
+
+/// Folder of the built image and its kubeconfig.
+const IMAGE: &str = "BOOTWRIGHT_IMAGE";
+/// Cluster file that it was built from, relative to the repository.
+const CLUSTER: &str = "examples/all-in-one.toml";
+/// Workload that the image has a container image for.
+const MANIFEST: &str = "examples/web.yaml";
+/// Port of its Service on the node.
+pub const NODE_PORT: u16 = 30080;
+
+/// Bound for a boot to node Ready. Far above what it takes: time is measured elsewhere.
+pub const READY: Duration = Duration::from_secs(420);
+/// Bound for a boot until its services are started, or it has failed.
+pub const SERVICES: Duration = Duration::from_secs(180);
+/// Bound for a clean stop.
+pub const STOP: Duration = Duration::from_secs(90);
+
+/// The image under test and what it was built from.
+pub struct Image {
+    folder: PathBuf,
+    loaded: Loaded,
+    choice: Choice,
+}
+
+impl Image {
+    /// The image that `BOOTWRIGHT_IMAGE` names.
+    ///
+    /// # Panics
+    /// There is none: a test that cannot get what it needs fails.
+    pub fn under_test() -> Image {
+        let folder = std::env::var_os(IMAGE)
+            .map(PathBuf::from)
+            .unwrap_or_else(|| panic!("{IMAGE} names no folder with a built image; ./run test builds one"));
+        let loaded =
+            cluster::load(&repository().join(CLUSTER), None).expect("the example is a good cluster file");
+        let image = Image {
+            choice: Choice { accelerator: accelerator::Accelerator::Tcg, reason: String::new() },
+            folder,
+            loaded,
+        };
+        let choice =
+            accelerator::choose(&image.path(), &image.folder).expect("QEMU and the image's kernel are there");
+        Image { choice, ..image }
+    }
+
+    /// The raw disk image.
+    pub fn path(&self) -> PathBuf {
+        self.folder.join(format!("{}.raw", self.node().role))
+    }
+
+    /// The node that the machines are.
+    pub fn node(&self) -> &Node {
+        self.loaded.file.nodes.first().expect("the example has a node")
+    }
+
+    /// A machine for the test `name`, as a real one would be; a test changes what it is about.
+    pub fn spec(&self, name: &str, firmware: Firmware) -> Spec {
+        let std::net::IpAddr::V4(address) = self.node().address.addr() else {
+            panic!("the example has an IPv4 address");
+        };
+        let folder = self.folder.join("tests").join(name);
+        // What an earlier run of the test left.
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).expect("the folder of the image is writable");
+        Spec {
+            name: name.to_owned(),
+            folder,
+            image: self.path(),
+            disk_bytes: 8 << 30,
+            cpus: 2,
+            memory_mib: 2048,
+            firmware,
+            accelerator: self.choice.accelerator,
+            mac: self.node().mac.clone().expect("the example has a MAC address"),
+            address,
+            prefix_length: self.node().address.prefix_len(),
+            ports: vec![self.loaded.file.cluster.endpoint_port, NODE_PORT],
+            lifetime: Lifetime::Bound,
+        }
+    }
+
+    /// Switches a machine on. Console lines go to the test's output.
+    pub fn boot(&self, spec: Spec) -> Boot<'_> {
+        println!("{}: {}", spec.name, self.choice.reason);
+        let folder = spec.folder.clone();
+        let session = Session::start(spec, |line| println!("{line}")).expect("QEMU starts");
+        Boot { image: self, session, folder }
+    }
+}
+
+/// The repository that the tests are of.
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the repository")
+}
+
+/// A running machine.
+pub struct Boot<'a> {
+    image: &'a Image,
+    /// What it says and does.
+    pub session: Session,
+    folder: PathBuf,
+}
+
+impl Boot<'_> {
+    /// A client of its API server.
+    pub fn api(&mut self) -> Api {
+        let port = self.host_port(self.image.loaded.file.cluster.endpoint_port);
+        let path = self.folder.join("kubeconfig");
+        std::fs::copy(self.image.folder.join("kubeconfig"), &path).expect("the build leaves a kubeconfig");
+        let mut kubeconfig = Kubeconfig::read(&path).expect("it was just written");
+        kubeconfig.point_at(&format!("https://127.0.0.1:{port}")).expect("it names a server");
+        Api::new(&kubeconfig).expect("it has certificates")
+    }
+
+    /// kubectl with the kubeconfig that [`Boot::api`] wrote.
+    pub fn kubectl(&self) -> Kubectl {
+        let kubernetes =
+            self.image.loaded.file.kubernetes.directory.as_deref().expect("the example names a folder");
+        let program = self.image.loaded.resolve(kubernetes).join("kubectl");
+        Kubectl::new(&program, &self.folder.join("kubeconfig"), &self.folder.join("kubectl"))
+    }
+
+    /// The example's workload.
+    pub fn manifest(&self) -> PathBuf {
+        repository().join(MANIFEST)
+    }
+
+    /// The port of 127.0.0.1 that leads to a port of the node.
+    pub fn host_port(&mut self, guest: u16) -> u16 {
+        self.session.machine().host_port(guest).expect("the port is among those of spec()")
+    }
+
+    /// Waits until the node is Ready.
+    ///
+    /// # Panics
+    /// It is not in time; with the console's last lines.
+    pub fn wait_ready(&mut self, api: &Api) {
+        let name = self.image.node().name.clone();
+        let outcome = self.session.wait_node_ready(api, &name, READY);
+        let took = self.expect("node Ready", outcome);
+        println!("node {name} Ready {:.1} s after power-on", took.as_secs_f64());
+    }
+
+    /// The value, or a failed test with the console's last lines.
+    ///
+    /// # Panics
+    /// `outcome` is an error.
+    pub fn expect<T>(&mut self, what: &str, outcome: Result<T, bootwright::lab::Error>) -> T {
+        outcome.unwrap_or_else(|error| {
+            let lines = console::last_lines(&self.session.machine().console_log(), 40).join("\n  ");
+            panic!("{what}: {error}\nthe console's last lines:\n  {lines}")
+        })
+    }
+
+    /// Everything that the console has said.
+    pub fn console(&mut self) -> String {
+        console::last_lines(&self.session.machine().console_log(), usize::MAX).join("\n")
+    }
+}
+
+impl Drop for Boot<'_> {
+    fn drop(&mut self) {
+        let _ = self.session.machine().kill();
+        // Logs stay to be looked at, the disk does not: there are a dozen of them, a gigabyte each.
+        let _ = std::fs::remove_file(self.folder.join(machine::DISK));
+    }
+}
+
+/// Where the partition named `label` lies in a disk image with 512-byte sectors: offset and length, bytes.
+///
+/// # Panics
+/// There is none.
+pub fn partition(disk: &Path, label: &str) -> (u64, u64) {
+    let table = gpt::GptConfig::new().writable(false).open(disk).expect("the image has a partition table");
+    let names: Vec<String> = table.partitions().values().map(|partition| partition.name.clone()).collect();
+    let partition = table
+        .partitions()
+        .values()
+        .find(|partition| partition.name == label)
+        .unwrap_or_else(|| panic!("no partition {label} among {names:?}"));
+    let bytes = |sectors: Result<u64, std::io::Error>| sectors.expect("the numbers fit");
+    let size = LogicalBlockSize::Lb512;
+    (bytes(partition.bytes_start(size)), bytes(partition.bytes_len(size)))
+}
+
+/// A copy of the image to do damage to.
+///
+/// # Panics
+/// The copy fails.
+pub fn damaged(image: &Image, folder: &Path, damage: impl FnOnce(&File)) -> PathBuf {
+    let copy = folder.join("damaged.raw");
+    std::fs::copy(image.path(), &copy).expect("the copy fits on the disk");
+    let file = File::options().read(true).write(true).open(&copy).expect("the copy was just made");
+    damage(&file);
+    copy
+}
+
+/// Flips one bit.
+///
+/// # Panics
+/// The file is shorter.
+pub fn flip_bit(file: &File, offset: u64) {
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).expect("the offset lies in the file");
+    byte[0] ^= 1;
+    file.write_all_at(&byte, offset).expect("the file is writable");
+}

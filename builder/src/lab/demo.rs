@@ -119,7 +119,7 @@ fn boot(options: &Options, folder: &Path) -> Result<(), Error> {
     println!("node {} Ready {:.1} s after power-on", node.name, ready.as_secs_f64());
     let kubectl = Kubectl::new(&options.kubectl, &options.output.join(KUBECONFIG), &folder.join("kubectl"));
     let web_port = session.machine().host_port(NODE_PORT).expect("spec() forwards it");
-    let pod = run_workload(options, &kubectl, web_port)?;
+    let pod = run_workload(&options.manifest, &kubectl, web_port)?;
     let report = session.report()?.unwrap_or_default();
     let memory = summary::memory_in_use(session.machine().qmp()?)?;
     let facts = Facts { image: &image, ready, pod, report: &report, memory, api_port, web_port };
@@ -192,8 +192,8 @@ fn describe(options: &Options) -> String {
 ///
 /// # Errors
 /// Any of these failed.
-pub fn run_workload(options: &Options, kubectl: &Kubectl, web_port: u16) -> Result<Duration, Error> {
-    let manifest = options.manifest.to_string_lossy();
+pub fn run_workload(manifest: &Path, kubectl: &Kubectl, web_port: u16) -> Result<Duration, Error> {
+    let manifest = manifest.to_string_lossy();
     let begin = Instant::now();
     kubectl.retry(&["apply", "-f", &manifest], KUBECTL)?;
     let limit = format!("--timeout={}s", POD.as_secs());

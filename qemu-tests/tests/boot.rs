@@ -1,0 +1,148 @@
+//! A whole life under either firmware: boot, work, clean stop, boot again.
+
+use std::time::Duration;
+
+use bootwright::lab::{Firmware, demo, summary};
+use bootwright_model::report::{BootReport, Outcome};
+use qemu_tests::{Boot, Image, NODE_PORT, READY, STOP};
+use serde_json::json;
+
+/// Stages that a boot goes through, in order.
+const STAGES: [&str; 9] =
+    ["modules", "root", "mounts", "identity", "network", "clock", "state", "certificates", "pod-network"];
+/// Services that have to be ready in an all-in-one node.
+const SERVICES: [&str; 7] = [
+    "containerd",
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+];
+
+#[test]
+fn bios_boot_runs_a_pod_and_keeps_state_over_a_clean_stop() {
+    let image = Image::under_test();
+    let mut boot = image.boot(image.spec("bios", Firmware::Bios));
+    let api = boot.api();
+    boot.wait_ready(&api);
+    let first = all_is_well(&mut boot);
+
+    let version = api.get("/version").unwrap();
+    assert_eq!(version["gitVersion"], "v1.20.2");
+    json_bodies_are_decoded(&api);
+
+    let (kubectl, manifest, port) = (boot.kubectl(), boot.manifest(), boot.host_port(NODE_PORT));
+    let outcome = demo::run_workload(&manifest, &kubectl, port);
+    boot.expect("the workload", outcome);
+    let memory = summary::memory_in_use(boot.session.machine().qmp().unwrap()).unwrap();
+    println!("memory in use: {memory:?} bytes");
+
+    let outcome = boot.session.power_off(STOP);
+    boot.expect("the power button", outcome);
+    boot.session.start_again().unwrap();
+    boot.wait_ready(&api);
+    let second = all_is_well(&mut boot);
+    assert_ne!(first.boot_id, second.boot_id);
+    let kept = api.get("/api/v1/namespaces/default/configmaps/bodies").unwrap();
+    assert_eq!(kept["data"]["a"], "1");
+    // The pod is started again by the kubelet, and its Service leads to it.
+    demo::get_until(port, "/", std::time::Instant::now() + READY).unwrap();
+}
+
+#[test]
+fn uefi_boot_gets_ready_and_stops_cleanly() {
+    let image = Image::under_test();
+    let mut boot = image.boot(image.spec("uefi", Firmware::Uefi));
+    let api = boot.api();
+    boot.wait_ready(&api);
+    all_is_well(&mut boot);
+    let outcome = boot.session.power_off(STOP);
+    boot.expect("the power button", outcome);
+}
+
+/// Every stage passed, in the order that they are documented in, and every service is ready.
+fn all_is_well(boot: &mut Boot) -> BootReport {
+    let outcome = boot.session.wait_report("every service to be ready", READY, |report| {
+        report.ready_ms.is_some() && SERVICES.iter().all(|name| is_ready(report, name))
+    });
+    let report = boot.expect("the boot report", outcome);
+    for stage in &report.stages {
+        assert_eq!(stage.outcome, Outcome::Passed, "stage {}", stage.name);
+    }
+    let names: Vec<&str> = report.stages.iter().map(|stage| stage.name.as_str()).collect();
+    let in_order: Vec<&str> = names.iter().copied().filter(|name| STAGES.contains(name)).collect();
+    assert_eq!(in_order, STAGES, "of {names:?}");
+    for service in &report.services {
+        assert_eq!(service.restarts, 0, "{} was started again: {:?}", service.name, service.last_error);
+    }
+    report
+}
+
+fn is_ready(report: &BootReport, name: &str) -> bool {
+    report.services.iter().any(|service| service.name == name && service.state == "ready")
+}
+
+/// Bodies with maps of several kinds: built with the reflect2 that Kubernetes 1.20 vendors and a newer Go,
+/// the API server panics when it decodes some of them.
+fn json_bodies_are_decoded(api: &bootwright::lab::api::Api) {
+    let bodies = [
+        (
+            "/api/v1/namespaces/default/configmaps",
+            json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": "bodies", "labels": {"z": "26", "a": "1"}, "annotations": {"note": "text"}},
+                "data": {"z": "26", "a": "1", "m": "13"}, "binaryData": {"b": "AAEC"},
+            }),
+        ),
+        (
+            "/api/v1/namespaces/default/resourcequotas",
+            json!({
+                "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "bodies"},
+                "spec": {"hard": {"pods": "100", "requests.cpu": "4", "requests.memory": "1Gi"}},
+            }),
+        ),
+        (
+            "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+            json!({
+                "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+                "metadata": {"name": "berths.harbor.example"},
+                "spec": {
+                    "group": "harbor.example", "scope": "Namespaced",
+                    "names": {"plural": "berths", "singular": "berth", "kind": "Berth"},
+                    "versions": [{
+                        "name": "v1", "served": true, "storage": true,
+                        "schema": {"openAPIV3Schema": {
+                            "type": "object",
+                            "properties": {"spec": {
+                                "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+                                "properties": {"depth": {"type": "integer", "minimum": 1, "default": 4}},
+                            }},
+                        }},
+                    }],
+                },
+            }),
+        ),
+    ];
+    for (path, body) in bodies {
+        let made = api.post(path, &body.to_string()).expect(path);
+        assert_eq!(made["metadata"]["name"], body["metadata"]["name"], "{path}");
+    }
+    let berth = json!({
+        "apiVersion": "harbor.example/v1", "kind": "Berth", "metadata": {"name": "north"},
+        "spec": {"lines": {"bow": 2, "stern": [1.5, null, {"deep": true}]}},
+    });
+    let path = "/apis/harbor.example/v1/namespaces/default/berths";
+    // The definition is served a moment after it is made.
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    let made = loop {
+        match api.post(path, &berth.to_string()) {
+            Ok(made) => break made,
+            Err(error) if std::time::Instant::now() > deadline => panic!("{error}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(500)),
+        }
+    };
+    assert_eq!(made["spec"]["depth"], 4);
+    assert_eq!(made["spec"]["lines"]["stern"][2]["deep"], true);
+}
