@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::Failure;
 use crate::cluster;
-use crate::lab::{Error, Firmware, demo};
+use crate::lab::{Error, Firmware, bench, demo};
 
 /// Boot built images in QEMU, without root.
 #[derive(Debug, Clone, Args)]
@@ -19,11 +19,32 @@ pub struct LabArguments {
 enum LabCommand {
     Boot(BootOptions),
     Down(DownOptions),
+    Bench(BenchOptions),
 }
 
 /// Boot an image, run a pod on it, and switch it off again.
 #[derive(Debug, Clone, Args)]
 struct BootOptions {
+    #[command(flatten)]
+    machine: MachineOptions,
+    /// Leave the machine running.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Measure builds and boots, and print a Markdown table.
+#[derive(Debug, Clone, Args)]
+struct BenchOptions {
+    #[command(flatten)]
+    machine: MachineOptions,
+    /// How often each figure is measured.
+    #[arg(long, value_name = "COUNT", default_value_t = 3)]
+    runs: usize,
+}
+
+/// What to boot, and on what.
+#[derive(Debug, Clone, Args)]
+struct MachineOptions {
     /// The cluster file that the image was built from.
     #[arg(short = 'f', long = "file", value_name = "FILE", default_value = "cluster.toml")]
     cluster_file: PathBuf,
@@ -48,9 +69,6 @@ struct BootOptions {
     /// Virtual processors.
     #[arg(long, value_name = "COUNT", default_value_t = 2)]
     cpus: u8,
-    /// Leave the machine running.
-    #[arg(long)]
-    keep: bool,
     /// Folder of the cache; $XDG_CACHE_HOME/bootwright or ~/.cache/bootwright if absent.
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
@@ -70,15 +88,25 @@ struct DownOptions {
 /// Runs the command.
 pub fn run(arguments: &LabArguments) -> Result<(), Failure> {
     match &arguments.command {
-        LabCommand::Boot(options) => boot(options),
+        LabCommand::Boot(options) => {
+            demo::run(&demo_options(&options.machine, options.keep)?).map_err(failure)
+        }
+        LabCommand::Bench(options) => {
+            let boot = demo_options(&options.machine, false)?;
+            let program = std::env::current_exe().map_err(|error| {
+                Failure::other(miette::miette!("cannot find this program, to measure it: {error}"))
+            })?;
+            let cluster_file = options.machine.cluster_file.clone();
+            bench::run(&bench::Options { boot, cluster_file, program, runs: options.runs }).map_err(failure)
+        }
         LabCommand::Down(options) => demo::stop(&options.output, options.force).map_err(failure),
     }
 }
 
-fn boot(options: &BootOptions) -> Result<(), Failure> {
+fn demo_options(options: &MachineOptions, keep: bool) -> Result<demo::Options, Failure> {
     let loaded = cluster::load(&options.cluster_file, None).map_err(Failure::input)?;
     let kubectl = options.kubectl.clone().unwrap_or_else(|| find_kubectl(&loaded));
-    let options = demo::Options {
+    Ok(demo::Options {
         cluster: loaded.file,
         output: options.output.clone(),
         node: options.node.clone(),
@@ -88,9 +116,8 @@ fn boot(options: &BootOptions) -> Result<(), Failure> {
         firmware: options.firmware,
         memory_mib: options.memory,
         cpus: options.cpus,
-        keep: options.keep,
-    };
-    demo::run(&options).map_err(failure)
+        keep,
+    })
 }
 
 fn failure(error: Error) -> Failure {

@@ -99,7 +99,7 @@ pub fn stop(output: &Path, force: bool) -> Result<(), Error> {
 
 fn boot(options: &Options, folder: &Path) -> Result<(), Error> {
     let node = pick_node(options)?;
-    let image = options.output.join(format!("{}.raw", node.role));
+    let image = image_path(options)?;
     let choice = accelerator::choose(&image, &options.cache)?;
     println!("accelerator  {}", choice.reason);
     println!("booting      {} as {} ({})", image.display(), node.name, describe(options));
@@ -133,7 +133,19 @@ fn boot(options: &Options, folder: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn pick_node(options: &Options) -> Result<&Node, Error> {
+/// The image of the node's role.
+///
+/// # Errors
+/// As [`pick_node`].
+pub fn image_path(options: &Options) -> Result<PathBuf, Error> {
+    Ok(options.output.join(format!("{}.raw", pick_node(options)?.role)))
+}
+
+/// The node that the options name.
+///
+/// # Errors
+/// There is none of that name.
+pub fn pick_node(options: &Options) -> Result<&Node, Error> {
     let nodes = &options.cluster.nodes;
     match &options.node {
         None => nodes.first().ok_or_else(|| Error::State("the cluster file has no [[node]]".to_owned())),

@@ -6,6 +6,7 @@
 
 pub mod accelerator;
 pub mod api;
+pub mod bench;
 pub mod console;
 pub mod demo;
 pub mod disk;
