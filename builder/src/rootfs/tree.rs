@@ -193,15 +193,14 @@ impl RootTree {
             return Ok(());
         };
         let keep = match (&present.kind, &entry.kind) {
-            (Kind::Folder, Kind::Folder) if entry.origin.as_ref() == IMPLICIT => true,
-            (Kind::Folder, Kind::Folder) if present.origin.as_ref() == IMPLICIT || replace => false,
+            (Kind::Folder, Kind::Folder) => !(present.origin.as_ref() == IMPLICIT || replace),
             (Kind::Folder, _) | (_, Kind::Folder) => return Err(conflict(path, present, &entry)),
             _ if replace => false,
             _ => true,
         };
         if !keep {
             self.entries.insert(path, entry);
-        } else if entry.origin.as_ref() != IMPLICIT && !same(&path, present, &entry)? {
+        } else if !same(&path, present, &entry)? {
             return Err(conflict(path, present, &entry));
         }
         Ok(())
@@ -330,7 +329,10 @@ mod tests {
                 tree.insert("/var/lib/a/x", file).expect("inserted");
                 tree.insert("/var/lib/a", folder.clone()).expect("inserted");
             }
+            tree.insert("/var/lib/a", folder.clone()).expect("the same folder of another package");
             assert_eq!(tree.get("/var/lib/a"), Some(&folder));
+            let other = Entry { mode: 0o755, ..folder.clone() };
+            assert!(matches!(tree.insert("/var/lib/a", other), Err(TreeError::Conflict { .. })));
             assert_eq!(tree.get("/var").map(|entry| entry.origin.as_ref()), Some(IMPLICIT));
             assert_eq!(
                 tree.entries.keys().collect::<Vec<_>>(),
