@@ -1,1 +1,8 @@
 //! Disks: finding partitions, dm-verity, the partition table, the state filesystem.
+
+pub mod disks;
+pub mod ext4;
+pub mod gpt;
+pub mod grow;
+pub mod kernel;
+pub mod verity;
