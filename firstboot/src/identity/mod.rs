@@ -1,1 +1,236 @@
-//! Who this machine is: one folder or file per source.
+//! Who this machine is: one folder per source, and what they say put together field by field.
+
+pub mod inventory;
+pub mod seed;
+
+use std::fmt::Display;
+use std::net::IpAddr;
+
+use bootwright_model::baked::ClusterLayer;
+use bootwright_model::seed::Seed;
+use ipnet::IpNet;
+
+use crate::stages::Advice;
+
+/// What one source says. A source that knows nothing of a field leaves it to the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// For messages: `the seed (node.toml on /dev/vda4)`.
+    pub source: String,
+    /// The fields.
+    pub says: Seed,
+}
+
+/// Who this machine is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Node name.
+    pub name: String,
+    /// Address with prefix length.
+    pub address: IpNet,
+    /// Default gateway.
+    pub gateway: Option<IpAddr>,
+    /// MAC of the link that carries the address; any link if absent.
+    pub mac: Option<String>,
+    /// Pod CIDR.
+    pub pod_cidr: IpNet,
+    /// Which source gave what, one phrase per source.
+    pub sources: Vec<String>,
+}
+
+/// Why it is not known who this machine is.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// Two sources disagree.
+    #[error("{field} is {ours} by {our_source}, and {theirs} by {their_source}")]
+    Conflict {
+        /// Name of the field.
+        field: &'static str,
+        /// One value.
+        ours: String,
+        /// Who says so.
+        our_source: String,
+        /// The other value.
+        theirs: String,
+        /// Who says so.
+        their_source: String,
+    },
+    /// Nobody says.
+    #[error("no source gives this machine's {field}; looked at: {looked}")]
+    Missing {
+        /// Name of the field.
+        field: &'static str,
+        /// The sources, and what they had.
+        looked: String,
+    },
+    /// The machine is another node of the cluster, for which there is another image.
+    #[error(
+        "{source_name} says that this machine is `{name}` with the role {role}; this image is for {ours}"
+    )]
+    Role {
+        /// Who says so.
+        source_name: String,
+        /// Node name.
+        name: String,
+        /// Its role.
+        role: String,
+        /// Role of the image.
+        ours: String,
+    },
+    /// A value that cannot be.
+    #[error("{source_name}: {what}")]
+    Invalid {
+        /// Who says so.
+        source_name: String,
+        /// Which field, and why.
+        what: String,
+    },
+    /// The seed cannot be read.
+    #[error(transparent)]
+    Seed(#[from] seed::SeedError),
+}
+
+impl Advice for IdentityError {
+    fn advice(&self) -> String {
+        match self {
+            IdentityError::Conflict { .. } => {
+                "correct node.toml on the seed partition (every field is optional there), or the cluster file and build again"
+            }
+            IdentityError::Missing { .. } => {
+                "write name = \"<a node of the cluster file>\" into node.toml on the seed partition, or set the node's mac in the cluster file"
+            }
+            IdentityError::Role { .. } => "boot the image of that role",
+            IdentityError::Invalid { .. } => "correct the value in node.toml on the seed partition",
+            IdentityError::Seed(error) => return error.advice(),
+        }
+        .to_owned()
+    }
+}
+
+/// Puts together what the seed and the baked inventory say. `macs` are the addresses of this
+/// machine's links.
+pub fn resolve(
+    seed: Option<&Claim>,
+    layer: &ClusterLayer,
+    macs: &[String],
+) -> Result<Identity, IdentityError> {
+    if let Some(seed) = seed {
+        check(seed)?;
+    }
+    let mut claims: Vec<Claim> = seed.cloned().into_iter().collect();
+    let seeded = seed.map(|claim| &claim.says);
+    claims.extend(inventory::claims(layer, seeded, macs)?);
+    merge(&claims, macs)
+}
+
+fn merge(claims: &[Claim], macs: &[String]) -> Result<Identity, IdentityError> {
+    let mut used = vec![Vec::new(); claims.len()];
+    let name = field(claims, &mut used, "name", |says| says.name.clone())?;
+    let address = field(claims, &mut used, "address", |says| says.address)?;
+    let gateway = field(claims, &mut used, "gateway", |says| says.gateway)?;
+    let mac = field(claims, &mut used, "mac", |says| says.mac.as_deref().map(str::to_lowercase))?;
+    let pod_cidr = field(claims, &mut used, "pod-cidr", |says| says.pod_cidr)?;
+
+    let missing = |field| IdentityError::Missing { field, looked: looked(claims, macs) };
+    let sources = claims.iter().zip(used).filter(|(_, fields)| !fields.is_empty());
+    Ok(Identity {
+        name: name.ok_or_else(|| missing("name"))?,
+        address: address.ok_or_else(|| missing("address"))?,
+        gateway,
+        mac,
+        pod_cidr: pod_cidr.ok_or_else(|| missing("pod-cidr"))?,
+        sources: sources
+            .map(|(claim, fields)| format!("{} by {}", fields.join(", "), claim.source))
+            .collect(),
+    })
+}
+
+/// The value that the claims agree on; the first claim that has it is credited.
+fn field<T: PartialEq + Display>(
+    claims: &[Claim],
+    used: &mut [Vec<&'static str>],
+    name: &'static str,
+    get: impl Fn(&Seed) -> Option<T>,
+) -> Result<Option<T>, IdentityError> {
+    let mut agreed: Option<(usize, T)> = None;
+    for (place, claim) in claims.iter().enumerate() {
+        match (get(&claim.says), &agreed) {
+            (Some(value), None) => agreed = Some((place, value)),
+            (Some(theirs), Some((first, ours))) if theirs != *ours => {
+                return Err(IdentityError::Conflict {
+                    field: name,
+                    ours: ours.to_string(),
+                    our_source: claims[*first].source.clone(),
+                    theirs: theirs.to_string(),
+                    their_source: claim.source.clone(),
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(agreed.map(|(place, value)| {
+        used[place].push(name);
+        value
+    }))
+}
+
+fn looked(claims: &[Claim], macs: &[String]) -> String {
+    let mut parts: Vec<String> = claims.iter().map(|claim| claim.source.clone()).collect();
+    if claims.is_empty() {
+        parts.push("no seed; no node of the inventory fits".to_owned());
+    }
+    parts.push(match macs {
+        [] => "this machine has no network link".to_owned(),
+        macs => format!("this machine's MAC addresses are {}", macs.join(", ")),
+    });
+    parts.join("; ")
+}
+
+/// What a person wrote is checked here; the inventory was checked by the builder.
+fn check(claim: &Claim) -> Result<(), IdentityError> {
+    let invalid = |what: String| Err(IdentityError::Invalid { source_name: claim.source.clone(), what });
+    let says = &claim.says;
+    if let Some(name) = &says.name
+        && !is_label(name)
+    {
+        return invalid(format!(
+            "name `{name}`: a name has lower-case letters, digits and inner dashes, at most 63"
+        ));
+    }
+    if let Some(mac) = &says.mac
+        && !is_mac(mac)
+    {
+        return invalid(format!("mac `{mac}`: six pairs of hexadecimal digits with colons are expected"));
+    }
+    if let (Some(address), Some(gateway)) = (says.address, says.gateway)
+        && (!address.contains(&gateway) || address.addr() == gateway)
+    {
+        return invalid(format!("gateway {gateway} is not a neighbour in the network of {address}"));
+    }
+    if let Some(address) = says.address
+        && address.prefix_len() < address.max_prefix_len() - 1
+        && (address.addr() == address.network()
+            || address.addr() == address.broadcast() && address.addr().is_ipv4())
+    {
+        return invalid(format!("address {address} is the network's own, not a machine's"));
+    }
+    Ok(())
+}
+
+/// A label of RFC 1123.
+fn is_label(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&name.len())
+        && name.bytes().all(inner)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+fn is_mac(text: &str) -> bool {
+    let pairs: Vec<&str> = text.split(':').collect();
+    pairs.len() == 6
+        && pairs.iter().all(|pair| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+#[cfg(test)]
+mod tests;

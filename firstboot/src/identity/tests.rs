@@ -1,0 +1,136 @@
+use bootwright_model::cluster::{Base, Cluster, ClusterFile, Kubernetes, Network, Node, Secrets};
+
+use super::*;
+
+fn node(name: &str, role: &str, mac: Option<&str>, last: u8) -> Node {
+    Node {
+        name: name.into(),
+        role: role.into(),
+        mac: mac.map(str::to_owned),
+        address: format!("10.0.2.{last}/24").parse().unwrap(),
+        gateway: Some("10.0.2.2".parse().unwrap()),
+        pod_cidr: Some(format!("10.10.{last}.0/24").parse().unwrap()),
+        labels: Default::default(),
+    }
+}
+
+fn layer(nodes: Vec<Node>) -> ClusterLayer {
+    let file = ClusterFile {
+        cluster: Cluster {
+            name: "harbor".into(),
+            endpoint: "10.0.2.15".parse().unwrap(),
+            endpoint_port: 6443,
+            endpoint_names: Vec::new(),
+            pod_cidr: "10.10.0.0/16".parse().unwrap(),
+            node_cidr_bits: Some(24),
+            service_cidr: "10.96.0.0/16".parse().unwrap(),
+            domain: "cluster.local".into(),
+            secrets: Secrets::Baked,
+        },
+        kubernetes: Kubernetes { version: "1.20.2".into(), directory: None, mirror: None },
+        base: Base::default(),
+        network: Network::default(),
+        clock: Default::default(),
+        nodes,
+        images: Vec::new(),
+    };
+    ClusterLayer { file, role: "all-in-one".into(), epoch: 0, root_hash: "0".repeat(64) }
+}
+
+fn seed(says: Seed) -> Claim {
+    Claim { source: "the seed (/dev/vda4)".into(), says }
+}
+
+fn mac(last: u8) -> String {
+    format!("52:54:00:00:00:0{last}")
+}
+
+#[test]
+fn the_only_node_of_the_role_needs_no_seed() {
+    let layer = layer(vec![node("cp1", "all-in-one", None, 15), node("w1", "worker", None, 16)]);
+    let identity = resolve(None, &layer, &[mac(9)]).unwrap();
+    assert_eq!(identity.name, "cp1");
+    insta::assert_snapshot!(
+        identity.sources.join("; "),
+        @"name, address, gateway, pod-cidr by the inventory's node cp1 (the only one of its role)"
+    );
+}
+
+#[test]
+fn a_mac_tells_one_of_many_whatever_its_case() {
+    let nodes = vec![
+        node("cp1", "all-in-one", Some("52:54:00:00:00:01"), 15),
+        node("cp2", "all-in-one", Some("52:54:00:00:00:0A"), 16),
+    ];
+    let identity = resolve(None, &layer(nodes), &[mac(7), "52:54:00:00:00:0a".into()]).unwrap();
+    assert_eq!(identity.name, "cp2");
+    assert_eq!(identity.mac.as_deref(), Some("52:54:00:00:00:0a"));
+}
+
+#[test]
+fn seed_and_inventory_complete_each_other() {
+    let layer = layer(vec![node("cp1", "all-in-one", None, 15), node("cp2", "all-in-one", None, 16)]);
+    let seed = seed(Seed { name: Some("cp2".into()), mac: Some(mac(3)), ..Seed::default() });
+    let identity = resolve(Some(&seed), &layer, &[mac(3)]).unwrap();
+    assert_eq!(identity.address, "10.0.2.16/24".parse().unwrap());
+    insta::assert_snapshot!(
+        identity.sources.join("; "),
+        @"name, mac by the seed (/dev/vda4); address, gateway, pod-cidr by the inventory's node cp2 (named by the seed)"
+    );
+}
+
+#[test]
+fn a_seed_alone_is_enough() {
+    let seed = seed(Seed {
+        name: Some("cp9".into()),
+        address: Some("10.0.2.99/24".parse().unwrap()),
+        pod_cidr: Some("10.10.99.0/24".parse().unwrap()),
+        ..Seed::default()
+    });
+    assert_eq!(resolve(Some(&seed), &layer(vec![]), &[]).unwrap().name, "cp9");
+}
+
+#[test]
+fn every_refusal_names_its_sources() {
+    let nodes = || {
+        vec![
+            node("cp1", "all-in-one", Some("52:54:00:00:00:01"), 15),
+            node("cp2", "all-in-one", Some("52:54:00:00:00:02"), 16),
+            node("w1", "worker", Some("52:54:00:00:00:03"), 17),
+        ]
+    };
+    let named = |name: &str| Seed { name: Some(name.into()), ..Seed::default() };
+    let cases = [
+        (Some(named("cp1")), mac(2)),
+        (Some(Seed { address: Some("10.0.2.77/24".parse().unwrap()), ..named("cp1") }), mac(9)),
+        (Some(named("cp7")), mac(9)),
+        (None, mac(9)),
+        (None, mac(3)),
+        (Some(named("Web_1")), mac(1)),
+        (Some(Seed { mac: Some("5254".into()), ..named("cp1") }), mac(1)),
+        (
+            Some(Seed {
+                address: Some("10.0.2.15/24".parse().unwrap()),
+                gateway: Some("10.9.9.1".parse().unwrap()),
+                ..named("cp1")
+            }),
+            mac(1),
+        ),
+        (Some(Seed { address: Some("10.0.2.0/24".parse().unwrap()), ..named("cp1") }), mac(1)),
+    ];
+    let lines: Vec<String> = cases
+        .into_iter()
+        .map(|(says, mac)| resolve(says.map(seed).as_ref(), &layer(nodes()), &[mac]).unwrap_err().to_string())
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    name is cp1 by the seed (/dev/vda4), and cp2 by the inventory's node cp2 (link 52:54:00:00:00:02)
+    address is 10.0.2.77/24 by the seed (/dev/vda4), and 10.0.2.15/24 by the inventory's node cp1 (named by the seed)
+    no source gives this machine's address; looked at: the seed (/dev/vda4); this machine's MAC addresses are 52:54:00:00:00:09
+    no source gives this machine's name; looked at: no seed; no node of the inventory fits; this machine's MAC addresses are 52:54:00:00:00:09
+    the inventory's node w1 (link 52:54:00:00:00:03) says that this machine is `w1` with the role worker; this image is for all-in-one
+    the seed (/dev/vda4): name `Web_1`: a name has lower-case letters, digits and inner dashes, at most 63
+    the seed (/dev/vda4): mac `5254`: six pairs of hexadecimal digits with colons are expected
+    the seed (/dev/vda4): gateway 10.9.9.1 is not a neighbour in the network of 10.0.2.15/24
+    the seed (/dev/vda4): address 10.0.2.0/24 is the network's own, not a machine's
+    ");
+}
