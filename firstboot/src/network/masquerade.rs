@@ -1,0 +1,153 @@
+//! Source NAT for what pods send out of the cluster, and only for that.
+//!
+//! Given to `iptables-restore`, which the image has for kube-proxy, in one transaction. Not nftables
+//! directly: kube-proxy's rules and these stay visible in one place, with one program.
+
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::process::{Command, Stdio};
+
+use bootwright_model::node::NodeFacts;
+use ipnet::IpNet;
+
+use crate::stages::Advice;
+
+/// Our chain in the table `nat`.
+const CHAIN: &str = "BOOTWRIGHT-MASQ";
+
+/// Why the rules are not in place.
+#[derive(Debug, thiserror::Error)]
+pub enum MasqueradeError {
+    /// The program is not there.
+    #[error("{program} cannot be run")]
+    Run {
+        /// The program.
+        program: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// It refused the rules.
+    #[error("{program} refused the rules for what leaves the cluster: {output}")]
+    Refused {
+        /// The program.
+        program: &'static str,
+        /// What it said.
+        output: String,
+    },
+}
+
+impl Advice for MasqueradeError {
+    fn advice(&self) -> String {
+        match self {
+            MasqueradeError::Run { .. } => "name the package iptables in the profile and build again",
+            MasqueradeError::Refused { .. } => {
+                "name the modules xt_MASQUERADE, xt_comment and nft_chain_nat in the profile's kernel.modules and build again"
+            }
+        }
+        .to_owned()
+    }
+}
+
+/// The rules, as `iptables-restore --noflush` takes them.
+///
+/// From this node's pods; not to pods, Services, nodes or multicast groups. A node's address is
+/// exempt, not its whole network: other machines on the link know no route to the pods.
+pub fn rules(facts: &NodeFacts) -> String {
+    let file = &facts.layer.file;
+    let v4 = facts.pod_cidr.addr().is_ipv4();
+    let multicast: IpNet = if v4 { net("224.0.0.0/4") } else { net("ff00::/8") };
+    let nodes = file.nodes.iter().map(|node| IpNet::from(node.address.addr()));
+    let own = IpNet::from(facts.address.addr());
+    let mut spared: Vec<IpNet> = vec![file.cluster.pod_cidr, file.cluster.service_cidr, multicast];
+    for address in std::iter::once(own).chain(nodes) {
+        if !spared.contains(&address) {
+            spared.push(address);
+        }
+    }
+    spared.retain(|network| network.addr().is_ipv4() == v4);
+
+    // Declaring the chain empties it. The jump is added once per boot, to a kernel that has no rules
+    // yet; a second one would only walk the chain twice.
+    let jump = format!("POSTROUTING -s {} -j {CHAIN}", facts.pod_cidr);
+    let mut lines = vec!["*nat".to_owned(), format!(":{CHAIN} - [0:0]")];
+    lines.push(format!("-A {jump}"));
+    lines.extend(spared.iter().map(|network| format!("-A {CHAIN} -d {network} -j RETURN")));
+    // Without --random-fully two pods that choose one port at once lose a packet to a race.
+    lines.push(format!("-A {CHAIN} -j MASQUERADE --random-fully"));
+    lines.push("COMMIT".to_owned());
+    lines.join("\n") + "\n"
+}
+
+/// Puts the rules in place.
+pub fn apply(facts: &NodeFacts) -> Result<(), MasqueradeError> {
+    let program = match facts.pod_cidr.addr() {
+        IpAddr::V4(_) => "/usr/sbin/iptables-restore",
+        IpAddr::V6(_) => "/usr/sbin/ip6tables-restore",
+    };
+    let run = |source| MasqueradeError::Run { program, source };
+    let mut command = Command::new(program);
+    command.args(["--noflush", "--wait", "5"]).env_clear().env("PATH", "/usr/sbin:/usr/bin");
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(run)?;
+    if let Some(mut input) = child.stdin.take() {
+        // A program that ends early says why on its standard error; a broken pipe adds nothing.
+        let _ = input.write_all(rules(facts).as_bytes());
+    }
+    let output = child.wait_with_output().map_err(run)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    Err(MasqueradeError::Refused { program, output: format!("{}; {}", output.status, lines.join("; ")) })
+}
+
+fn net(text: &str) -> IpNet {
+    text.parse().expect("a constant, parsed by a test")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::tests::facts;
+
+    #[test]
+    fn only_what_leaves_the_cluster_is_rewritten() {
+        insta::assert_snapshot!(rules(&facts("10.10.3.0/24", "vxlan")), @r#"
+        *nat
+        :BOOTWRIGHT-MASQ - [0:0]
+        -A POSTROUTING -s 10.10.3.0/24 -j BOOTWRIGHT-MASQ
+        -A BOOTWRIGHT-MASQ -d 10.10.0.0/16 -j RETURN
+        -A BOOTWRIGHT-MASQ -d 10.96.0.0/16 -j RETURN
+        -A BOOTWRIGHT-MASQ -d 224.0.0.0/4 -j RETURN
+        -A BOOTWRIGHT-MASQ -d 10.20.0.10/32 -j RETURN
+        -A BOOTWRIGHT-MASQ -d 10.20.0.11/32 -j RETURN
+        -A BOOTWRIGHT-MASQ -j MASQUERADE --random-fully
+        COMMIT
+        "#);
+    }
+
+    #[test]
+    fn the_rules_of_a_family_name_no_address_of_the_other() {
+        let text = rules(&facts("fd00:10::/64", "vxlan"));
+        assert!(text.contains("-d ff00::/8") && !text.contains("10."), "{text}");
+    }
+
+    #[test]
+    fn iptables_takes_the_rules() {
+        // --test parses and asks the kernel without committing; in a namespace of its own.
+        let thread = std::thread::spawn(|| {
+            // SAFETY: a new network namespace takes nothing away from the other threads.
+            let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+            assert_eq!(result, 0, "no network namespace: {}", io::Error::last_os_error());
+            apply(&facts("10.10.3.0/24", "vxlan")).unwrap();
+            let saved = Command::new("/usr/sbin/iptables-save").args(["-t", "nat"]).output().unwrap();
+            let text = String::from_utf8_lossy(&saved.stdout).into_owned();
+            assert!(text.contains("-A POSTROUTING -s 10.10.3.0/24 -j BOOTWRIGHT-MASQ"), "{text}");
+            assert!(text.contains("-A BOOTWRIGHT-MASQ -j MASQUERADE --random-fully"), "{text}");
+        });
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
