@@ -1,3 +1,35 @@
-//! PID 1.
+//! PID 1: `/init` of the initramfs, then `/usr/lib/bootwright/firstboot` of the root.
 
-fn main() {}
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bootwright_model::layout;
+use firstboot::report::Reporter;
+use firstboot::stages::{hold, initramfs, node};
+
+/// How long the message of a fault in first boot itself stays on the screen.
+const FAULT_HOLD: Duration = Duration::from_secs(300);
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args();
+    let program = arguments.next().unwrap_or_default();
+    if std::process::id() != 1 {
+        return command(arguments.next().as_deref());
+    }
+    hold::tell_panics();
+    // The initramfs starts the root's program by its full name; the kernel starts /init.
+    let run = if program == layout::FIRSTBOOT { node::run } else { initramfs::run };
+    let Err(_) = catch_unwind(AssertUnwindSafe(|| run()));
+    let reporter = Reporter::open(Path::new("/"));
+    reporter.line(&format!("next: {}", hold::next(FAULT_HOLD)));
+    hold::hold(&reporter, FAULT_HOLD)
+}
+
+/// What this program does beside PID 1, by its first argument.
+fn command(name: Option<&str>) -> ExitCode {
+    let given = name.map_or("nothing".to_owned(), |name| format!("`{name}`"));
+    eprintln!("firstboot is PID 1 of a bootwright image and does nothing with {given}");
+    ExitCode::from(2)
+}

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Failure;
-use super::output::{cluster_failure, print, print_findings};
+use super::output::{cluster_failure, print_findings};
 use crate::cluster::text::render::{Findings, JsonFinding};
 use crate::cluster::{self, ClusterError, Loaded};
 
@@ -43,7 +43,7 @@ pub fn run(options: &CheckOptions) -> Result<(), Failure> {
         }
         Ok(loaded) => {
             print_findings(&loaded.warnings);
-            print(summary(&loaded));
+            println!("{}", summary(&loaded));
         }
         Err(error) => return Err(cluster_failure(error)),
     }
@@ -56,14 +56,13 @@ fn print_json(options: &CheckOptions, ok: bool, all: &[Findings]) {
         ok,
         findings: all.iter().flat_map(Findings::json).collect(),
     };
-    let json = serde_json::to_string_pretty(&report).expect("strings and numbers always serialise");
-    print(json + "\n");
+    println!("{}", serde_json::to_string_pretty(&report).expect("strings and numbers always serialise"));
 }
 
 fn summary(loaded: &Loaded) -> String {
     let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     format!(
-        "{}: cluster {} with {} and {}: no error\n",
+        "{}: cluster {} with {} and {}: no error",
         loaded.path.display(),
         loaded.file.cluster.name,
         count(loaded.file.nodes.len(), "node"),

@@ -1,6 +1,4 @@
-//! How results and errors are printed.
-
-use std::io::Write;
+//! How errors in a cluster file are printed.
 
 use miette::GraphicalReportHandler;
 
@@ -10,12 +8,6 @@ use crate::cluster::{ClusterError, Invalid};
 
 /// Columns that diagnostics are wrapped to.
 const WIDTH: usize = 100;
-
-/// Prints a result to stdout. A reader that has seen enough (`| head`) is no error.
-pub fn print(text: impl std::fmt::Display) {
-    let mut out = std::io::stdout().lock();
-    let _ = write!(out, "{text}").and_then(|()| out.flush());
-}
 
 /// Prints each finding with its lines; what is left to say comes last, where people look.
 pub fn cluster_failure(error: ClusterError) -> Failure {

@@ -2,7 +2,6 @@
 
 mod checks;
 pub mod profiles;
-pub mod template;
 #[cfg(test)]
 mod tests;
 pub mod text;

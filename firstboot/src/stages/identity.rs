@@ -1,0 +1,169 @@
+//! **identity**: who this machine is, and the files that say so.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use bootwright_model::baked::{ClusterLayer, OsRelease};
+use bootwright_model::layout;
+
+use super::baked::{self, BakedError};
+use super::{Advice, Done, Problem};
+use crate::identity::{self, Claim, Identity, IdentityError, seed};
+use crate::network::links::{self, LinkError};
+use crate::report::under;
+use crate::storage::disks;
+
+/// Why it is not known who this machine is.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// A baked file.
+    #[error("what was baked for this node cannot be read")]
+    Baked(#[from] BakedError),
+    /// The sources.
+    #[error("it is not clear who this machine is")]
+    Identity(#[from] IdentityError),
+    /// The machine's links.
+    #[error("this machine's links cannot be listed")]
+    Links(#[from] LinkError),
+    /// The host name.
+    #[error("the host name cannot be set to {name}")]
+    HostName {
+        /// Wanted.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file below /etc.
+    #[error("{path}: cannot be written")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Advice for StageError {
+    fn advice(&self) -> String {
+        match self {
+            StageError::Baked(error) => error.advice(),
+            StageError::Identity(error) => error.advice(),
+            StageError::Links(error) => error.advice(),
+            StageError::HostName { .. } | StageError::Write { .. } => {
+                "restart; if it happens again, build the image again".to_owned()
+            }
+        }
+    }
+}
+
+/// What is known before the network is up.
+#[derive(Debug)]
+pub struct Known {
+    /// Who this machine is.
+    pub identity: Identity,
+    /// The cluster layer.
+    pub layer: ClusterLayer,
+    /// The OS layer.
+    pub os: OsRelease,
+}
+
+/// Puts the sources together and writes what depends on the name alone.
+pub fn run(root: &Path) -> Result<Done<Known>, StageError> {
+    let layer = baked::cluster_layer(root)?;
+    let os = baked::os_release(root)?;
+    let (seed, problems) = read_seed(root)?;
+    let identity = resolve(seed.as_ref(), &layer)?;
+    rustix::system::sethostname(identity.name.as_bytes())
+        .map_err(|errno| StageError::HostName { name: identity.name.clone(), source: errno.into() })?;
+    write_files(root, &identity, &layer)?;
+    let summary = format!("{} ({})", identity.name, identity.sources.join("; "));
+    Ok(Done { value: Known { identity, layer, os }, summary, problems })
+}
+
+/// A seed partition that cannot be read is a problem, not an end: the inventory may be enough. A
+/// mistake in `node.toml` is an end, because a person meant something by it.
+fn read_seed(root: &Path) -> Result<(Option<Claim>, Vec<Problem>), IdentityError> {
+    let Some(device) = seed_device(root) else { return Ok((None, Vec::new())) };
+    match seed::read(&device) {
+        Ok(claim) => Ok((claim, Vec::new())),
+        Err(error @ seed::SeedError::Syntax { .. }) => Err(error.into()),
+        Err(error) => Ok((None, vec![Problem::of(&error)])),
+    }
+}
+
+fn seed_device(root: &Path) -> Option<PathBuf> {
+    let disk = disks::boot_disk(root).ok()?;
+    let table = disk.table().ok()?;
+    let (number, _) = table.by_name(layout::SEED_LABEL)?;
+    disk.partition(root, number)
+}
+
+fn resolve(seed: Option<&Claim>, layer: &ClusterLayer) -> Result<Identity, StageError> {
+    match identity::resolve(seed, layer, &links::macs()?) {
+        // A card whose driver is slow may be the one that the inventory knows.
+        Err(IdentityError::Missing { .. }) => {
+            let known: Vec<String> = layer.file.nodes.iter().filter_map(|node| node.mac.clone()).collect();
+            if !known.is_empty() {
+                links::wait_for_any(&known)?;
+            }
+            Ok(identity::resolve(seed, layer, &links::macs()?)?)
+        }
+        result => Ok(result?),
+    }
+}
+
+fn write_files(root: &Path, identity: &Identity, layer: &ClusterLayer) -> Result<(), StageError> {
+    let files = [
+        ("/etc/hostname", format!("{}\n", identity.name)),
+        ("/etc/hosts", hosts(identity, layer)),
+        ("/etc/resolv.conf", resolv_conf(&layer.file.network.resolvers)),
+        ("/etc/machine-id", machine_id(identity, layer)),
+    ];
+    for (path, text) in files {
+        let path = under(root, path);
+        write_anew(&path, &text).map_err(|source| StageError::Write { path, source })?;
+    }
+    Ok(())
+}
+
+/// Replaces whatever is there: Debian's resolv.conf may be a link.
+fn write_anew(path: &Path, text: &str) -> io::Result<()> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    fs::write(&temporary, text)?;
+    fs::rename(&temporary, path)
+}
+
+/// Every node by name, so that nothing on a node waits for a resolver to find another node.
+fn hosts(identity: &Identity, layer: &ClusterLayer) -> String {
+    let mut text = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n".to_owned();
+    let ours = std::iter::once((identity.address.addr(), identity.name.as_str()));
+    let others = layer.file.nodes.iter().map(|node| (node.address.addr(), node.name.as_str()));
+    for (address, name) in ours.chain(others.filter(|(_, name)| *name != identity.name)) {
+        text += &format!("{address} {name}\n");
+    }
+    text
+}
+
+fn resolv_conf(resolvers: &[IpAddr]) -> String {
+    let lines: String = resolvers.iter().map(|address| format!("nameserver {address}\n")).collect();
+    if lines.is_empty() {
+        "# the cluster file names no resolvers ([network] resolvers)\n".to_owned()
+    } else {
+        lines
+    }
+}
+
+/// machine-id(5): 32 digits that stay the same as long as the node is the same node. Derived, so that
+/// nothing need be kept and a replaced disk gives the same.
+fn machine_id(identity: &Identity, layer: &ClusterLayer) -> String {
+    let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+    for part in ["machine-id", &layer.file.cluster.name, &identity.name] {
+        digest.update(part.as_bytes());
+        digest.update(&[0]);
+    }
+    let digits: String = digest.finish().as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    digits + "\n"
+}

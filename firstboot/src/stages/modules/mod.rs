@@ -1,0 +1,212 @@
+//! **modules**: what this machine's buses ask for, and what first boot needs itself.
+
+mod index;
+mod load;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use bootwright_model::layout;
+
+use super::uevent::{Heard, Uevents};
+use super::{Advice, Problem};
+use crate::report::under;
+
+pub use index::{Index, Load};
+
+/// What can go wrong around modules.
+#[derive(Debug, thiserror::Error)]
+pub enum ModulesError {
+    /// A file of the module folder.
+    #[error("{path}: cannot be read")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Neither a module nor built in.
+    #[error("no module `{name}` below {folder}, and the kernel has none built in")]
+    Unknown {
+        /// As asked for.
+        name: String,
+        /// Where it was looked for.
+        folder: PathBuf,
+    },
+    /// The kernel refused it.
+    #[error("{path}: the kernel does not load it")]
+    Load {
+        /// The module.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Not tried, because of another.
+    #[error("module {name} needs {need}, which was not loaded")]
+    Need {
+        /// The module.
+        name: String,
+        /// What it needs.
+        need: String,
+    },
+    /// No socket for device events.
+    #[error("device events of the kernel cannot be heard")]
+    Events {
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Advice for ModulesError {
+    fn advice(&self) -> String {
+        match self {
+            ModulesError::Read { .. } | ModulesError::Unknown { .. } => {
+                "name the module in the profile's kernel.modules and kernel.initramfs-modules, and build again"
+            }
+            ModulesError::Load { .. } | ModulesError::Need { .. } => {
+                "build the image again: kernel and modules must come from one package"
+            }
+            ModulesError::Events { .. } => "this kernel lacks netlink: use one of Debian's kernels",
+        }
+        .to_owned()
+    }
+}
+
+/// Loads modules for devices as they appear.
+pub struct Coldplug {
+    root: PathBuf,
+    index: Index,
+    events: Uevents,
+    /// Aliases that were looked up already.
+    known: BTreeSet<String>,
+    /// Modules that the kernel has, or has refused.
+    done: BTreeSet<String>,
+    /// Modules loaded by us.
+    pub loaded: usize,
+    /// What failed, for the report.
+    pub problems: Vec<Problem>,
+}
+
+impl Coldplug {
+    /// Begins to listen for devices, before any are looked at, so that none falls in between.
+    pub fn open(root: &Path) -> Result<Coldplug, ModulesError> {
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        let index = Index::read(&under(root, layout::INITRAMFS_MODULES).join(release))?;
+        let events = Uevents::open().map_err(|source| ModulesError::Events { source })?;
+        Ok(Coldplug {
+            root: root.to_owned(),
+            index,
+            events,
+            known: BTreeSet::new(),
+            done: load::present(root).into_keys().collect(),
+            loaded: 0,
+            problems: Vec::new(),
+        })
+    }
+
+    /// Loads modules by name, whatever the buses say.
+    pub fn load(&mut self, names: &[&str]) -> Result<(), ModulesError> {
+        let modules = self.index.resolve(names)?;
+        self.load_all(modules);
+        Ok(())
+    }
+
+    /// Loads what the devices ask for, and what the devices ask for that appear by that, until
+    /// nothing new is asked for.
+    pub fn settle(&mut self) -> Result<(), ModulesError> {
+        let mut aliases = bus_aliases(&self.root);
+        loop {
+            self.load_for(aliases);
+            let heard = self.events.drain().map_err(|source| ModulesError::Events { source })?;
+            aliases = self.asked_for(&heard);
+            if aliases.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until `end` for a device event, loading what new devices ask for. False: nothing came.
+    pub fn wait(&mut self, end: Instant) -> Result<bool, ModulesError> {
+        let heard = self.events.wait(end).map_err(|source| ModulesError::Events { source })?;
+        let aliases = self.asked_for(&heard);
+        self.load_for(aliases);
+        Ok(!heard.is_empty())
+    }
+
+    fn asked_for(&self, heard: &[Heard]) -> Vec<String> {
+        let mut aliases = Vec::new();
+        for event in heard {
+            match event {
+                Heard::Overflow => aliases.extend(bus_aliases(&self.root)),
+                Heard::Event(_) if event.get("ACTION") == Some("add") => {
+                    aliases.extend(event.get("MODALIAS").map(str::to_owned));
+                }
+                Heard::Event(_) => {}
+            }
+        }
+        aliases.retain(|alias| !self.known.contains(alias));
+        aliases
+    }
+
+    fn load_for(&mut self, aliases: Vec<String>) {
+        let mut names = BTreeSet::new();
+        for alias in aliases {
+            names.extend(self.index.matches(&alias).into_iter().map(str::to_owned));
+            self.known.insert(alias);
+        }
+        // An alias of a module that the image leaves out, or that is built in, is no fault.
+        let resolved = names.iter().filter_map(|name| self.index.resolve(&[name]).ok()).flatten();
+        let mut seen = BTreeSet::new();
+        let modules = resolved.filter(|module| seen.insert(module.name.clone())).collect();
+        self.load_all(modules);
+    }
+
+    fn load_all(&mut self, mut modules: Vec<Load>) {
+        modules.retain(|module| !self.done.contains(&module.name));
+        self.done.extend(modules.iter().map(|module| module.name.clone()));
+        let (loaded, problems) = load::load(modules);
+        self.loaded += loaded.len();
+        self.problems.extend(problems);
+    }
+}
+
+/// The aliases of all devices on all buses, each once.
+fn bus_aliases(root: &Path) -> Vec<String> {
+    let mut aliases = BTreeSet::new();
+    let folders = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten();
+    for bus in folders(&under(root, "/sys/bus")) {
+        for device in folders(&bus.path().join("devices")) {
+            if let Ok(alias) = std::fs::read_to_string(device.path().join("modalias")) {
+                aliases.insert(alias.trim().to_owned());
+            }
+        }
+    }
+    aliases.into_iter().filter(|alias| !alias.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bus_is_asked() {
+        let root = tempfile::tempdir().unwrap();
+        for (device, alias) in
+            [("pci/devices/0", "pci:v1\n"), ("virtio/devices/1", "virtio:d2\n"), ("cpu/devices/2", "\n")]
+        {
+            let folder = root.path().join("sys/bus").join(device);
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("modalias"), alias).unwrap();
+        }
+        assert_eq!(bus_aliases(root.path()), ["pci:v1", "virtio:d2"]);
+    }
+
+    #[test]
+    fn missing_lists_are_named() {
+        let root = tempfile::tempdir().unwrap();
+        let error = Coldplug::open(root.path()).err().unwrap();
+        assert!(error.to_string().contains("modules.dep"), "{error}");
+    }
+}

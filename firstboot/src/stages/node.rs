@@ -1,0 +1,137 @@
+//! PID 1 in the root: from mounts to running services.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use bootwright_model::node::NodeFacts;
+use rustix::system::{RebootCommand, reboot};
+
+use super::certificates as certificates_stage;
+use super::command_line::CommandLine;
+use super::pod_network::{self, PodNetworkError};
+use super::root::RootError;
+use super::services::{self as services_stage, ReportObserver};
+use super::state::{self, Prepared, StateError};
+use super::{Advice, Done, Runner, Stop, clock, hold, identity, mounts, network};
+use crate::certificates::{self, Roots};
+use crate::network::masquerade::MasqueradeError;
+use crate::report::Reporter;
+use crate::services::{self, Definition, Host, halt};
+use crate::storage::disks::RootGuids;
+
+/// The services run; PID 1 supervises from here on.
+struct Running {
+    facts: NodeFacts,
+    definitions: Vec<Definition>,
+}
+
+/// Never returns: the machine ends.
+pub fn run() -> ! {
+    hold::tell_fatal_signals();
+    // Ctrl-Alt-Del becomes a signal, for a stop in good order.
+    let _ = reboot(RebootCommand::CadOff);
+    let root = Path::new("/");
+    let reporter = Arc::new(Reporter::open(root));
+    let command_line = CommandLine::read(root);
+    let host = Host::node();
+    let result = {
+        let runner = Runner::new(&reporter, hold::next(command_line.hold()));
+        stages(root, &runner, &reporter, &command_line, &host)
+    };
+    let Ok(running) = result else { hold::hold(&reporter, command_line.hold()) };
+    supervise(&host, running, &reporter, &command_line)
+}
+
+fn stages(
+    root: &'static Path,
+    runner: &Runner<'_>,
+    reporter: &Reporter,
+    command_line: &CommandLine,
+    host: &Host,
+) -> Result<Running, Stop> {
+    gather_randomness();
+    let prepared = prepare_state(root, command_line);
+    let profile = runner.run("mounts", || mounts::run(root))?;
+    let known = runner.run("identity", || identity::run(root))?;
+    reporter.node(&known.identity.name);
+    let facts = runner.run("network", || network::run(root, known))?;
+    let rules = set_rules(&facts);
+    runner.run("clock", || clock::run(root, &facts.layer))?;
+    runner.run("state", || state::run(root, join(prepared, StateError::Lost)?))?;
+    runner.run("certificates", || certificates_stage::run(root, &facts))?;
+    runner.run("pod-network", || {
+        join(rules, PodNetworkError::Lost)?;
+        pod_network::run(root, &facts)
+    })?;
+    let definitions = runner.run("services", || services_stage::prepare(host, &profile, &facts))?;
+    Ok(Running { facts, definitions })
+}
+
+fn supervise(host: &Host, running: Running, reporter: &Arc<Reporter>, command_line: &CommandLine) -> ! {
+    let Running { facts, definitions } = running;
+    let mut observer = ReportObserver(Arc::clone(reporter));
+    let renew = move || renew(&facts);
+    match services::run(host, definitions, &mut observer, renew) {
+        Ok(ended) => halt::end(host, ended, &mut observer),
+        Err(source) => {
+            let error = SuperviseError(source);
+            let runner = Runner::new(reporter, hold::next(command_line.hold()));
+            let _ = runner.run("services", || Err::<Done<()>, _>(error));
+            hold::hold(reporter, command_line.hold())
+        }
+    }
+}
+
+/// The supervisor cannot begin.
+#[derive(Debug, thiserror::Error)]
+#[error("the supervisor cannot begin")]
+struct SuperviseError(#[source] std::io::Error);
+
+impl Advice for SuperviseError {
+    fn advice(&self) -> String {
+        "restart; report it if it happens again".to_owned()
+    }
+}
+
+/// Renews certificates that are due; names the services to restart for it.
+fn renew(facts: &NodeFacts) -> Result<Vec<String>, String> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.map_or(0, |since| since.as_secs());
+    match certificates::ensure(&Roots::below(Path::new("/")), facts, now) {
+        Ok(issued) => Ok(issued.restart().into_iter().map(str::to_owned).collect()),
+        Err(error) => Err(crate::report::chain(&error).join(": ")),
+    }
+}
+
+/// The kernel begins to gather randomness when somebody waits for it. Waiting here, beside everything
+/// else, means that nobody waits when keys are made.
+fn gather_randomness() {
+    // Without the thread the first key waits by itself.
+    let _ = std::thread::Builder::new().name("randomness".to_owned()).spawn(|| {
+        let _ = rustix::rand::getrandom(&mut [0_u8; 1], rustix::rand::GetRandomFlags::empty());
+    });
+}
+
+type Job<T, E> = std::io::Result<JoinHandle<Result<T, E>>>;
+
+fn prepare_state(root: &'static Path, command_line: &CommandLine) -> Job<Prepared, StateError> {
+    let guids = command_line.root_hash().and_then(|hash| RootGuids::of(&hash.to_ascii_lowercase()));
+    std::thread::Builder::new().name("state".to_owned()).spawn(move || {
+        let guids = guids.ok_or(StateError::Device(RootError::CommandLine))?;
+        state::prepare(root, guids)
+    })
+}
+
+fn set_rules(facts: &NodeFacts) -> Job<(), MasqueradeError> {
+    let facts = facts.clone();
+    std::thread::Builder::new().name("pod-network".to_owned()).spawn(move || pod_network::prepare(&facts))
+}
+
+fn join<T, E, F: From<E>>(job: Job<T, E>, lost: F) -> Result<T, F> {
+    match job.map(JoinHandle::join) {
+        Ok(Ok(result)) => Ok(result?),
+        // No thread, or a fault in it that the console has been told.
+        _ => Err(lost),
+    }
+}

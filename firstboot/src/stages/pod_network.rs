@@ -1,0 +1,80 @@
+//! **pod-network**: the network of this node's pods, and what of it is masqueraded.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bootwright_model::addresses::AddressError;
+use bootwright_model::cluster::NetworkMode;
+use bootwright_model::node::NodeFacts;
+
+use super::{Advice, Done};
+use crate::network::cni;
+use crate::network::masquerade::{self, MasqueradeError};
+use crate::report::under;
+
+/// Why pods would have no network.
+#[derive(Debug, thiserror::Error)]
+pub enum PodNetworkError {
+    /// The pod CIDR.
+    #[error("the pod CIDR has no address for the bridge")]
+    Range(#[from] AddressError),
+    /// The configuration.
+    #[error("{path}: cannot be written")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The rules.
+    #[error("pods would not reach anything outside of the cluster")]
+    Masquerade(#[from] MasqueradeError),
+    /// The thread that set the rules ended without a result.
+    #[error("setting the rules failed inside first boot")]
+    Lost,
+}
+
+impl Advice for PodNetworkError {
+    fn advice(&self) -> String {
+        match self {
+            PodNetworkError::Range(_) => {
+                "give the cluster a smaller node-cidr-bits in the cluster file and build again".to_owned()
+            }
+            PodNetworkError::Write { .. } => "restart; if it happens again, build the image again".to_owned(),
+            PodNetworkError::Masquerade(error) => error.advice(),
+            PodNetworkError::Lost => "restart; report it if it happens again".to_owned(),
+        }
+    }
+}
+
+/// Puts the rules in place; takes a moment, needs the facts only, and so runs beside other stages.
+pub fn prepare(facts: &NodeFacts) -> Result<(), MasqueradeError> {
+    match facts.layer.file.network.mode {
+        NetworkMode::None => Ok(()),
+        NetworkMode::Vxlan | NetworkMode::Routes => masquerade::apply(facts),
+    }
+}
+
+/// Writes the CNI configuration.
+pub fn run(root: &Path, facts: &NodeFacts) -> Result<Done<()>, PodNetworkError> {
+    if facts.layer.file.network.mode == NetworkMode::None {
+        return Ok(Done::new((), "left to a network plugin (mode = \"none\")"));
+    }
+    let path = under(root, cni::CONFLIST);
+    let temporary = path.with_extension("new");
+    let text = cni::conflist(facts)?;
+    let write = || {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::create_dir_all(under(root, cni::LEASES))?;
+        fs::write(&temporary, &text)?;
+        fs::rename(&temporary, &path)
+    };
+    write().map_err(|source| PodNetworkError::Write { path: path.clone(), source })?;
+    Ok(Done::new(
+        (),
+        format!("pods in {}, MTU {}; masqueraded beyond the cluster", facts.pod_cidr, cni::pod_mtu(facts)),
+    ))
+}
