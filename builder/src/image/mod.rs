@@ -1,1 +1,8 @@
-//! From a root tree to a bootable disk: squashfs, verity, initramfs, UKI, ESP, GPT; one file each.
+//! From a root tree to a bootable disk.
+//!
+//! [`squashfs`], [`verity`] and [`initramfs`] make the parts of the OS layer.
+
+pub mod host;
+pub mod initramfs;
+pub mod squashfs;
+pub mod verity;

@@ -1,0 +1,90 @@
+//! What the image modules share about the host: tools that are run, files written whole, hexadecimal.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// A program that is missing, with the package that brings it.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error(
+    "the program `{program}` is not in PATH; it comes with Debian's package {package}: install it and run this again"
+)]
+pub struct MissingTool {
+    /// Name of the program.
+    pub program: &'static str,
+    /// Debian package.
+    pub package: &'static str,
+}
+
+/// Finds `program` in `PATH`.
+pub fn find_tool(program: &'static str, package: &'static str) -> Result<PathBuf, MissingTool> {
+    find_in(std::env::var_os("PATH").as_deref(), program).ok_or(MissingTool { program, package })
+}
+
+fn find_in(path: Option<&std::ffi::OsStr>, program: &str) -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::env::split_paths(path?).map(|folder| folder.join(program)).find(|candidate| {
+        candidate.metadata().is_ok_and(|facts| facts.is_file() && facts.permissions().mode() & 0o111 != 0)
+    })
+}
+
+/// Lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing to a String does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// Writes `bytes` to `path` through a temporary file in the same folder, synced, mode 0644.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .prefix(".bootwright-")
+        .permissions(std::fs::Permissions::from_mode(0o644))
+        .tempfile_in(folder)?;
+    io::Write::write_all(&mut file, bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_is_named_with_its_package() {
+        let error = find_tool("no-such-program-here", "nothing").unwrap_err();
+        insta::assert_snapshot!(error, @"the program `no-such-program-here` is not in PATH; it comes with Debian's package nothing: install it and run this again");
+    }
+
+    #[test]
+    fn only_what_can_be_run_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("text"), "").unwrap();
+        assert_eq!(find_in(Some(folder.path().as_os_str()), "text"), None);
+        assert!(find_in(Some(std::ffi::OsStr::new("/bin:/usr/bin")), "sh").is_some());
+        assert_eq!(find_in(None, "sh"), None);
+    }
+
+    #[test]
+    fn hexadecimal_has_two_digits_per_byte() {
+        assert_eq!(hex(&[0, 0x0f, 0xa0]), "000fa0");
+    }
+
+    #[test]
+    fn writing_replaces_and_leaves_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        write_whole(&path, b"one").unwrap();
+        write_whole(&path, b"two").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
