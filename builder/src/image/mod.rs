@@ -1,7 +1,8 @@
 //! From a root tree to a bootable disk.
 //!
-//! [`squashfs`], [`verity`] and [`initramfs`] make the parts of the OS layer; [`uki`], [`bios`], [`fat`],
-//! [`esp`], [`table`] and [`disk`] put a disk together around it.
+//! The modules read in the order that the data flows: [`squashfs`], [`verity`] and [`initramfs`] make
+//! the parts of the OS layer, which [`layer`] keeps in the cache; [`uki`], [`bios`], [`fat`], [`esp`]
+//! and [`disk`] put a role's image together around it, driven by [`role`].
 
 pub mod bios;
 pub mod disk;
@@ -9,7 +10,14 @@ pub mod esp;
 pub mod fat;
 pub mod host;
 pub mod initramfs;
+pub mod layer;
+pub mod role;
 pub mod squashfs;
 pub mod table;
 pub mod uki;
 pub mod verity;
+
+#[cfg(test)]
+use bios::tests::installed as bios_files_installed;
+#[cfg(test)]
+use uki::tests::stub as small_stub;
