@@ -13,6 +13,9 @@ use super::Host;
 /// Leaf of PID 1: a process in the root would keep no rule from working, but its memory would be counted nowhere.
 const INIT: &str = "init";
 
+/// Controllers that the kubelet refuses to start without.
+pub const NEEDED: &[&str] = &["cpu", "cpuset", "memory", "pids"];
+
 /// What the kernel refused.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
@@ -20,6 +23,17 @@ pub enum CgroupError {
     #[error("{path} is not a cgroup v2 filesystem (no cgroup.controllers); mount cgroup2 there")]
     NotCgroup2 {
         /// Where it was expected.
+        path: PathBuf,
+    },
+    /// The kernel has it not, or it is turned off.
+    #[error(
+        "the kernel offers no cgroup controller {controller:?} in {path}; take cgroup_disable={controller} off its \
+         command line, or take another kernel"
+    )]
+    NoController {
+        /// Its name.
+        controller: &'static str,
+        /// The file that lists what there is.
         path: PathBuf,
     },
     /// A file or folder of the tree.
@@ -49,11 +63,17 @@ pub fn prepare(host: &Host) -> Result<(), CgroupError> {
         let procs = leaf.path.join("cgroup.procs");
         fs::write(&procs, std::process::id().to_string()).map_err(io_error("write", &procs))?;
     }
+    let offered: Vec<&str> = controllers.split_ascii_whitespace().collect();
+    if let Some(controller) = host.controllers.iter().find(|needed| !offered.contains(needed)) {
+        return Err(CgroupError::NoController { controller, path: controllers_file });
+    }
     // One by one: the kernel takes a line as a whole or not at all, and says not which it refused.
     let subtree = host.cgroup.join("cgroup.subtree_control");
-    for controller in controllers.split_ascii_whitespace() {
-        fs::write(&subtree, format!("+{controller}"))
-            .map_err(io_error("hand a controller down in", &subtree))?;
+    for controller in offered {
+        let handed_down = fs::write(&subtree, format!("+{controller}"));
+        if host.controllers.contains(&controller) {
+            handed_down.map_err(io_error("hand a controller down in", &subtree))?;
+        }
     }
     Ok(())
 }
@@ -121,5 +141,40 @@ impl Leaf {
     /// Removes it if it is empty; for tests and for the end.
     pub fn remove(&self) -> io::Result<()> {
         fs::remove_dir(&self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder that looks like a cgroup2 root, as far as reading and writing of its files goes.
+    fn host(controllers: Option<&str>) -> (tempfile::TempDir, Host) {
+        let folder = tempfile::tempdir().unwrap();
+        if let Some(controllers) = controllers {
+            fs::write(folder.path().join("cgroup.controllers"), controllers).unwrap();
+        }
+        let host = Host { cgroup: folder.path().to_owned(), pid1: false, ..Host::node() };
+        (folder, host)
+    }
+
+    #[test]
+    fn a_kernel_without_what_the_kubelet_needs_is_refused_by_name() {
+        let (_folder, v1) = host(None);
+        assert!(matches!(prepare(&v1), Err(CgroupError::NotCgroup2 { .. })));
+        let (_folder, lacking) = host(Some("cpuset cpu io pids\n"));
+        let message = prepare(&lacking).unwrap_err().to_string();
+        assert!(message.contains("\"memory\"") && message.contains("cgroup_disable=memory"), "{message}");
+        let (_folder, whole) = host(Some("cpuset cpu io memory hugetlb pids rdma misc\n"));
+        prepare(&whole).unwrap();
+    }
+
+    #[test]
+    fn a_cgroup_that_is_not_there_is_empty_and_ends_well() {
+        let (_folder, host) = host(None);
+        let leaf = Leaf::at(&host.cgroup, "kubepods");
+        assert!(!leaf.is_populated());
+        leaf.signal(Signal::TERM);
+        leaf.kill();
     }
 }

@@ -5,6 +5,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -12,33 +13,41 @@ use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
 use rustix::process::{Signal, WaitOptions, wait};
 
 use super::supervisor::Ended;
+use super::watchdog::Watchdog;
 use super::{Ending, Host, Observer};
 
 /// For what is left to end by itself after SIGTERM.
 const TERM: Duration = Duration::from_secs(2);
 /// For the kernel to end it after SIGKILL.
 const KILL: Duration = Duration::from_secs(2);
+/// For the disks to take what is written.
+const SYNC: Duration = Duration::from_secs(60);
 /// Mount points to be unmounted, with everything below: the state partition, and the file systems of containers
 /// that lie over it.
 const UNMOUNTED: [&str; 2] = ["/var", "/run"];
 
 /// Ends the machine.
 pub fn end(host: &Host, ended: Ended, observer: &mut dyn Observer) -> ! {
+    let Ended { ending, mut watchdog } = ended;
+    if !host.pid1 {
+        // kill(-1) and reboot(2) of any other process would end somebody else's machine.
+        observer.line("not PID 1: the machine stays on");
+        std::process::exit(0);
+    }
     end_processes();
-    rustix::fs::sync();
+    fed(&mut watchdog, observer, rustix::fs::sync);
     unmount_all(observer);
-    rustix::fs::sync();
-    let what = match ended.ending {
+    fed(&mut watchdog, observer, rustix::fs::sync);
+    let what = match ending {
         Ending::PowerOff => "powering off",
         Ending::Reboot => "rebooting",
     };
     observer.line(what);
     // Last, so that a hang up to here is ended by a reset.
-    if let Some(watchdog) = ended.watchdog {
+    if let Some(watchdog) = watchdog {
         watchdog.disarm();
     }
-    let _ = host;
-    let command = match ended.ending {
+    let command = match ending {
         Ending::PowerOff => libc::RB_POWER_OFF,
         Ending::Reboot => libc::RB_AUTOBOOT,
     };
@@ -49,6 +58,27 @@ pub fn end(host: &Host, ended: Ended, observer: &mut dyn Observer) -> ! {
         .line(&format!("the kernel refuses: {error}; switch the machine off by hand, its disks are at rest"));
     loop {
         std::thread::sleep(Duration::from_secs(3600));
+    }
+}
+
+/// Does work that may wait for a slow disk, and feeds the watchdog until [`SYNC`] has passed: a reset in the middle
+/// of it would lose what is being written, and a disk that has gone would hold the machine for ever.
+fn fed(watchdog: &mut Option<Watchdog>, observer: &dyn Observer, work: fn()) {
+    let (done, finished) = mpsc::channel();
+    let until = Instant::now() + SYNC;
+    let thread = std::thread::Builder::new().spawn(move || {
+        work();
+        let _ = done.send(());
+    });
+    if thread.is_err() {
+        return work();
+    }
+    while Instant::now() < until
+        && finished.recv_timeout(Duration::from_secs(1)) == Err(mpsc::RecvTimeoutError::Timeout)
+    {
+        if let Some(watchdog) = watchdog {
+            watchdog.feed(observer.uptime_ms());
+        }
     }
 }
 

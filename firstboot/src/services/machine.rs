@@ -393,7 +393,8 @@ impl Machine {
     }
 
     fn sum_up(&mut self, actions: &mut Vec<Action>) {
-        let all_started = self.services.iter().all(|s| s.started_ms.is_some());
+        // One-shots are work to be done, not services; some of it comes long after everything runs.
+        let all_started = self.services.iter().all(|s| s.started_ms.is_some() || s.spec.oneshot);
         if all_started && !self.said_started && self.stop_deadline.is_none() {
             self.said_started = true;
             actions.push(Action::AllStarted);

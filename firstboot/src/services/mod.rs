@@ -37,6 +37,8 @@ pub struct Host {
     pub root: PathBuf,
     /// The cgroup v2 filesystem.
     pub cgroup: PathBuf,
+    /// Controllers without which the machine is of no use.
+    pub controllers: &'static [&'static str],
     /// Folder of the logs.
     pub logs: PathBuf,
     /// Largest size of a log file, bytes; there are two for each service.
@@ -59,6 +61,7 @@ impl Host {
         Host {
             root: PathBuf::from("/"),
             cgroup: PathBuf::from("/sys/fs/cgroup"),
+            controllers: cgroup::NEEDED,
             logs: PathBuf::from(layout::SERVICE_LOGS),
             log_cap: 4 << 20,
             markers: PathBuf::from("/var/lib/bootwright/done"),
@@ -90,7 +93,7 @@ pub trait Observer {
     fn line(&mut self, line: &str);
     /// Some service changed; all of them in order of definition.
     fn services(&mut self, services: Vec<ServiceState>);
-    /// Every service was started.
+    /// Every service that keeps running was started.
     fn services_started(&mut self);
     /// Every essential service is ready.
     fn ready(&mut self);

@@ -45,8 +45,9 @@ pub struct Supervisor<'a> {
     definitions: Vec<Definition>,
     observer: &'a mut dyn Observer,
     machine: Machine,
-    mailbox: Mailbox,
+    // Before the mailbox, to be dropped before it: the handlers write to its descriptor.
     signals: Signals,
+    mailbox: Mailbox,
     logs: Logs,
     buttons: PowerButtons,
     watchdog: Option<Watchdog>,

@@ -66,7 +66,7 @@ pub enum Action {
     KillWorkloads(usize),
     /// Tell the person at the console.
     Say(usize, Notice),
-    /// Every service was started once.
+    /// Every service that keeps running was started once.
     AllStarted,
     /// Every essential service is ready.
     AllReady,
