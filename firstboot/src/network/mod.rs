@@ -6,7 +6,7 @@ pub mod masquerade;
 pub mod netlink;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use bootwright_model::node::NodeFacts;
 
     /// A node of a cluster of two.

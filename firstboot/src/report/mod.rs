@@ -97,7 +97,9 @@ impl Reporter {
         self.change(|report| {
             // A stage that runs again replaces what it said before: the report has each stage once.
             report.stages.retain(|known| known.name != stage.name);
-            report.stages.push(stage);
+            // By start: a stage that ran beside others ends later than some that began after it.
+            let place = report.stages.partition_point(|known| known.started_ms <= stage.started_ms);
+            report.stages.insert(place, stage);
         });
     }
 

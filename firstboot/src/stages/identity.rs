@@ -167,3 +167,55 @@ fn machine_id(identity: &Identity, layer: &ClusterLayer) -> String {
     let digits: String = digest.finish().as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     digits + "\n"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known() -> (Identity, ClusterLayer) {
+        let facts = crate::network::tests::facts("10.10.3.0/24", "vxlan");
+        let identity = Identity {
+            name: "cp1".into(),
+            address: facts.address,
+            gateway: facts.gateway,
+            mac: None,
+            pod_cidr: facts.pod_cidr,
+            sources: Vec::new(),
+        };
+        (identity, facts.layer)
+    }
+
+    #[test]
+    fn every_node_is_found_by_name_without_a_resolver() {
+        let (identity, layer) = known();
+        insta::assert_snapshot!(hosts(&identity, &layer), @r"
+        127.0.0.1 localhost
+        ::1 localhost ip6-localhost ip6-loopback
+        10.20.0.10 cp1
+        10.20.0.11 w1
+        ");
+    }
+
+    #[test]
+    fn the_machine_id_is_the_nodes() {
+        let (identity, layer) = known();
+        let id = machine_id(&identity, &layer);
+        assert_eq!(id.len(), 33);
+        assert!(id.trim_end().bytes().all(|byte| byte.is_ascii_hexdigit()));
+        assert_eq!(id, machine_id(&identity, &layer));
+        let other = Identity { name: "w1".into(), ..identity };
+        assert_ne!(id, machine_id(&other, &layer));
+    }
+
+    #[test]
+    fn files_replace_what_the_image_has() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("etc")).unwrap();
+        std::os::unix::fs::symlink("/run/resolv.conf", root.path().join("etc/resolv.conf")).unwrap();
+        let (identity, layer) = known();
+        write_files(root.path(), &identity, &layer).unwrap();
+        assert_eq!(fs::read_to_string(root.path().join("etc/hostname")).unwrap(), "cp1\n");
+        assert!(fs::symlink_metadata(root.path().join("etc/resolv.conf")).unwrap().is_file());
+        assert_eq!(resolv_conf(&["10.0.2.3".parse().unwrap()]), "nameserver 10.0.2.3\n");
+    }
+}

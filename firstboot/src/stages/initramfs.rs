@@ -31,6 +31,8 @@ impl Advice for ExecError {
 pub fn run() -> ! {
     mount_early();
     let reporter = Reporter::open(Path::new("/"));
+    // The first sign of life, and the line that parts the kernel's time from first boot's.
+    reporter.line(&format!("bootwright first boot {}", env!("CARGO_PKG_VERSION")));
     let command_line = CommandLine::read(Path::new("/"));
     let runner = Runner::new(&reporter, hold::next(command_line.hold()));
     let Err(Stop) = stages(&runner, &command_line);
@@ -43,7 +45,7 @@ fn stages(runner: &Runner<'_>, command_line: &CommandLine) -> Result<Infallible,
         // With the buses' in one go: they load in parallel.
         coldplug.load(&NEEDED)?;
         coldplug.settle()?;
-        let summary = format!("{} modules", coldplug.loaded);
+        let summary = coldplug.summary();
         let problems = std::mem::take(&mut coldplug.problems);
         Ok::<_, super::modules::ModulesError>(Done { value: coldplug, summary, problems })
     })?;

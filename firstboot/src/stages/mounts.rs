@@ -94,7 +94,7 @@ pub fn run(root: &Path) -> Result<Done<Profile>, MountsError> {
     problems.extend(std::mem::take(&mut coldplug.problems));
     problems.extend(set_parameters(root, &profile));
     let summary =
-        format!("/etc writable, {} modules, {} kernel parameters", coldplug.loaded, profile.sysctl.len());
+        format!("{}, {} kernel parameters, /etc writable", coldplug.summary(), profile.sysctl.len());
     Ok(Done { value: profile, summary, problems })
 }
 

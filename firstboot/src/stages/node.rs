@@ -15,7 +15,6 @@ use super::services::{self as services_stage, ReportObserver};
 use super::state::{self, Prepared, StateError};
 use super::{Advice, Done, Runner, Stop, clock, hold, identity, mounts, network};
 use crate::certificates::{self, Roots};
-use crate::network::masquerade::MasqueradeError;
 use crate::report::Reporter;
 use crate::services::{self, Definition, Host, halt};
 use crate::storage::disks::RootGuids;
@@ -46,7 +45,7 @@ pub fn run() -> ! {
 fn stages(
     root: &'static Path,
     runner: &Runner<'_>,
-    reporter: &Reporter,
+    reporter: &Arc<Reporter>,
     command_line: &CommandLine,
     host: &Host,
 ) -> Result<Running, Stop> {
@@ -56,14 +55,10 @@ fn stages(
     let known = runner.run("identity", || identity::run(root))?;
     reporter.node(&known.identity.name);
     let facts = runner.run("network", || network::run(root, known))?;
-    let rules = set_rules(&facts);
     runner.run("clock", || clock::run(root, &facts.layer))?;
     runner.run("state", || state::run(root, join(prepared, StateError::Lost)?))?;
     runner.run("certificates", || certificates_stage::run(root, &facts))?;
-    runner.run("pod-network", || {
-        join(rules, PodNetworkError::Lost)?;
-        pod_network::run(root, &facts)
-    })?;
+    begin_pod_network(root, &facts, reporter);
     let definitions = runner.run("services", || services_stage::prepare(host, &profile, &facts))?;
     Ok(Running { facts, definitions })
 }
@@ -123,9 +118,16 @@ fn prepare_state(root: &'static Path, command_line: &CommandLine) -> Job<Prepare
     })
 }
 
-fn set_rules(facts: &NodeFacts) -> Job<(), MasqueradeError> {
-    let facts = facts.clone();
-    std::thread::Builder::new().name("pod-network".to_owned()).spawn(move || pod_network::prepare(&facts))
+/// The stage **pod-network**, beside the start of the services: the first pod comes long after them.
+fn begin_pod_network(root: &'static Path, facts: &NodeFacts, reporter: &Arc<Reporter>) {
+    let (facts, for_thread) = (facts.clone(), Arc::clone(reporter));
+    let stage = move || {
+        let runner = Runner::new(&for_thread, String::new());
+        let _ = runner.run("pod-network", || Ok::<_, PodNetworkError>(pod_network::run(root, &facts)));
+    };
+    if let Err(error) = std::thread::Builder::new().name("pod-network".to_owned()).spawn(stage) {
+        reporter.line(&format!("pod-network   no thread for it: {error}"));
+    }
 }
 
 fn join<T, E, F: From<E>>(job: Job<T, E>, lost: F) -> Result<T, F> {

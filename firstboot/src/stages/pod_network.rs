@@ -8,7 +8,7 @@ use bootwright_model::addresses::AddressError;
 use bootwright_model::cluster::NetworkMode;
 use bootwright_model::node::NodeFacts;
 
-use super::{Advice, Done};
+use super::{Advice, Done, Problem};
 use crate::network::cni;
 use crate::network::masquerade::{self, MasqueradeError};
 use crate::report::under;
@@ -30,9 +30,6 @@ pub enum PodNetworkError {
     /// The rules.
     #[error("pods would not reach anything outside of the cluster")]
     Masquerade(#[from] MasqueradeError),
-    /// The thread that set the rules ended without a result.
-    #[error("setting the rules failed inside first boot")]
-    Lost,
 }
 
 impl Advice for PodNetworkError {
@@ -43,24 +40,26 @@ impl Advice for PodNetworkError {
             }
             PodNetworkError::Write { .. } => "restart; if it happens again, build the image again".to_owned(),
             PodNetworkError::Masquerade(error) => error.advice(),
-            PodNetworkError::Lost => "restart; report it if it happens again".to_owned(),
         }
     }
 }
 
-/// Puts the rules in place; takes a moment, needs the facts only, and so runs beside other stages.
-pub fn prepare(facts: &NodeFacts) -> Result<(), MasqueradeError> {
-    match facts.layer.file.network.mode {
-        NetworkMode::None => Ok(()),
-        NetworkMode::Vxlan | NetworkMode::Routes => masquerade::apply(facts),
+/// Writes the CNI configuration and puts the rules in place. What fails is a problem, not an end: the
+/// control plane runs without pods, and pods reach each other without the rules.
+pub fn run(root: &Path, facts: &NodeFacts) -> Done<()> {
+    if facts.layer.file.network.mode == NetworkMode::None {
+        return Done::new((), "left to a network plugin (mode = \"none\")");
     }
+    let configured = write_configuration(root, facts);
+    let masqueraded = masquerade::apply(facts).map_err(PodNetworkError::from);
+    let problems = [configured, masqueraded].into_iter().filter_map(Result::err);
+    let problems = problems.map(|error| Problem::of(&error)).collect();
+    let summary =
+        format!("pods in {}, MTU {}, masqueraded beyond the cluster", facts.pod_cidr, cni::pod_mtu(facts));
+    Done { value: (), summary, problems }
 }
 
-/// Writes the CNI configuration.
-pub fn run(root: &Path, facts: &NodeFacts) -> Result<Done<()>, PodNetworkError> {
-    if facts.layer.file.network.mode == NetworkMode::None {
-        return Ok(Done::new((), "left to a network plugin (mode = \"none\")"));
-    }
+fn write_configuration(root: &Path, facts: &NodeFacts) -> Result<(), PodNetworkError> {
     let path = under(root, cni::CONFLIST);
     let temporary = path.with_extension("new");
     let text = cni::conflist(facts)?;
@@ -72,9 +71,5 @@ pub fn run(root: &Path, facts: &NodeFacts) -> Result<Done<()>, PodNetworkError> 
         fs::write(&temporary, &text)?;
         fs::rename(&temporary, &path)
     };
-    write().map_err(|source| PodNetworkError::Write { path: path.clone(), source })?;
-    Ok(Done::new(
-        (),
-        format!("pods in {}, MTU {}; masqueraded beyond the cluster", facts.pod_cidr, cni::pod_mtu(facts)),
-    ))
+    write().map_err(|source| PodNetworkError::Write { path: path.clone(), source })
 }

@@ -6,11 +6,8 @@ use super::*;
 fn fat_with(name: &str, text: &[u8]) -> tempfile::NamedTempFile {
     let image = tempfile::NamedTempFile::new().unwrap();
     image.as_file().set_len(8 << 20).unwrap();
-    fatfs::format_volume(
-        image.as_file(),
-        fatfs::FormatVolumeOptions::new().volume_label(*b"SEED       "),
-    )
-    .unwrap();
+    fatfs::format_volume(image.as_file(), fatfs::FormatVolumeOptions::new().volume_label(*b"SEED       "))
+        .unwrap();
     let fat = fatfs::FileSystem::new(image.as_file(), fatfs::FsOptions::new()).unwrap();
     fat.root_dir().create_file(name).unwrap().write_all(text).unwrap();
     drop(fat);

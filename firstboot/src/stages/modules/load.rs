@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -16,14 +17,14 @@ const COMPRESSED_FILE: i32 = 4;
 /// More threads than this do not help: most modules wait for one lock in the kernel.
 const MOST_THREADS: usize = 4;
 
-/// Loads `modules` (what is needed before what needs it) and returns how many were new, and what
-/// failed. A module whose need failed fails too.
-pub fn load(modules: Vec<Load>) -> (Vec<String>, Vec<Problem>) {
+/// Loads `modules` (what is needed before what needs it) and returns those that were new with the time
+/// that each took, and what failed. A module whose need failed fails too.
+pub fn load(modules: Vec<Load>) -> (Vec<(String, Duration)>, Vec<Problem>) {
     load_with(modules, &|load| finit_module(&load.path))
 }
 
 /// The scheduling, apart from the system call. `init` says whether the module was new.
-fn load_with<F>(modules: Vec<Load>, init: &F) -> (Vec<String>, Vec<Problem>)
+fn load_with<F>(modules: Vec<Load>, init: &F) -> (Vec<(String, Duration)>, Vec<Problem>)
 where
     F: Fn(&Load) -> Result<bool, ModulesError> + Sync,
 {
@@ -53,7 +54,7 @@ struct State {
     /// Names that are not finished yet, waiting or running.
     open: BTreeSet<String>,
     failed: BTreeSet<String>,
-    loaded: Vec<String>,
+    loaded: Vec<(String, Duration)>,
     problems: Vec<Problem>,
 }
 
@@ -71,6 +72,7 @@ impl Queue {
     fn work<F: Fn(&Load) -> Result<bool, ModulesError>>(&self, init: &F) {
         while let Some(load) = self.next() {
             let failed_need = load.needs.iter().find(|need| self.lock().failed.contains(*need)).cloned();
+            let began = Instant::now();
             let result = match failed_need {
                 Some(need) => Err(ModulesError::Need { name: load.name.clone(), need }),
                 None => init(&load),
@@ -78,7 +80,7 @@ impl Queue {
             let mut state = self.lock();
             state.open.remove(&load.name);
             match result {
-                Ok(true) => state.loaded.push(load.name),
+                Ok(true) => state.loaded.push((load.name, began.elapsed())),
                 Ok(false) => {}
                 Err(error) => {
                     state.failed.insert(load.name);
@@ -178,7 +180,7 @@ mod tests {
             "a" => Err(ModulesError::Load { path: "a.ko".into(), source: Errno::NOEXEC.into() }),
             _ => Ok(true),
         });
-        assert_eq!(loaded, ["c"]);
+        assert_eq!(loaded.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["c"]);
         assert_eq!(problems.len(), 2);
     }
 

@@ -6,7 +6,7 @@ mod load;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bootwright_model::layout;
 
@@ -83,8 +83,8 @@ pub struct Coldplug {
     known: BTreeSet<String>,
     /// Modules that the kernel has, or has refused.
     done: BTreeSet<String>,
-    /// Modules loaded by us.
-    pub loaded: usize,
+    /// Modules loaded by us, and the time that each took.
+    loaded: Vec<(String, Duration)>,
     /// What failed, for the report.
     pub problems: Vec<Problem>,
 }
@@ -101,7 +101,7 @@ impl Coldplug {
             events,
             known: BTreeSet::new(),
             done: load::present(root).into_keys().collect(),
-            loaded: 0,
+            loaded: Vec::new(),
             problems: Vec::new(),
         })
     }
@@ -133,6 +133,16 @@ impl Coldplug {
         let aliases = self.asked_for(&heard);
         self.load_for(aliases);
         Ok(!heard.is_empty())
+    }
+
+    /// How many modules were loaded, and which took longest: a phrase for a summary.
+    pub fn summary(&self) -> String {
+        match self.loaded.iter().max_by_key(|(_, took)| *took) {
+            Some((name, took)) => {
+                format!("{} modules (longest {name}, {:.3} s)", self.loaded.len(), took.as_secs_f64())
+            }
+            None => "no new modules".to_owned(),
+        }
     }
 
     fn asked_for(&self, heard: &[Heard]) -> Vec<String> {
@@ -167,7 +177,7 @@ impl Coldplug {
         modules.retain(|module| !self.done.contains(&module.name));
         self.done.extend(modules.iter().map(|module| module.name.clone()));
         let (loaded, problems) = load::load(modules);
-        self.loaded += loaded.len();
+        self.loaded.extend(loaded);
         self.problems.extend(problems);
     }
 }
