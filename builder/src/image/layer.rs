@@ -24,7 +24,7 @@ use crate::rootfs::tar;
 use crate::rootfs::tree::{Content, RootTree};
 
 /// Raised when a file is added to a layer or its making changes, so that an old layer is not taken for a new one.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// zstd level of the initramfs segment.
 const INITRAMFS_LEVEL: i32 = 12;
 /// Namespace of the GUIDs that are derived from a layer's digest.
