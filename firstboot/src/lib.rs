@@ -3,6 +3,7 @@
 //! The modules read in boot order: [`stages`] drives; [`storage`], [`identity`], [`network`],
 //! [`certificates`] and [`services`] do the work; [`report`] tells the person at the console.
 
+pub mod bootstrap;
 pub mod certificates;
 pub mod identity;
 pub mod network;

@@ -29,6 +29,9 @@ fn main() -> ExitCode {
 
 /// What this program does beside PID 1, by its first argument.
 fn command(name: Option<&str>) -> ExitCode {
+    if name == Some("apply") {
+        return firstboot::bootstrap::main(Path::new("/"));
+    }
     let given = name.map_or("nothing".to_owned(), |name| format!("`{name}`"));
     eprintln!("firstboot is PID 1 of a bootwright image and does nothing with {given}");
     ExitCode::from(2)

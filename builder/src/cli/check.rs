@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Failure;
-use super::output::{cluster_failure, print_findings};
+use super::output::{cluster_failure, print, print_findings};
 use crate::cluster::text::render::{Findings, JsonFinding};
 use crate::cluster::{self, ClusterError, Loaded};
 
@@ -43,7 +43,7 @@ pub fn run(options: &CheckOptions) -> Result<(), Failure> {
         }
         Ok(loaded) => {
             print_findings(&loaded.warnings);
-            println!("{}", summary(&loaded));
+            print(summary(&loaded));
         }
         Err(error) => return Err(cluster_failure(error)),
     }
@@ -56,13 +56,14 @@ fn print_json(options: &CheckOptions, ok: bool, all: &[Findings]) {
         ok,
         findings: all.iter().flat_map(Findings::json).collect(),
     };
-    println!("{}", serde_json::to_string_pretty(&report).expect("strings and numbers always serialise"));
+    let json = serde_json::to_string_pretty(&report).expect("strings and numbers always serialise");
+    print(json + "\n");
 }
 
 fn summary(loaded: &Loaded) -> String {
     let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     format!(
-        "{}: cluster {} with {} and {}: no error",
+        "{}: cluster {} with {} and {}: no error\n",
         loaded.path.display(),
         loaded.file.cluster.name,
         count(loaded.file.nodes.len(), "node"),

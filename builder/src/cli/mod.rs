@@ -2,8 +2,11 @@
 
 mod build;
 mod check;
+mod init;
 mod lab;
 mod output;
+mod plan;
+mod reference;
 
 use std::process::ExitCode;
 
@@ -31,7 +34,10 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Init(init::InitOptions),
     Check(check::CheckOptions),
+    Plan(plan::PlanOptions),
+    Reference(reference::ReferenceOptions),
     Lab(lab::LabArguments),
 }
 
@@ -92,7 +98,13 @@ pub fn run() -> ExitCode {
 
 fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
+        Command::Init(options) => init::run(&options),
         Command::Check(options) => check::run(&options),
+        Command::Plan(options) => plan::run(&options),
+        Command::Reference(options) => {
+            reference::run(&options);
+            Ok(())
+        }
         Command::Lab(arguments) => lab::run(&arguments),
     }
 }

@@ -1,4 +1,6 @@
-//! How errors in a cluster file are printed.
+//! How results and errors are printed.
+
+use std::io::Write;
 
 use miette::GraphicalReportHandler;
 
@@ -8,6 +10,12 @@ use crate::cluster::{ClusterError, Invalid};
 
 /// Columns that diagnostics are wrapped to.
 const WIDTH: usize = 100;
+
+/// Prints a result to stdout. A reader that has seen enough (`| head`) is no error.
+pub fn print(text: impl std::fmt::Display) {
+    let mut out = std::io::stdout().lock();
+    let _ = write!(out, "{text}").and_then(|()| out.flush());
+}
 
 /// Prints each finding with its lines; what is left to say comes last, where people look.
 pub fn cluster_failure(error: ClusterError) -> Failure {

@@ -2,6 +2,7 @@
 
 mod checks;
 pub mod profiles;
+pub mod template;
 #[cfg(test)]
 mod tests;
 pub mod text;

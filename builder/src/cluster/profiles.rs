@@ -112,6 +112,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = ProfileStore::new(folder.path(), None);
         let roles = store.roles();
+        assert!(!roles.is_empty());
         for role in roles {
             if let Err(ProfileError::Invalid(findings)) = store.load(&role) {
                 panic!("{}", findings.plain());

@@ -1,7 +1,7 @@
 //! The cluster's authorities: loading them, and signing with them.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use bootwright_model::kubernetes::pki;
@@ -181,7 +181,7 @@ fn read_text(path: &Path) -> Result<String, CertificatesError> {
     }
 }
 
-fn read_certificate(path: &PathBuf) -> Result<Pem, CertificatesError> {
+fn read_certificate(path: &Path) -> Result<Pem, CertificatesError> {
     let text = read_text(path)?;
     files::first_pem(&text).ok_or_else(|| not_a_certificate(path, "no PEM block"))
 }

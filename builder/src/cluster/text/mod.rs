@@ -7,6 +7,7 @@
 //! would rest on a placeholder are dropped.
 
 pub mod finding;
+pub mod reference;
 pub mod render;
 pub mod shape;
 mod syntax;

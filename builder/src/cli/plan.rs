@@ -1,0 +1,40 @@
+//! `bootwright plan`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Failure;
+use super::output::{cluster_failure, print, print_findings};
+use crate::cluster;
+use crate::plan::Plan;
+
+/// Show what would be built: inputs, sizes, digests, addresses. Fetches and writes nothing.
+#[derive(Debug, Clone, Args)]
+pub struct PlanOptions {
+    /// The cluster file.
+    #[arg(short = 'f', long = "file", value_name = "FILE", default_value = "cluster.toml")]
+    cluster_file: PathBuf,
+    /// Folder with profiles that replace those of the same name.
+    #[arg(long, value_name = "DIR")]
+    profiles: Option<PathBuf>,
+    /// Write the plan as one JSON object to stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(options: &PlanOptions) -> Result<(), Failure> {
+    let loaded =
+        cluster::load(&options.cluster_file, options.profiles.as_deref()).map_err(cluster_failure)?;
+    // A checked file has the addresses that a plan names; the error is for completeness.
+    let plan = Plan::of(&loaded).map_err(|error| Failure::other(miette::Report::msg(error)))?;
+    if options.json {
+        let json = serde_json::to_string_pretty(&plan).expect("a plan is strings and numbers");
+        print(json + "\n");
+    } else {
+        print_findings(&loaded.warnings);
+        print(plan);
+    }
+    Ok(())
+}

@@ -1,1 +1,0 @@
-//! What would be built: every input, digest, size and address, before anything is fetched.

@@ -1,0 +1,130 @@
+//! The program as a person or a script runs it: exit codes, what goes to stdout, what to stderr.
+
+// An integration test is a crate of its own, and clippy takes only functions marked as tests for tests.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use assert_cmd::Command;
+
+/// A profile so that these tests stand by themselves.
+const PROFILE: &str = "role = \"all-in-one\"\ndescription = \"for tests\"\nkubernetes = [\"1.20\"]\n\
+    [kernel]\nflavour = \"cloud\"\nmodules = []\ninitramfs-modules = []\n[packages]\ninstall = [\"libc6\"]\n\
+    [[service]]\nname = \"etcd\"\ncommand = [\"/usr/bin/etcd\"]\n";
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("profiles")).unwrap();
+    std::fs::write(folder.path().join("profiles/all-in-one.toml"), PROFILE).unwrap();
+    folder
+}
+
+fn bootwright(folder: &Path, arguments: &[&str]) -> std::process::Output {
+    let mut command = Command::cargo_bin("bootwright").unwrap();
+    command.current_dir(folder).args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn what_init_writes_check_accepts_and_plan_shows() {
+    let folder = folder();
+    let init = bootwright(folder.path(), &["init", "--name", "harbor", "--address", "10.20.0.10/24"]);
+    assert_eq!(init.status.code(), Some(0), "{}", text(&init.stderr));
+    let check = bootwright(folder.path(), &["check"]);
+    assert_eq!(check.status.code(), Some(0), "{}", text(&check.stderr));
+    assert_eq!(
+        text(&check.stdout),
+        "cluster.toml: cluster harbor with 1 node and 0 workload images: no error\n"
+    );
+    // The binaries are not there yet: said, not refused.
+    assert!(text(&check.stderr).contains("kubernetes: no such file or folder"));
+    let plan = bootwright(folder.path(), &["plan", "--json"]);
+    let plan: serde_json::Value = serde_json::from_slice(&plan.stdout).unwrap();
+    assert_eq!(plan["nodes"][0]["gateway"], "10.20.0.1");
+    assert_eq!(plan["nodes"][0]["pod-cidr"], "10.10.0.0/24");
+    assert_eq!(plan["cluster"]["dns-service"], "10.96.0.10");
+    assert_eq!(plan["roles"][0]["services"][0]["name"], "etcd");
+    let left: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "plan wrote something: {left:?}");
+}
+
+#[test]
+fn init_never_overwrites() {
+    let folder = folder();
+    std::fs::write(folder.path().join("cluster.toml"), "mine").unwrap();
+    let init = bootwright(folder.path(), &["init"]);
+    assert_eq!(init.status.code(), Some(2));
+    assert!(text(&init.stderr).contains("is there already"), "{}", text(&init.stderr));
+    assert_eq!(std::fs::read(folder.path().join("cluster.toml")).unwrap(), b"mine");
+}
+
+#[test]
+fn init_refuses_options_that_do_not_fit() {
+    let folder = folder();
+    let init = bootwright(folder.path(), &["init", "--name", "Harbor", "--gateway", "10.9.9.9"]);
+    assert_eq!(init.status.code(), Some(2));
+    let said = text(&init.stderr);
+    assert!(said.contains("capital letters") && said.contains("outside the node's network"), "{said}");
+    assert!(!folder.path().join("cluster.toml").exists());
+}
+
+#[test]
+fn bad_input_is_exit_code_2_with_everything_that_is_wrong() {
+    let folder = folder();
+    std::fs::write(folder.path().join("cluster.toml"), "[cluster]\nname = \"A\"\nnme = 1\n").unwrap();
+    let check = bootwright(folder.path(), &["check"]);
+    assert_eq!(check.status.code(), Some(2));
+    assert!(check.stdout.is_empty());
+    let said = text(&check.stderr);
+    for expected in
+        ["capital letters", "no key `nme`", "`cluster.endpoint` is missing", "no [kubernetes] section"]
+    {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    let last = said.lines().last().unwrap();
+    assert!(last.ends_with("ask again with `bootwright check -f cluster.toml`."), "{last}");
+}
+
+#[test]
+fn json_findings_are_one_object_on_stdout() {
+    let folder = folder();
+    std::fs::write(folder.path().join("cluster.toml"), "[cluster]\nname = \"A\"\n").unwrap();
+    let check = bootwright(folder.path(), &["check", "--json"]);
+    assert_eq!(check.status.code(), Some(2));
+    assert!(check.stderr.is_empty(), "{}", text(&check.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&check.stdout).unwrap();
+    assert_eq!(report["ok"], false);
+    let findings = report["findings"].as_array().unwrap();
+    let name = findings.iter().find(|finding| finding["rule"] == "name").unwrap();
+    assert_eq!(name["places"][0]["line"], 2);
+    assert_eq!(name["places"][0]["column"], 8);
+}
+
+#[test]
+fn a_file_that_is_not_there_and_a_misspelt_option_are_exit_code_2() {
+    let folder = folder();
+    let check = bootwright(folder.path(), &["check", "-f", "none.toml"]);
+    assert_eq!(check.status.code(), Some(2));
+    assert!(text(&check.stderr).contains("cannot read the cluster file none.toml"));
+    assert_eq!(bootwright(folder.path(), &["check", "--fiel", "x"]).status.code(), Some(2));
+}
+
+#[test]
+fn the_examples_are_sound() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let store = folder();
+    let profiles = store.path().join("profiles");
+    for entry in std::fs::read_dir(&examples).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") && !path.ends_with("bootwright.lock")
+        {
+            let arguments = ["check", "--profiles", profiles.to_str().unwrap(), "-f", path.to_str().unwrap()];
+            let check = bootwright(&examples, &arguments);
+            assert_eq!(check.status.code(), Some(0), "{}", text(&check.stderr));
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The few calls that first boot makes to the API server, as the node's administrator.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bootwright_model::kubernetes::pki;
+use serde_json::Value;
+use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
+
+use crate::certificates::Roots;
+
+/// Owner of the fields that are applied, in the objects' `managedFields`.
+const FIELD_MANAGER: &str = "bootwright";
+/// One call; generous for a processor that is emulated.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The administrator's certificate cannot be used.
+    #[error("cannot use {} as a credential: {reason}", path.display())]
+    Credential {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// No answer.
+    #[error("cannot call {url}")]
+    Call {
+        /// What was called.
+        url: String,
+        /// Why.
+        source: Box<ureq::Error>,
+    },
+    /// An answer that is no success.
+    #[error("{url} answered {status}: {message}")]
+    Refused {
+        /// What was called.
+        url: String,
+        /// HTTP status.
+        status: u16,
+        /// The API server's words.
+        message: String,
+    },
+}
+
+impl ApiError {
+    /// Whether the same call may succeed a little later. Besides overload and a missing connection, that is
+    /// a namespace (404) or a role (403) that the API server makes while it already answers.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            ApiError::Credential { .. } => false,
+            ApiError::Call { .. } => true,
+            ApiError::Refused { status, .. } => matches!(status, 403 | 404 | 409 | 429 | 500..),
+        }
+    }
+}
+
+/// A connection to this node's own API server.
+pub struct Api {
+    agent: ureq::Agent,
+    server: String,
+}
+
+impl Api {
+    /// Uses the administrator's certificate of this node.
+    pub fn open(roots: &Roots, port: u16) -> Result<Api, ApiError> {
+        let authority =
+            load(&roots.cluster_pki.join(pki::certificate(pki::CA)), |pem| Certificate::from_pem(pem))?;
+        let certificate =
+            load(&roots.node_pki.join(pki::certificate(pki::ADMIN)), |pem| Certificate::from_pem(pem))?;
+        let key = load(&roots.node_pki.join(pki::key(pki::ADMIN)), |pem| PrivateKey::from_pem(pem))?;
+        let tls = TlsConfig::builder()
+            .root_certs(RootCerts::new_with_certs(&[authority]))
+            .client_cert(Some(ClientCert::new_with_certs(&[certificate], key)))
+            .build();
+        let agent = ureq::Agent::config_builder()
+            .tls_config(tls)
+            .https_only(true)
+            .proxy(None)
+            .timeout_global(Some(TIMEOUT))
+            // The body of an error says what is wrong.
+            .http_status_as_error(false)
+            .build()
+            .new_agent();
+        Ok(Api { agent, server: format!("https://127.0.0.1:{port}") })
+    }
+
+    /// Server-side apply (`application/apply-patch+yaml`, KEP-555): creates the object, or sets these
+    /// fields and takes them over from whoever owned them.
+    pub fn apply(&self, path: &str, object: &Value) -> Result<(), ApiError> {
+        let url = format!("{}{path}?fieldManager={FIELD_MANAGER}&force=true", self.server);
+        let request = self.agent.patch(&url).header("Content-Type", "application/apply-patch+yaml");
+        answer(&url, request.send(object.to_string())).map(|_| ())
+    }
+
+    /// The object at a path.
+    pub fn get(&self, path: &str) -> Result<Value, ApiError> {
+        let url = format!("{}{path}", self.server);
+        answer(&url, self.agent.get(&url).call())
+    }
+
+    /// Whether the Node's condition `Ready` is true. A Node that does not exist yet is not ready.
+    pub fn node_ready(&self, name: &str) -> Result<bool, ApiError> {
+        let node = match self.get(&format!("/api/v1/nodes/{name}")) {
+            Err(ApiError::Refused { status: 404, .. }) => return Ok(false),
+            other => other?,
+        };
+        let conditions = node["status"]["conditions"].as_array();
+        let ready = |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
+        Ok(conditions.is_some_and(|conditions| conditions.iter().any(ready)))
+    }
+}
+
+fn load<T>(path: &Path, parse: impl Fn(&[u8]) -> Result<T, ureq::Error>) -> Result<T, ApiError> {
+    let failed = |reason: String| ApiError::Credential { path: path.to_owned(), reason };
+    let pem = fs::read(path).map_err(|error| failed(error.to_string()))?;
+    parse(&pem).map_err(|error| failed(error.to_string()))
+}
+
+fn answer(
+    url: &str,
+    response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<Value, ApiError> {
+    let call = |source| ApiError::Call { url: url.to_owned(), source: Box::new(source) };
+    let mut response = response.map_err(call)?;
+    let status = response.status();
+    let body = response.body_mut().read_to_string().map_err(call)?;
+    let value: Value = serde_json::from_str(&body).unwrap_or_default();
+    if status.is_success() {
+        return Ok(value);
+    }
+    let message = value["message"].as_str().unwrap_or(body.trim()).to_owned();
+    Err(ApiError::Refused { url: url.to_owned(), status: status.as_u16(), message })
+}

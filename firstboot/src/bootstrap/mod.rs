@@ -1,0 +1,129 @@
+//! `firstboot apply`: brings the objects that no component makes for itself into the cluster.
+//!
+//! A program of its own beside PID 1, run once per boot as soon as the API server is ready:
+//! `command = ["/usr/lib/bootwright/firstboot", "apply"]`, `oneshot = true`, `after = ["kube-apiserver"]`.
+//! Server-side apply makes it idempotent and lets an image with other contents bring them up to date.
+
+mod api;
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bootwright_model::kubernetes::bootstrap::{BootstrapToken, Object, objects};
+use bootwright_model::kubernetes::{KubernetesError, pki};
+use bootwright_model::layout;
+use bootwright_model::node::NodeFacts;
+
+use crate::certificates::Roots;
+pub use api::{Api, ApiError};
+
+/// How long a fresh API server may take to have its own namespaces and roles.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Pause before an object is tried again.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Why the objects are not in the cluster. Messages are one line; causes are in `source()`.
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapError {
+    /// Who this machine is was not written by PID 1.
+    #[error("cannot read {path}, which the identity stage writes: {reason}")]
+    Facts {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The bootstrap token of the cluster layer.
+    #[error("{path} is no bootstrap token; put the cluster's secrets folder right and build the image again")]
+    Token {
+        /// The file.
+        path: String,
+    },
+    /// The version has no flags, or a range is too small.
+    #[error(transparent)]
+    Kubernetes(#[from] KubernetesError),
+    /// The API server cannot be called, or says no.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The Node has another pod CIDR, which cannot be changed.
+    #[error(
+        "the Node {node} exists with another pod CIDR than this machine's {pod_cidr}; \
+         run \"kubectl delete node {node}\" and restart the machine"
+    )]
+    PodCidr {
+        /// Node name.
+        node: String,
+        /// What the inventory says.
+        pod_cidr: String,
+    },
+}
+
+/// Runs as a program below `root` (`/` on a node): prints a line, and says by the exit status whether it
+/// worked.
+pub fn main(root: &Path) -> std::process::ExitCode {
+    match read_facts(root).and_then(|facts| run(&Roots::below(root), &facts)) {
+        Ok(count) => {
+            println!("applied {count} objects");
+            std::process::ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let mut text = error.to_string();
+            let mut source = std::error::Error::source(&error);
+            while let Some(cause) = source {
+                text = format!("{text}: {cause}");
+                source = cause.source();
+            }
+            eprintln!("apply: {text}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn read_facts(root: &Path) -> Result<NodeFacts, BootstrapError> {
+    let path = root.join(layout::NODE_FACTS.trim_start_matches('/'));
+    let facts = |reason: String| BootstrapError::Facts { path: path.display().to_string(), reason };
+    let text = fs::read(&path).map_err(|error| facts(error.to_string()))?;
+    serde_json::from_slice(&text).map_err(|error| facts(error.to_string()))
+}
+
+/// Applies everything through this node's own API server; returns the number of objects.
+pub fn run(roots: &Roots, facts: &NodeFacts) -> Result<usize, BootstrapError> {
+    let api = Api::open(roots, facts.layer.file.cluster.endpoint_port)?;
+    let objects = objects(facts, &token(roots)?)?;
+    let deadline = Instant::now() + PATIENCE;
+    for object in &objects {
+        apply(&api, object, deadline).map_err(|error| explain(error, object, facts))?;
+    }
+    Ok(objects.len())
+}
+
+fn token(roots: &Roots) -> Result<BootstrapToken, BootstrapError> {
+    let path = roots.cluster_pki.join(pki::BOOTSTRAP_TOKEN);
+    let text = fs::read_to_string(&path).ok();
+    text.as_deref()
+        .and_then(BootstrapToken::parse)
+        .ok_or_else(|| BootstrapError::Token { path: path.display().to_string() })
+}
+
+/// Tries again while the API server may still be filling its store.
+fn apply(api: &Api, object: &Object, deadline: Instant) -> Result<(), ApiError> {
+    loop {
+        match api.apply(&object.path, &object.body) {
+            Err(error) if error.is_temporary() && Instant::now() < deadline => std::thread::sleep(PAUSE),
+            other => return other,
+        }
+    }
+}
+
+/// A Node's pod CIDR cannot be changed once it is set.
+fn explain(error: ApiError, object: &Object, facts: &NodeFacts) -> BootstrapError {
+    match error {
+        ApiError::Refused { status: 422, ref message, .. }
+            if object.body["kind"] == "Node" && message.contains("podCIDR") =>
+        {
+            BootstrapError::PodCidr { node: facts.name.clone(), pod_cidr: facts.pod_cidr.to_string() }
+        }
+        other => other.into(),
+    }
+}
