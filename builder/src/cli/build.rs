@@ -2,7 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+
+use super::Failure;
+use crate::compose::{self, ComposeError};
+use crate::progress;
 
 /// Compose the images of every role that the cluster file's nodes ask for.
 #[derive(Debug, Clone, Args)]
@@ -25,9 +29,6 @@ pub struct BuildOptions {
     /// Folder of the cache; $XDG_CACHE_HOME/bootwright or ~/.cache/bootwright if absent.
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
-    /// How hard to compress the root.
-    #[arg(long, value_enum, default_value_t = Compression::Fast)]
-    pub compression: Compression,
     /// Build time that goes into the image, seconds since the Unix epoch; the date of the package
     /// archive if absent.
     #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH")]
@@ -37,11 +38,18 @@ pub struct BuildOptions {
     pub json: bool,
 }
 
-/// How hard to compress the root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Compression {
-    /// For building often.
-    Fast,
-    /// For shipping.
-    Small,
+/// Runs the command.
+pub fn run(options: &BuildOptions, verbose: bool) -> Result<(), Failure> {
+    let reporter = progress::choose(options.json, verbose);
+    let built = compose::build(options, reporter.as_ref()).map_err(|error| match error {
+        ComposeError::Cluster(error) => Failure::input(error),
+        ComposeError::Interrupted(error) => Failure::interrupted(error),
+        error => Failure::other(error),
+    })?;
+    for image in &built.images {
+        let keep = if image.private { "private: holds the cluster's keys" } else { "shareable" };
+        eprintln!("{} ({keep})", image.image.display());
+    }
+    eprintln!("{} (administrator's access)", built.kubeconfig.display());
+    Ok(())
 }

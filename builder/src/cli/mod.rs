@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-pub use build::{BuildOptions, Compression};
+pub use build::BuildOptions;
 
 use crate::progress::interrupt;
 
@@ -34,6 +34,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Build(BuildOptions),
     Init(init::InitOptions),
     Check(check::CheckOptions),
     Plan(plan::PlanOptions),
@@ -98,6 +99,7 @@ pub fn run() -> ExitCode {
 
 fn dispatch(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
+        Command::Build(options) => build::run(&options, arguments.verbose),
         Command::Init(options) => init::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Plan(options) => plan::run(&options),

@@ -2,6 +2,8 @@
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
+use super::paths;
+
 /// A set of globs.
 #[derive(Debug, Clone)]
 pub struct Globs {
@@ -31,7 +33,11 @@ impl Globs {
         };
         let mut set = GlobSetBuilder::new();
         for pattern in patterns {
-            let glob = GlobBuilder::new(pattern).literal_separator(true).build();
+            // A person writes `/bin/busybox`; the tree knows it as `/usr/bin/busybox`.
+            // Names of modules are relative and stay.
+            let absolute = Some(pattern).filter(|pattern| pattern.starts_with('/'));
+            let merged = absolute.and_then(|pattern| paths::canonical(pattern).ok()).unwrap_or_else(|| pattern.clone());
+            let glob = GlobBuilder::new(&merged).literal_separator(true).build();
             set.add(glob.map_err(|e| error(pattern, e.kind().to_string()))?);
         }
         let set = set.build().map_err(|e| error(e.glob().unwrap_or_default(), e.kind().to_string()))?;

@@ -1,1 +1,0 @@
-//! Drives a build from the cluster file to the disk image.

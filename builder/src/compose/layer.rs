@@ -1,0 +1,168 @@
+//! The OS layer of a role: its digest from all inputs, and building it when the cache has none.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use bootwright_model::cluster::WorkloadImage;
+use bootwright_model::profile::Profile;
+use sha2::{Digest, Sha256};
+
+use super::inputs::{BIOS_SET, UEFI_SET, image_set, os_set};
+use super::{Build, ComposeError};
+use crate::image::bios::GRUB_FILES;
+use crate::image::layer::{OsInputs, OsLayer};
+use crate::rootfs::packages::Package;
+use crate::rootfs::tree::{Content, Entry, Kind, RootTree};
+use crate::rootfs::overlays::Overlay;
+use crate::rootfs::{self, ImageSpec, RootError, RootSpec};
+use crate::sources::readers::hex;
+use crate::sources::{FetchedPackage, Inputs};
+
+/// Digest of the source code that makes a layer (see `build.rs`), an input like the others.
+const RECIPE: &str = env!("BOOTWRIGHT_RECIPE");
+
+const STUB: &str = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
+const SYSTEMD_BOOT: &str = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi";
+const GRUB_MODULES: &str = "/usr/lib/grub/i386-pc";
+
+/// Digest of everything that the OS layer is made from: known from the lock and from stat(2) alone,
+/// so that an unchanged layer costs no reading.
+pub fn digest(build: &Build, profile: &Profile) -> Result<String, ComposeError> {
+    let (firstboot, _) = build.cache.digest_file(&build.runtime.firstboot)?;
+    let (pause, _) = build.cache.digest_file(&build.runtime.pause)?;
+    let images = &build.loaded.file.images;
+    let sets: Vec<String> =
+        [os_set(&profile.role), UEFI_SET.to_owned(), BIOS_SET.to_owned()].into_iter().chain(images.iter().map(image_set)).collect();
+    let packages: BTreeMap<&str, Vec<(&str, &str)>> = sets
+        .iter()
+        .map(|set| {
+            let packages = build.pinned.packages(set).into_iter().map(|package| (&*package.name, &*package.sha256));
+            (&**set, packages.collect())
+        })
+        .collect();
+    let binaries: Vec<_> = build.pinned.binaries().iter().map(|binary| (&*binary.name, &*binary.sha256)).collect();
+    let files: Vec<_> = build.pinned.files().iter().map(|(path, file)| (&**path, &*file.sha256)).collect();
+    let mut overlays = Vec::new();
+    for name in &profile.overlays {
+        let mut tree = RootTree::default();
+        Overlay::load(name, Some(&build.loaded.folder)).and_then(|overlay| overlay.lay(&mut tree)).map_err(RootError::from)?;
+        overlays.push((name, tree.digest()));
+    }
+    let inputs = serde_json::json!({
+        "recipe": RECIPE,
+        "epoch": build.epoch(),
+        "kubernetes": build.loaded.file.kubernetes.version,
+        "profile": profile,
+        "overlays": overlays,
+        "packages": packages,
+        "binaries": binaries,
+        "images": images,
+        "files": files,
+        "firstboot": firstboot,
+        "pause": pause,
+    });
+    Ok(hex(&Sha256::digest(inputs.to_string())))
+}
+
+/// Fetches what is missing, lays the tree and makes the layer.
+pub fn build(build: &Build, profile: &Profile, digest: &str) -> Result<OsLayer, ComposeError> {
+    let inputs = build.pinned.fetch(build.cache, build.progress)?;
+    build.progress.checkpoint()?;
+    let packages = unpacked(&inputs, &os_set(&profile.role));
+    let images: Vec<ImageSpec> =
+        build.loaded.file.images.iter().map(|image| image_spec(image, &inputs)).collect();
+    let composed = rootfs::build(&RootSpec {
+        profile,
+        kubernetes: &build.loaded.file.kubernetes.version,
+        packages: &packages,
+        binaries: &inputs.binaries,
+        firstboot: &build.runtime.firstboot,
+        pause: &build.runtime.pause,
+        beside: Some(&build.loaded.folder),
+        images: &images,
+    })?;
+    build.progress.checkpoint()?;
+    let loaders = Loaders::find(&inputs)?;
+    Ok(crate::image::layer::build(
+        build.cache.root(),
+        &OsInputs {
+            digest,
+            tree: &composed.tree,
+            initramfs: &composed.initramfs,
+            kernel: &composed.kernel,
+            kernel_release: &composed.os.kernel_release,
+            stub: &loaders.stub,
+            systemd_boot: &loaders.systemd_boot,
+            grub: &loaders.grub,
+            epoch: build.epoch(),
+        },
+        build.progress,
+    )?)
+}
+
+/// A tree of root-only files below `folder`: 0600 in folders of 0700.
+pub fn private_tree(folder: &str, files: BTreeMap<String, Vec<u8>>) -> Result<RootTree, ComposeError> {
+    let mut tree = RootTree::default();
+    let entry = |kind, mode| Entry { kind, mode, uid: 0, gid: 0, capability: None, origin: "cluster layer".into() };
+    tree.insert(folder, entry(Kind::Folder, 0o700))?;
+    for (name, contents) in files {
+        let path = format!("{folder}/{name}");
+        let parent = &path[..path.rfind('/').unwrap_or(0)];
+        if tree.get(parent).is_none() {
+            tree.insert(parent, entry(Kind::Folder, 0o700))?;
+        }
+        tree.insert(&path, entry(Kind::File(Content::Bytes(contents.into())), 0o600))?;
+    }
+    Ok(tree)
+}
+
+/// Single files out of the loaders' packages.
+struct Loaders {
+    stub: Content,
+    systemd_boot: Content,
+    grub: BTreeMap<String, Content>,
+}
+
+impl Loaders {
+    fn find(inputs: &Inputs) -> Result<Loaders, ComposeError> {
+        let file = |set: &str, path: &str| -> Result<Content, ComposeError> {
+            let packages = unpacked(inputs, set);
+            let package = packages.first().expect("a loader set names one package");
+            Ok(rootfs::packages::file(package, path)?)
+        };
+        let mut grub = BTreeMap::new();
+        for name in GRUB_FILES {
+            grub.insert((*name).to_owned(), file(BIOS_SET, &format!("{GRUB_MODULES}/{name}"))?);
+        }
+        Ok(Loaders { stub: file(UEFI_SET, STUB)?, systemd_boot: file(UEFI_SET, SYSTEMD_BOOT)?, grub })
+    }
+}
+
+fn image_spec(image: &WorkloadImage, inputs: &Inputs) -> ImageSpec {
+    let local = |name: &String| -> PathBuf { inputs.files[name].path.clone() };
+    match &image.archive {
+        Some(archive) => ImageSpec::Archive { name: image.name.clone(), path: local(archive) },
+        None => ImageSpec::Composed {
+            name: image.name.clone(),
+            packages: unpacked(inputs, &image_set(image)),
+            keep: image.keep.clone(),
+            files: image.files.iter().map(|(target, file)| (target.clone(), local(file))).collect(),
+            links: image.links.clone(),
+            entrypoint: image.entrypoint.clone(),
+        },
+    }
+}
+
+fn unpacked(inputs: &Inputs, set: &str) -> Vec<Package> {
+    let fetched = inputs.packages.get(set).map(Vec::as_slice).unwrap_or_default();
+    fetched.iter().map(as_package).collect()
+}
+
+fn as_package(fetched: &FetchedPackage) -> Package {
+    Package {
+        name: fetched.name.clone(),
+        version: fetched.version.clone(),
+        sha256: fetched.deb.sha256.clone(),
+        data: fetched.data_tar.clone(),
+    }
+}
