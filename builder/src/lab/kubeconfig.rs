@@ -1,50 +1,61 @@
 //! Reads and changes the kubeconfig that a build leaves beside the image.
 //!
-//! Only our own (`bootwright_model::kubernetes::kubeconfig`): one cluster, one user, everything inline,
-//! one `key: value` to a line. For those, lines are enough and a YAML parser is not needed.
+//! Only our own (`bootwright_model::kubernetes::kubeconfig`): JSON, which is YAML too, with one cluster,
+//! one user and everything inline.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
 
 use super::Error;
+
+const SERVER: &str = "/clusters/0/cluster/server";
+const AUTHORITY: &str = "/clusters/0/cluster/certificate-authority-data";
+const CERTIFICATE: &str = "/users/0/user/client-certificate-data";
+const KEY: &str = "/users/0/user/client-key-data";
 
 /// A kubeconfig with inline certificates.
 pub struct Kubeconfig {
     path: PathBuf,
-    text: String,
+    document: Value,
 }
 
 impl Kubeconfig {
     /// Reads the file.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// It cannot be read, or is not JSON.
     pub fn read(path: &Path) -> Result<Kubeconfig, Error> {
         let text = std::fs::read_to_string(path).map_err(Error::file("read", path))?;
-        Ok(Kubeconfig { path: path.to_owned(), text })
+        let document = serde_json::from_str(&text).map_err(|error| Error::Kubeconfig {
+            path: path.to_owned(),
+            key: "/",
+            reason: format!("the file is not JSON: {error}"),
+        })?;
+        Ok(Kubeconfig { path: path.to_owned(), document })
     }
 
     /// Where the API server is: `https://10.0.2.15:6443`.
     pub fn server(&self) -> Result<&str, Error> {
-        self.value("server")
+        self.value(SERVER)
     }
 
     /// The certificate authority, PEM.
     pub fn authority(&self) -> Result<Vec<u8>, Error> {
-        self.data("certificate-authority-data")
+        self.data(AUTHORITY)
     }
 
     /// The client's certificate, PEM.
     pub fn certificate(&self) -> Result<Vec<u8>, Error> {
-        self.data("client-certificate-data")
+        self.data(CERTIFICATE)
     }
 
-    /// The client's key, PEM.
+    /// The client's private key, PEM.
     pub fn key(&self) -> Result<Vec<u8>, Error> {
-        self.data("client-key-data")
+        self.data(KEY)
     }
 
     /// Replaces the API server's address in the file: whole or not at all, readable by its owner only.
@@ -52,12 +63,12 @@ impl Kubeconfig {
     /// # Errors
     /// There is no address to replace, or the file cannot be written.
     pub fn point_at(&mut self, server: &str) -> Result<(), Error> {
-        let old = format!("server: {}", self.value("server")?);
-        self.text = self.text.replacen(&old, &format!("server: {server}"), 1);
+        let absent = self.error(SERVER, "it is absent");
+        *self.document.pointer_mut(SERVER).ok_or(absent)? = Value::from(server);
         let folder = self.path.parent().unwrap_or(Path::new("."));
         // A temporary file is 0600 from the start.
         let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::file("write", &self.path))?;
-        file.write_all(self.text.as_bytes())
+        writeln!(file, "{:#}", self.document)
             .and_then(|()| file.as_file().sync_all())
             .map_err(Error::file("write", &self.path))?;
         file.persist(&self.path).map_err(|error| error.error).map_err(Error::file("write", &self.path))?;
@@ -65,12 +76,7 @@ impl Kubeconfig {
     }
 
     fn value(&self, key: &'static str) -> Result<&str, Error> {
-        self.text
-            .lines()
-            .find_map(|line| line.trim_start().trim_start_matches("- ").strip_prefix(key)?.strip_prefix(':'))
-            .map(|value| value.trim().trim_matches('"'))
-            .filter(|value| !value.is_empty())
-            .ok_or_else(|| self.error(key, "it is absent"))
+        self.document.pointer(key).and_then(Value::as_str).ok_or_else(|| self.error(key, "it is absent"))
     }
 
     fn data(&self, key: &'static str) -> Result<Vec<u8>, Error> {
@@ -84,18 +90,22 @@ impl Kubeconfig {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    const TEXT: &str = "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: Y2E=\n    \
-        server: https://10.0.2.15:6443\n  name: demo\nusers:\n- name: admin\n  user:\n    \
-        client-certificate-data: Y2VydA==\n    client-key-data: a*y\n";
+    use super::*;
+
+    fn document(server: &str) -> Value {
+        serde_json::json!({
+            "clusters": [{ "cluster": { "certificate-authority-data": "Y2E=", "server": server } }],
+            "users": [{ "user": { "client-certificate-data": "Y2VydA==", "client-key-data": "a*y" } }],
+        })
+    }
 
     #[test]
     fn the_address_is_replaced_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kubeconfig");
-        std::fs::write(&path, TEXT).unwrap();
+        std::fs::write(&path, document("https://10.0.2.15:6443").to_string()).unwrap();
         let mut kubeconfig = Kubeconfig::read(&path).unwrap();
         assert_eq!(kubeconfig.server().unwrap(), "https://10.0.2.15:6443");
         assert_eq!(kubeconfig.authority().unwrap(), b"ca");
@@ -103,7 +113,7 @@ mod tests {
         assert!(kubeconfig.key().unwrap_err().to_string().contains("client-key-data"));
         kubeconfig.point_at("https://127.0.0.1:40001").unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(text, TEXT.replace("https://10.0.2.15:6443", "https://127.0.0.1:40001"));
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), document("https://127.0.0.1:40001"));
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
 
@@ -111,8 +121,8 @@ mod tests {
     fn a_file_without_a_server_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kubeconfig");
-        std::fs::write(&path, "apiVersion: v1\n").unwrap();
+        std::fs::write(&path, "{}").unwrap();
         let error = Kubeconfig::read(&path).unwrap().server().unwrap_err().to_string();
-        assert!(error.contains("`server`"), "{error}");
+        assert!(error.contains("server"), "{error}");
     }
 }
