@@ -24,7 +24,8 @@ fn main() {
     files.sort();
     let mut hash = Sha256::new();
     for path in files {
-        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
+        let bytes =
+            std::fs::read(&path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
         hash.update(format!("{}\0{}\0", path.display(), bytes.len()));
         hash.update(bytes);
     }
@@ -33,7 +34,8 @@ fn main() {
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("cannot read {}: {error}", folder.display()));
+    let entries =
+        std::fs::read_dir(folder).unwrap_or_else(|error| panic!("cannot read {}: {error}", folder.display()));
     for entry in entries {
         let path = entry.unwrap_or_else(|error| panic!("cannot read {}: {error}", folder.display())).path();
         if path.is_dir() {

@@ -23,7 +23,8 @@ pub fn image_set(image: &WorkloadImage) -> String {
 
 /// Everything a build needs from archives, mirrors and folders.
 pub fn request(loaded: &Loaded) -> Request<'_> {
-    let mut sets: Vec<PackageSet> = loaded.profiles.iter().map(|(role, profile)| os(loaded, role, profile)).collect();
+    let mut sets: Vec<PackageSet> =
+        loaded.profiles.iter().map(|(role, profile)| os(loaded, role, profile)).collect();
     sets.push(loader(UEFI_SET, "systemd-boot-efi"));
     sets.push(loader(BIOS_SET, "grub-pc-bin"));
     let composed = loaded.file.images.iter().filter(|image| !image.packages.is_empty());

@@ -11,9 +11,9 @@ use super::inputs::{BIOS_SET, UEFI_SET, image_set, os_set};
 use super::{Build, ComposeError};
 use crate::image::bios::GRUB_FILES;
 use crate::image::layer::{OsInputs, OsLayer};
+use crate::rootfs::overlays::Overlay;
 use crate::rootfs::packages::Package;
 use crate::rootfs::tree::{Content, Entry, Kind, RootTree};
-use crate::rootfs::overlays::Overlay;
 use crate::rootfs::{self, ImageSpec, RootError, RootSpec};
 use crate::sources::readers::hex;
 use crate::sources::{FetchedPackage, Inputs};
@@ -31,21 +31,27 @@ pub fn digest(build: &Build, profile: &Profile) -> Result<String, ComposeError> 
     let (firstboot, _) = build.cache.digest_file(&build.runtime.firstboot)?;
     let (pause, _) = build.cache.digest_file(&build.runtime.pause)?;
     let images = &build.loaded.file.images;
-    let sets: Vec<String> =
-        [os_set(&profile.role), UEFI_SET.to_owned(), BIOS_SET.to_owned()].into_iter().chain(images.iter().map(image_set)).collect();
+    let sets: Vec<String> = [os_set(&profile.role), UEFI_SET.to_owned(), BIOS_SET.to_owned()]
+        .into_iter()
+        .chain(images.iter().map(image_set))
+        .collect();
     let packages: BTreeMap<&str, Vec<(&str, &str)>> = sets
         .iter()
         .map(|set| {
-            let packages = build.pinned.packages(set).into_iter().map(|package| (&*package.name, &*package.sha256));
+            let packages =
+                build.pinned.packages(set).into_iter().map(|package| (&*package.name, &*package.sha256));
             (&**set, packages.collect())
         })
         .collect();
-    let binaries: Vec<_> = build.pinned.binaries().iter().map(|binary| (&*binary.name, &*binary.sha256)).collect();
+    let binaries: Vec<_> =
+        build.pinned.binaries().iter().map(|binary| (&*binary.name, &*binary.sha256)).collect();
     let files: Vec<_> = build.pinned.files().iter().map(|(path, file)| (&**path, &*file.sha256)).collect();
     let mut overlays = Vec::new();
     for name in &profile.overlays {
         let mut tree = RootTree::default();
-        Overlay::load(name, Some(&build.loaded.folder)).and_then(|overlay| overlay.lay(&mut tree)).map_err(RootError::from)?;
+        Overlay::load(name, Some(&build.loaded.folder))
+            .and_then(|overlay| overlay.lay(&mut tree))
+            .map_err(RootError::from)?;
         overlays.push((name, tree.digest()));
     }
     let inputs = serde_json::json!({
@@ -103,7 +109,8 @@ pub fn build(build: &Build, profile: &Profile, digest: &str) -> Result<OsLayer, 
 /// A tree of root-only files below `folder`: 0600 in folders of 0700.
 pub fn private_tree(folder: &str, files: BTreeMap<String, Vec<u8>>) -> Result<RootTree, ComposeError> {
     let mut tree = RootTree::default();
-    let entry = |kind, mode| Entry { kind, mode, uid: 0, gid: 0, capability: None, origin: "cluster layer".into() };
+    let entry =
+        |kind, mode| Entry { kind, mode, uid: 0, gid: 0, capability: None, origin: "cluster layer".into() };
     tree.insert(folder, entry(Kind::Folder, 0o700))?;
     for (name, contents) in files {
         let path = format!("{folder}/{name}");

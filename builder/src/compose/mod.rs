@@ -61,9 +61,13 @@ pub fn build(options: &BuildOptions, progress: &dyn Progress) -> Result<Built, C
     let name = &loaded.file.cluster.name;
     let secrets = pki::open_or_create(&pki::folder(&loaded.path, name), name, SystemTime::now())?;
     if !secrets.created().is_empty() {
-        progress.warn(&format!("made new secrets for cluster {name} in {}", pki::folder(&loaded.path, name).display()));
+        progress.warn(&format!(
+            "made new secrets for cluster {name} in {}",
+            pki::folder(&loaded.path, name).display()
+        ));
     }
-    let build = Build { options, loaded: &loaded, runtime: &runtime, cache: &cache, pinned: &pinned, progress };
+    let build =
+        Build { options, loaded: &loaded, runtime: &runtime, cache: &cache, pinned: &pinned, progress };
     let mut images = Vec::new();
     for (role, profile) in &loaded.profiles {
         images.push(build.role(role, profile, &secrets)?);

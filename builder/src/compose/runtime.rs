@@ -46,7 +46,8 @@ fn check_static(program: &Path) -> Result<(), ComposeError> {
     if header.e_machine(elf.endian()) != object::elf::EM_X86_64 {
         return Err(refuse("it is not an x86_64 program"));
     }
-    let interpreter = elf.elf_program_headers().iter().any(|part| part.p_type(elf.endian()) == object::elf::PT_INTERP);
+    let interpreter =
+        elf.elf_program_headers().iter().any(|part| part.p_type(elf.endian()) == object::elf::PT_INTERP);
     if interpreter {
         return Err(refuse("it is dynamically linked; build it with `-C target-feature=+crt-static`"));
     }

@@ -36,7 +36,9 @@ impl Globs {
             // A person writes `/bin/busybox`; the tree knows it as `/usr/bin/busybox`.
             // Names of modules are relative and stay.
             let absolute = Some(pattern).filter(|pattern| pattern.starts_with('/'));
-            let merged = absolute.and_then(|pattern| paths::canonical(pattern).ok()).unwrap_or_else(|| pattern.clone());
+            let merged = absolute
+                .and_then(|pattern| paths::canonical(pattern).ok())
+                .unwrap_or_else(|| pattern.clone());
             let glob = GlobBuilder::new(&merged).literal_separator(true).build();
             set.add(glob.map_err(|e| error(pattern, e.kind().to_string()))?);
         }

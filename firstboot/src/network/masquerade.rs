@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use bootwright_model::node::NodeFacts;
 use ipnet::IpNet;
 
+use crate::services::children;
 use crate::stages::Advice;
 
 /// Our chain in the table `nat`.
@@ -88,6 +89,8 @@ pub fn apply(facts: &NodeFacts) -> Result<(), MasqueradeError> {
     let mut command = Command::new(program);
     command.args(["--noflush", "--wait", "5"]).env_clear().env("PATH", "/usr/sbin:/usr/bin");
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    // The services start meanwhile, and PID 1 reaps.
+    let _loan = children::borrow();
     let mut child = command.spawn().map_err(run)?;
     if let Some(mut input) = child.stdin.take() {
         // A program that ends early says why on its standard error; a broken pipe adds nothing.

@@ -4,6 +4,7 @@
 //! machine shall end. [`machine`] decides, [`supervisor`] carries out.
 
 pub mod cgroup;
+pub mod children;
 pub mod console;
 pub mod definitions;
 pub mod halt;

@@ -12,9 +12,10 @@ use std::thread;
 use bootwright_model::report::ServiceState;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait, waitpid};
 
 use super::cgroup::Leaf;
+use super::children;
 use super::definitions::Definition;
 use super::logs::Logs;
 use super::machine::{Action, Event, Machine, Millis, Notice, Spec};
@@ -272,6 +273,7 @@ impl<'a> Supervisor<'a> {
 
     /// Waits for every child that has ended: services, and orphans that the kernel gave to PID 1.
     fn reap(&mut self, events: &mut VecDeque<Event>) {
+        let Some(_ours) = children::all_are_ours() else { return self.reap_services(events) };
         loop {
             match wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) => {
@@ -281,6 +283,18 @@ impl<'a> Supervisor<'a> {
                 }
                 Err(Errno::INTR) => {}
                 Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Waits for services only: a stage has a child of its own.
+    fn reap_services(&mut self, events: &mut VecDeque<Event>) {
+        let pids: Vec<Pid> = self.processes.keys().copied().collect();
+        for pid in pids {
+            if let Ok(Some((_, status))) = waitpid(Some(pid), WaitOptions::NOHANG)
+                && let Some(i) = self.processes.remove(&pid)
+            {
+                events.push_back(self.ended(i, status));
             }
         }
     }
