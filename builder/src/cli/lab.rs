@@ -1,12 +1,13 @@
 //! `bootwright lab`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
 use super::Failure;
 use crate::cluster;
 use crate::lab::{Error, Firmware, bench, demo};
+use crate::sources::cache::Cache;
 
 /// Boot built images in QEMU, without root.
 #[derive(Debug, Clone, Args)]
@@ -106,13 +107,15 @@ pub fn run(arguments: &LabArguments) -> Result<(), Failure> {
 fn demo_options(options: &MachineOptions, keep: bool) -> Result<demo::Options, Failure> {
     let loaded = cluster::load(&options.cluster_file, None).map_err(Failure::input)?;
     let kubectl = options.kubectl.clone().unwrap_or_else(|| find_kubectl(&loaded));
+    let cache = options.cache.clone().map_or_else(Cache::default_root, Ok);
+    let cache = cache.map_err(|error| Failure::input(miette::Report::msg(error)))?;
     Ok(demo::Options {
         cluster: loaded.file,
         output: options.output.clone(),
         node: options.node.clone(),
         manifest: options.manifest.clone(),
         kubectl,
-        cache: options.cache.clone().map_or_else(default_cache, Ok)?,
+        cache,
         firmware: options.firmware,
         memory_mib: options.memory,
         cpus: options.cpus,
@@ -134,17 +137,4 @@ fn find_kubectl(loaded: &cluster::Loaded) -> PathBuf {
         .map(|folder| folder.join("kubectl"))
         .filter(|path| path.is_file())
         .unwrap_or_else(|| "kubectl".into())
-}
-
-fn default_cache() -> Result<PathBuf, Failure> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    variable("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".cache")))
-        .map(|folder| folder.join("bootwright"))
-        .ok_or_else(|| {
-            Failure::input(miette::miette!(
-                "neither XDG_CACHE_HOME nor HOME is set: name a folder with --cache"
-            ))
-        })
 }

@@ -72,7 +72,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
         )));
     }
     let outcome = boot(options, &folder);
-    if outcome.is_err() {
+    if outcome.as_ref().is_err_and(|error| !matches!(error, Error::Interrupted(_))) {
         let log = folder.join(super::machine::CONSOLE_LOG);
         println!("\nlast lines of {}:", log.display());
         for line in console::last_lines(&log, 25) {

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Error;
+use crate::progress::interrupt;
 
 /// kubectl with a kubeconfig.
 #[derive(Debug, Clone)]
@@ -54,6 +55,10 @@ impl Kubectl {
             if let Some(status) = process.try_wait().map_err(Error::file("wait for", &self.program))? {
                 break status;
             }
+            if interrupt::requested() {
+                process.kill().and_then(|()| process.wait()).map_err(Error::file("stop", &self.program))?;
+                return Err(interrupt::Interrupted.into());
+            }
             if Instant::now() >= deadline {
                 process.kill().and_then(|()| process.wait()).map_err(Error::file("stop", &self.program))?;
                 let status = format!("stopped after {} s", limit.as_secs());
@@ -78,6 +83,7 @@ impl Kubectl {
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
             match self.run(arguments, left) {
                 Ok(output) => return Ok(output),
+                Err(error @ Error::Interrupted(_)) => return Err(error),
                 Err(error) if Instant::now() >= deadline => return Err(error),
                 Err(_) => std::thread::sleep(Duration::from_millis(500)),
             }

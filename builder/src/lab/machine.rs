@@ -1,5 +1,6 @@
 //! One virtual machine.
 
+use std::fs::{File, TryLockError};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,8 @@ pub const REPORT_LOG: &str = "report.jsonl";
 pub const CONTROL: &str = "qmp.sock";
 /// The disk in a machine's folder.
 pub const DISK: &str = "disk.raw";
+/// Held by whoever makes and starts the machine of a folder.
+const LOCK: &str = "lock";
 /// What QEMU itself has to say.
 const QEMU_LOG: &str = "qemu.log";
 /// How long QEMU may take to open its control socket.
@@ -83,6 +86,7 @@ pub struct Machine {
     process: Option<Child>,
     qmp: Option<Qmp>,
     started: Instant,
+    _lock: File,
 }
 
 impl Machine {
@@ -92,6 +96,7 @@ impl Machine {
     /// A file cannot be written, the firmware is missing, or no port is free.
     pub fn create(spec: Spec) -> Result<Machine, Error> {
         std::fs::create_dir_all(&spec.folder).map_err(Error::file("make", &spec.folder))?;
+        let lock = lock(&spec.folder)?;
         for log in [CONSOLE_LOG, REPORT_LOG, QEMU_LOG] {
             let path = spec.folder.join(log);
             std::fs::write(&path, "").map_err(Error::file("write", &path))?;
@@ -99,7 +104,7 @@ impl Machine {
         disk::copy_grown(&spec.image, &spec.folder.join(DISK), spec.disk_bytes)?;
         spec.firmware.prepare(&spec.folder)?;
         let forwards = free_ports(&spec.ports)?;
-        Ok(Machine { spec, forwards, process: None, qmp: None, started: Instant::now() })
+        Ok(Machine { spec, forwards, process: None, qmp: None, started: Instant::now(), _lock: lock })
     }
 
     /// Switches it on.
@@ -108,7 +113,7 @@ impl Machine {
     /// QEMU is missing, or ends at once.
     pub fn start(&mut self) -> Result<(), Error> {
         let log_path = self.spec.folder.join(QEMU_LOG);
-        let log = std::fs::File::create(&log_path).map_err(Error::file("write", &log_path))?;
+        let log = File::create(&log_path).map_err(Error::file("write", &log_path))?;
         // A socket that a killed QEMU left would be taken for the new one's.
         let _ = std::fs::remove_file(self.spec.folder.join(CONTROL));
         let mut command = Command::new(QEMU);
@@ -125,15 +130,23 @@ impl Machine {
         }
         self.started = Instant::now();
         self.process = Some(command.spawn().map_err(spawn_error)?);
-        match Qmp::connect(&self.spec.folder, CONTROL, self.started + START) {
-            Ok(qmp) => self.qmp = Some(qmp),
-            Err(error) => {
-                self.check_running()?;
-                self.kill()?;
-                return Err(error);
+        let begin = Instant::now();
+        loop {
+            // Looked at between attempts, so that a QEMU that ended at once is not waited for.
+            match Qmp::connect(&self.spec.folder, CONTROL, Duration::from_millis(50)) {
+                Ok(qmp) => {
+                    self.qmp = Some(qmp);
+                    return Ok(());
+                }
+                Err(error) => {
+                    self.check_running()?;
+                    if begin.elapsed() >= START {
+                        self.kill()?;
+                        return Err(error);
+                    }
+                }
             }
         }
-        Ok(())
     }
 
     /// The moment it was switched on last.
@@ -302,6 +315,19 @@ impl Drop for Machine {
     }
 }
 
+/// Two machines in one folder would write to one disk.
+fn lock(folder: &Path) -> Result<File, Error> {
+    let path = folder.join(LOCK);
+    let file = File::create(&path).map_err(Error::file("write", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::State(format!("another machine is running in {}: wait for it", folder.display())))
+        }
+        Err(TryLockError::Error(source)) => Err(Error::File { action: "lock", path, source }),
+    }
+}
+
 /// Picks free ports of 127.0.0.1. They are all held until all are picked, so that they differ.
 fn free_ports(guests: &[u16]) -> Result<Vec<Forward>, Error> {
     let mut held = Vec::new();
@@ -395,6 +421,15 @@ mod tests {
         let process = machine.process_id().unwrap();
         drop(machine);
         assert!(!Path::new(&format!("/proc/{process}")).exists());
+    }
+
+    #[test]
+    fn a_folder_has_one_machine_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = Machine::create(spec(folder.path())).unwrap();
+        assert!(matches!(Machine::create(spec(folder.path())), Err(Error::State(_))));
+        drop(machine);
+        assert!(Machine::create(spec(folder.path())).is_ok());
     }
 
     #[test]

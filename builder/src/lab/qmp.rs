@@ -24,12 +24,13 @@ pub struct Qmp {
 }
 
 impl Qmp {
-    /// Connects to the socket `name` in `folder` and negotiates.
+    /// Connects to the socket `name` in `folder` and negotiates. Tries for `patience`; once at least.
     ///
     /// # Errors
-    /// No connection before `deadline`, or another protocol.
-    pub fn connect(folder: &Path, name: &str, deadline: Instant) -> Result<Qmp, Error> {
+    /// No connection in that time, or another protocol.
+    pub fn connect(folder: &Path, name: &str, patience: Duration) -> Result<Qmp, Error> {
         let path = folder.join(name);
+        let deadline = Instant::now() + patience;
         let stream = loop {
             match connect_below(folder, name) {
                 Ok(stream) => break stream,
@@ -40,7 +41,7 @@ impl Qmp {
             }
         };
         let mut qmp = Qmp { reader: BufReader::new(stream), partial: Vec::new(), events: Vec::new(), path };
-        let greeting = qmp.line(deadline)?.ok_or_else(|| qmp.error("no greeting"))?;
+        let greeting = qmp.line(Instant::now() + ANSWER)?.ok_or_else(|| qmp.error("no greeting"))?;
         if greeting.get("QMP").is_none() {
             return Err(qmp.error("the greeting is not QEMU's"));
         }
@@ -165,7 +166,7 @@ mod tests {
             ],
         );
         let soon = Instant::now() + Duration::from_secs(20);
-        let mut qmp = Qmp::connect(folder.path(), "s", soon).unwrap();
+        let mut qmp = Qmp::connect(folder.path(), "s", Duration::ZERO).unwrap();
         qmp.power_button().unwrap();
         let event = qmp.event("SHUTDOWN", soon).unwrap().unwrap();
         assert_eq!(event["data"]["guest"], true);
@@ -187,7 +188,7 @@ mod tests {
                 "{\"error\": {\"class\": \"CommandNotFound\", \"desc\": \"no such command\"}}\n",
             ],
         );
-        let mut qmp = Qmp::connect(folder.path(), "s", Instant::now() + Duration::from_secs(20)).unwrap();
+        let mut qmp = Qmp::connect(folder.path(), "s", Duration::ZERO).unwrap();
         let error = qmp.execute("nonsense", json!({})).unwrap_err().to_string();
         assert!(error.ends_with("nonsense: no such command"), "{error}");
         server.join().unwrap();

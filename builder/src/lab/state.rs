@@ -51,7 +51,7 @@ impl Running {
         let Ok(running) = serde_json::from_str(&text) else {
             return Ok(None);
         };
-        Ok(Qmp::connect(folder, CONTROL, Instant::now()).ok().map(|qmp| (running, qmp)))
+        Ok(Qmp::connect(folder, CONTROL, Duration::ZERO).ok().map(|qmp| (running, qmp)))
     }
 
     /// Ends QEMU, as pulling the plug would.
