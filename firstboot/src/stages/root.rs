@@ -188,7 +188,7 @@ fn carry_cluster_layer(root: &Path) -> Result<(), RootError> {
     make_folder(&under(root, layout::RUN), 0o755)?;
     let to = under(root, layout::RUN_CLUSTER);
     make_folder(&to, 0o700)?;
-    // The initramfs goes away, but what is in /run stays in memory: one mount says no to programs and swap-outs of it.
+    // A tmpfs of its own, so that keys are apart from what services write to /run, and never on a disk.
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let mounted = mount("cluster", &to, "tmpfs", flags, Some(c"mode=0700,size=16m"));
     mounted.map_err(|errno| RootError::Io { path: to.clone(), what: "be mounted", source: errno.into() })?;
