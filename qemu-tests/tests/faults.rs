@@ -9,7 +9,7 @@ use bootwright::lab::{Error, Firmware, Spec};
 use bootwright_model::layout::SEED_LABEL;
 use bootwright_model::report::Outcome;
 use fscommon::StreamSlice;
-use qemu_tests::{Boot, Image, READY, SERVICES, damaged, flip_bit, partition};
+use qemu_tests::{Boot, Image, SERVICES, damaged, flip_bit, partition};
 
 /// Label of the first root partition, as the image names it.
 const ROOT_LABEL: &str = "root-a";
@@ -113,7 +113,7 @@ fn a_seed_partition_full_of_garbage_does_not_stop_a_node_of_the_inventory() {
     let mut boot = image.boot(spec);
     let outcome = boot
         .session
-        .wait_report("the services to start", READY, |report| report.services_started_ms.is_some());
+        .wait_report("the services to start", SERVICES, |report| !report.services.is_empty());
     let report = boot.expect("the boot", outcome);
     assert_eq!(report.node.as_deref(), Some(image.node().name.as_str()));
     let identity =

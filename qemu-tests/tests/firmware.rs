@@ -1,0 +1,62 @@
+//! Either firmware starts the image: every stage passes, the first services come up, a power cut and the
+//! power button are survived. What the control plane does afterwards is in `boot.rs`.
+
+use bootwright::lab::Firmware;
+use bootwright_model::report::{BootReport, Outcome};
+use qemu_tests::{Boot, Image, SERVICES, STOP};
+
+/// Stages that a boot goes through, in order.
+const STAGES: [&str; 9] =
+    ["modules", "root", "mounts", "identity", "network", "clock", "state", "certificates", "services"];
+/// Services that come up without another.
+const FIRST: [&str; 2] = ["containerd", "etcd"];
+
+#[test]
+fn bios_boots_through_every_stage_and_again_after_a_power_cut() {
+    boots_again_after_a_power_cut("firmware-bios", Firmware::Bios);
+}
+
+#[test]
+fn uefi_boots_through_every_stage_and_again_after_a_power_cut() {
+    boots_again_after_a_power_cut("firmware-uefi", Firmware::Uefi);
+}
+
+fn boots_again_after_a_power_cut(name: &str, firmware: Firmware) {
+    let image = Image::under_test();
+    let mut boot = image.boot(image.spec(name, firmware));
+    let first = stages_passed(&mut boot, None);
+    boot.session.reset().unwrap();
+    let second = stages_passed(&mut boot, Some(&first.boot_id));
+    assert_ne!(first.boot_id, second.boot_id);
+    let state = |report: &BootReport| summary(report, "state");
+    assert!(state(&first).contains("made"), "{}", state(&first));
+    assert!(!state(&second).contains("filesystem made"), "{}", state(&second));
+    let outcome = boot.session.power_off(STOP);
+    boot.expect("the power button", outcome);
+}
+
+/// Waits for the first services of a boot other than `before`, and checks what led there.
+fn stages_passed(boot: &mut Boot, before: Option<&str>) -> BootReport {
+    let outcome = boot.session.wait_report("containerd and etcd to be ready", SERVICES, |report| {
+        before != Some(&report.boot_id)
+            && FIRST.iter().all(|name| is_ready(report, name))
+            && report.stages.iter().any(|stage| stage.name == "pod-network")
+    });
+    let report = boot.expect("the boot report", outcome);
+    for stage in &report.stages {
+        assert_eq!(stage.outcome, Outcome::Passed, "stage {}", stage.name);
+    }
+    let names: Vec<&str> = report.stages.iter().map(|stage| stage.name.as_str()).collect();
+    // The pods' network is set up beside the services.
+    let in_order: Vec<&str> = names.iter().copied().filter(|name| STAGES.contains(name)).collect();
+    assert_eq!(in_order, STAGES, "of {names:?}");
+    report
+}
+
+fn summary<'a>(report: &'a BootReport, stage: &str) -> &'a str {
+    &report.stages.iter().find(|found| found.name == stage).expect("the stage has passed").summary
+}
+
+fn is_ready(report: &BootReport, name: &str) -> bool {
+    report.services.iter().any(|service| service.name == name && service.state == "ready")
+}
