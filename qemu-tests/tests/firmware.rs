@@ -28,9 +28,9 @@ fn boots_again_after_a_power_cut(name: &str, firmware: Firmware) {
     boot.session.reset().unwrap();
     let second = stages_passed(&mut boot, Some(&first.boot_id));
     assert_ne!(first.boot_id, second.boot_id);
-    let state = |report: &BootReport| summary(report, "state");
-    assert!(state(&first).contains("made"), "{}", state(&first));
-    assert!(!state(&second).contains("filesystem made"), "{}", state(&second));
+    let (made, found) = (summary(&first, "state"), summary(&second, "state"));
+    assert!(made.contains("filesystem made"), "{made}");
+    assert!(!found.contains("filesystem made"), "{found}");
     let outcome = boot.session.power_off(STOP);
     boot.expect("the power button", outcome);
 }

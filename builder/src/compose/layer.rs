@@ -54,7 +54,7 @@ pub fn digest(build: &Build, profile: &Profile) -> Result<String, ComposeError> 
             .map_err(RootError::from)?;
         overlays.push((name, tree.digest()));
     }
-    let inputs = serde_json::json!({
+    let mut inputs = serde_json::json!({
         "recipe": RECIPE,
         "epoch": build.epoch(),
         "kubernetes": build.loaded.file.kubernetes.version,
@@ -67,6 +67,7 @@ pub fn digest(build: &Build, profile: &Profile) -> Result<String, ComposeError> 
         "firstboot": firstboot,
         "pause": pause,
     });
+    inputs.sort_all_objects();
     Ok(hex(&Sha256::digest(inputs.to_string())))
 }
 

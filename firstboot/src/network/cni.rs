@@ -35,7 +35,7 @@ pub fn pod_mtu(facts: &NodeFacts) -> u16 {
 pub fn conflist(facts: &NodeFacts) -> Result<String, addresses::AddressError> {
     let gateway = addresses::pod_gateway(facts.pod_cidr)?;
     let everywhere = if facts.pod_cidr.addr().is_ipv4() { "0.0.0.0/0" } else { "::/0" };
-    let list = json!({
+    let mut list = json!({
         "cniVersion": "0.4.0",
         "name": "bootwright",
         "plugins": [
@@ -56,6 +56,8 @@ pub fn conflist(facts: &NodeFacts) -> Result<String, addresses::AddressError> {
             { "type": "portmap", "capabilities": { "portMappings": true }, "snat": true },
         ],
     });
+    // serde_json keeps the order of insertion if any crate of the same build asks for it.
+    list.sort_all_objects();
     Ok(format!("{list:#}\n"))
 }
 
