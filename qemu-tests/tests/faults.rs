@@ -111,9 +111,8 @@ fn a_seed_partition_full_of_garbage_does_not_stop_a_node_of_the_inventory() {
         file.write_all_at(&garbage, offset).expect("the copy is writable");
     });
     let mut boot = image.boot(spec);
-    let outcome = boot
-        .session
-        .wait_report("the services to start", SERVICES, |report| !report.services.is_empty());
+    let outcome =
+        boot.session.wait_report("the services to start", SERVICES, |report| !report.services.is_empty());
     let report = boot.expect("the boot", outcome);
     assert_eq!(report.node.as_deref(), Some(image.node().name.as_str()));
     let identity =
