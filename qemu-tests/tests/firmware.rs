@@ -25,7 +25,8 @@ fn boots_again_after_a_power_cut(name: &str, firmware: Firmware) {
     let image = Image::under_test();
     let mut boot = image.boot(image.spec(name, firmware));
     let first = stages_passed(&mut boot, None);
-    boot.session.reset().unwrap();
+    let outcome = boot.session.reset();
+    boot.expect("the reset", outcome);
     let second = stages_passed(&mut boot, Some(&first.boot_id));
     assert_ne!(first.boot_id, second.boot_id);
     let (made, found) = (summary(&first, "state"), summary(&second, "state"));
