@@ -92,8 +92,8 @@ fn images_and_disk(document: Document) -> Document {
         // 100 turns the image collector off: a baked image cannot be pulled again once it is gone.
         .set("imageGCHighThresholdPercent", 100)
         .gated(&gates::IMAGE_MAXIMUM_GC_AGE, "0s")
-        // Still on, low enough for a disk of a few gigabytes: a full disk stops etcd. Before it evicts
-        // pods the kubelet deletes unused images, baked ones too; the next boot imports them again.
+        // Still on, low enough for a disk of a few gigabytes: a full disk stops etcd. It has a price: before
+        // it evicts pods, the kubelet deletes images that no container uses, baked ones too.
         .set(
             "evictionHard",
             json!({

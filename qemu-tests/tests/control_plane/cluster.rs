@@ -1,0 +1,266 @@
+//! A control plane of processes.
+
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bootwright::pki;
+use bootwright_model::baked::{ClusterLayer, OsRelease};
+use bootwright_model::kubernetes::{ConfigFile, component_below};
+use bootwright_model::node::NodeFacts;
+use firstboot::bootstrap::{self, BootstrapError};
+use firstboot::certificates::{self, Roots};
+use serde_json::Value;
+use ureq::http::Request;
+use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
+
+use super::programs::{self, eventually};
+
+/// Who calls.
+pub enum Identity {
+    /// A certificate in the node's folder.
+    Certificate(&'static str),
+    Token(String),
+    Anonymous,
+}
+
+/// Running programs and their folder; both go with it.
+pub struct Cluster {
+    root: tempfile::TempDir,
+    facts: NodeFacts,
+    children: Vec<(String, Child)>,
+}
+
+impl Cluster {
+    /// Starts etcd and the control plane, and waits until they are ready.
+    pub fn start() -> Cluster {
+        let root = tempfile::tempdir().unwrap();
+        let facts = facts();
+        let now = SystemTime::now();
+        let secrets = pki::open_or_create(&root.path().join("secrets/harbor"), "harbor", now).unwrap();
+        let roots = Roots::below(root.path());
+        fs::create_dir_all(&roots.cluster_pki).unwrap();
+        for file in secrets.baked_files() {
+            let path = roots.cluster_pki.join(file.name);
+            fs::write(&path, &file.contents).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(file.mode)).unwrap();
+        }
+        let now = now.duration_since(UNIX_EPOCH).unwrap().as_secs();
+        certificates::ensure(&roots, &facts, now).unwrap();
+
+        let mut cluster = Cluster { root, facts, children: Vec::new() };
+        let etcd = programs::etcd(cluster.root.path());
+        cluster.spawn("etcd", &etcd);
+        cluster.spawn("kube-apiserver", &programs::kubernetes("kube-apiserver"));
+        cluster.wait("the API server is ready", |cluster| {
+            cluster
+                .try_call(6443, &Identity::Anonymous, "GET", "/readyz", "*/*", None)
+                .is_some_and(|a| a.0 == 200)
+        });
+        for name in ["kube-controller-manager", "kube-scheduler"] {
+            cluster.spawn(name, &programs::kubernetes(name));
+        }
+        for port in [10257, 10259] {
+            cluster.wait("controllers and scheduler are healthy", |cluster| {
+                cluster
+                    .try_call(port, &Identity::Anonymous, "GET", "/healthz", "*/*", None)
+                    .is_some_and(|answer| answer.0 == 200)
+            });
+        }
+        cluster
+    }
+
+    fn spawn(&mut self, name: &str, program: &Path) {
+        let rendered = component_below(self.root.path().to_str().unwrap(), name, &self.facts).unwrap();
+        for ConfigFile { path, contents, mode } in &rendered.files {
+            fs::create_dir_all(Path::new(path).parent().unwrap()).unwrap();
+            fs::write(path, contents).unwrap();
+            fs::set_permissions(path, Permissions::from_mode(*mode)).unwrap();
+        }
+        fs::create_dir_all(self.root.path().join("var/lib")).unwrap();
+        let log = File::create(self.log(name)).unwrap();
+        let child = Command::new(program)
+            .args(&rendered.arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}", program.display()));
+        self.children.push((name.to_owned(), child));
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.root.path().join(format!("{name}.log"))
+    }
+
+    /// Waits, and shows the log of a program that ended.
+    fn wait(&mut self, what: &str, check: impl Fn(&Cluster) -> bool) {
+        eventually(what, Duration::from_secs(900), || {
+            for (name, child) in &mut self.children {
+                if let Some(status) = child.try_wait().unwrap() {
+                    let log = fs::read_to_string(self.root.path().join(format!("{name}.log"))).unwrap();
+                    let end: Vec<&str> = log.lines().rev().take(30).collect();
+                    panic!(
+                        "{name} ended ({status}):\n{}",
+                        end.into_iter().rev().collect::<Vec<_>>().join("\n")
+                    );
+                }
+            }
+            check(self)
+        });
+    }
+
+    /// What `firstboot apply` does; the number of objects.
+    pub fn apply_bootstrap(&self) -> usize {
+        bootstrap::run(&Roots::below(self.root.path()), &self.facts).unwrap()
+    }
+
+    /// The same for a machine that believes to have another pod CIDR.
+    pub fn apply_bootstrap_with_pod_cidr(&self, pod_cidr: &str) -> Result<usize, BootstrapError> {
+        let facts = NodeFacts { pod_cidr: pod_cidr.parse().unwrap(), ..self.facts.clone() };
+        bootstrap::run(&Roots::below(self.root.path()), &facts)
+    }
+
+    pub fn bootstrap_token(&self) -> String {
+        let path = Roots::below(self.root.path()).cluster_pki.join("bootstrap-token");
+        fs::read_to_string(path).unwrap().trim().to_owned()
+    }
+
+    pub fn get(&self, identity: &Identity, path: &str) -> Value {
+        let (status, answer) = self.call(identity, "GET", path, "*/*", None);
+        assert_eq!(status, 200, "{path}: {answer}");
+        answer
+    }
+
+    pub fn create(&self, identity: &Identity, path: &str, object: &Value) -> Value {
+        let body = object.to_string();
+        let (status, answer) = self.call(identity, "POST", path, "application/json", Some(body.as_bytes()));
+        assert_eq!(status, 201, "{path}: {answer}");
+        answer
+    }
+
+    /// Status and body of a call to the API server.
+    pub fn call(
+        &self,
+        identity: &Identity,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: Option<&[u8]>,
+    ) -> (u16, Value) {
+        self.call_at(6443, identity, method, path, content_type, body)
+    }
+
+    /// The same to another component.
+    pub fn call_at(
+        &self,
+        port: u16,
+        identity: &Identity,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: Option<&[u8]>,
+    ) -> (u16, Value) {
+        self.try_call(port, identity, method, path, content_type, body)
+            .unwrap_or_else(|| panic!("no answer to {method} {path}; {}", self.last_words()))
+    }
+
+    fn try_call(
+        &self,
+        port: u16,
+        identity: &Identity,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: Option<&[u8]>,
+    ) -> Option<(u16, Value)> {
+        let roots = Roots::below(self.root.path());
+        let read = |path: PathBuf| fs::read(path).unwrap();
+        let authority = Certificate::from_pem(&read(roots.cluster_pki.join("ca.crt"))).unwrap();
+        let mut tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&[authority]));
+        if let Identity::Certificate(name) = identity {
+            let certificate = read(roots.node_pki.join(format!("{name}.crt")));
+            let key = read(roots.node_pki.join(format!("{name}.key")));
+            tls = tls.client_cert(Some(ClientCert::new_with_certs(
+                &[Certificate::from_pem(&certificate).unwrap()],
+                PrivateKey::from_pem(&key).unwrap(),
+            )));
+        }
+        let agent = ureq::Agent::config_builder()
+            .tls_config(tls.build())
+            .http_status_as_error(false)
+            .proxy(None)
+            .timeout_global(Some(Duration::from_secs(60)))
+            .build()
+            .new_agent();
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("https://127.0.0.1:{port}{path}"))
+            .header("Content-Type", content_type);
+        if let Identity::Token(token) = identity {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let mut response = match body {
+            Some(body) => agent.run(request.body(body).unwrap()),
+            None => agent.run(request.body(()).unwrap()),
+        }
+        .ok()?;
+        let text = response.body_mut().with_config().limit(64 << 20).read_to_string().ok()?;
+        Some((response.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text))))
+    }
+
+    fn last_words(&self) -> String {
+        let log = fs::read_to_string(self.log("kube-apiserver")).unwrap_or_default();
+        let end: Vec<&str> = log.lines().rev().take(20).collect();
+        end.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Ends the programs in reverse order; shows their logs if the test failed.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for (name, child) in self.children.iter_mut().rev() {
+            let _ = child.kill();
+            let _ = child.wait();
+            if std::thread::panicking() {
+                let log =
+                    fs::read_to_string(self.root.path().join(format!("{name}.log"))).unwrap_or_default();
+                let end: Vec<&str> = log.lines().rev().take(40).collect();
+                let end = end.into_iter().rev().collect::<Vec<_>>().join("\n");
+                let _ = writeln!(std::io::stderr(), "--- {name}\n{end}");
+            }
+        }
+    }
+}
+
+fn facts() -> NodeFacts {
+    let file = r#"{
+        "cluster": { "name": "harbor", "endpoint": "10.20.0.10", "pod-cidr": "10.10.0.0/16", "service-cidr": "10.96.0.0/16" },
+        "kubernetes": { "version": "1.20.2" },
+        "node": [{ "name": "cp1", "role": "all-in-one", "address": "10.20.0.10/24", "labels": { "zone": "north" } }]
+    }"#;
+    NodeFacts {
+        name: "cp1".to_owned(),
+        address: "10.20.0.10/24".parse().unwrap(),
+        gateway: None,
+        link: "lo".to_owned(),
+        pod_cidr: "10.10.3.0/24".parse().unwrap(),
+        layer: ClusterLayer {
+            file: serde_json::from_str(file).unwrap(),
+            role: "all-in-one".to_owned(),
+            epoch: 1_700_000_000,
+            root_hash: "00".repeat(32),
+        },
+        os: OsRelease {
+            kernel_release: String::new(),
+            kubernetes: "1.20.2".to_owned(),
+            containerd: "1.6.20".to_owned(),
+            etcd: "3.4.23".to_owned(),
+            pause_image: "bootwright.local/pause:1".to_owned(),
+            images: Vec::new(),
+        },
+    }
+}

@@ -1,0 +1,87 @@
+//! The programs under test, and the namespace that they run in.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use bootwright::sources::cache::Cache;
+use bootwright::sources::lock::{LOCK_FILE, Lock};
+
+/// Set in the process that has the namespace.
+const INSIDE: &str = "BOOTWRIGHT_TEST_NAMESPACE";
+
+/// Runs the named test again in a network namespace of its own, in which the node's address can be given
+/// out and every port is free. True in there; the caller has nothing left to do otherwise.
+pub fn inside_namespace(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        ip(&["link", "set", "lo", "up"]);
+        ip(&["address", "add", "10.20.0.10/24", "dev", "lo"]);
+        return true;
+    }
+    let mut command = Command::new("unshare");
+    // Only root may do without a user namespace.
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.args(["--net", "--kill-child"]).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
+    let status = command.status().expect("unshare of util-linux runs");
+    assert!(status.success(), "the test failed in its namespace; see above");
+    false
+}
+
+fn ip(arguments: &[&str]) {
+    let status = Command::new("ip").args(arguments).status().expect("ip of iproute2 runs");
+    assert!(status.success(), "ip {arguments:?}");
+}
+
+/// A Kubernetes program.
+pub fn kubernetes(name: &str) -> PathBuf {
+    let folder = std::env::var_os("BOOTWRIGHT_KUBERNETES")
+        .map_or_else(|| repository().join(".cache/kubernetes-1.20.2"), PathBuf::from);
+    let path = folder.join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: run ./run kubernetes, or set BOOTWRIGHT_KUBERNETES",
+        path.display()
+    );
+    path
+}
+
+/// etcd: the machine need not have it installed, as a build has fetched its package.
+pub fn etcd(scratch: &Path) -> PathBuf {
+    if let Some(path) = std::env::var_os("BOOTWRIGHT_ETCD") {
+        return path.into();
+    }
+    let lock_path = repository().join("examples").join(LOCK_FILE);
+    let lock = Lock::read(&lock_path).unwrap().unwrap_or_else(|| {
+        panic!(
+            "{} is missing: build examples/all-in-one.toml first, or set BOOTWRIGHT_ETCD",
+            lock_path.display()
+        )
+    });
+    let package = lock.packages.iter().find(|package| package.name == "etcd-server");
+    let package = package.expect("the example's image has etcd-server");
+    let cache = Cache::open_default().unwrap();
+    let deb = cache.object(&package.sha256, package.size).unwrap_or_else(|| {
+        panic!(
+            "etcd-server is not in the cache: build examples/all-in-one.toml first, or set BOOTWRIGHT_ETCD"
+        )
+    });
+    let status = Command::new("dpkg-deb").arg("--extract").args([&deb, &scratch.join("etcd")]).status();
+    assert!(status.expect("dpkg-deb runs").success(), "dpkg-deb cannot unpack {}", deb.display());
+    scratch.join("etcd/usr/bin/etcd")
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a member lies in the workspace").to_owned()
+}
+
+/// Waits until `check` holds; a failure says what did not come true.
+pub fn eventually(what: &str, patience: Duration, mut check: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
+    while !check() {
+        assert!(Instant::now() < deadline, "not within {patience:?}: {what}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
