@@ -175,6 +175,10 @@ pub struct Service {
     /// `/proc/<pid>/oom_score_adj`.
     #[serde(default)]
     pub oom_score: i16,
+    /// Share of the processors when there are too few, against that of the other services: `cpu.weight` of its
+    /// cgroup, 1 to 10000. 100 is what the kernel gives one that says nothing.
+    #[serde(default)]
+    pub cpu_weight: Option<u16>,
     /// Signal that asks it to stop.
     #[serde(default)]
     pub stop_signal: StopSignal,

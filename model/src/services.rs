@@ -228,6 +228,11 @@ fn check_ranges(service: &Service, faults: &mut Vec<ServiceError>) {
     if !(-1000..=1000).contains(&service.oom_score) {
         fault("oom-score", format!("{} must be -1000 to 1000", service.oom_score));
     }
+    if let Some(weight) = service.cpu_weight
+        && !(1..=10_000).contains(&weight)
+    {
+        fault("cpu-weight", format!("{weight} must be 1 to 10000"));
+    }
 }
 
 fn check_placeholders(service: &Service, faults: &mut Vec<ServiceError>) {

@@ -97,6 +97,14 @@ impl Leaf {
         Ok(leaf)
     }
 
+    /// Sets its share of the processors against its siblings, 1 to 10000 (cgroup-v2.rst, "cpu.weight").
+    pub fn set_cpu_weight(&self, weight: u16) -> Result<(), CgroupError> {
+        let parent = self.path.parent().unwrap_or(&self.path).join("cgroup.subtree_control");
+        fs::write(&parent, "+cpu").map_err(io_error("hand the cpu controller down in", &parent))?;
+        let file = self.path.join("cpu.weight");
+        fs::write(&file, weight.to_string()).map_err(io_error("write", &file))
+    }
+
     /// Its list of processes, to be written by a process that wants to move in.
     pub fn open_procs(&self) -> Result<File, CgroupError> {
         let procs = self.path.join("cgroup.procs");
@@ -167,6 +175,16 @@ mod tests {
         assert!(message.contains("\"memory\"") && message.contains("cgroup_disable=memory"), "{message}");
         let (_folder, whole) = host(Some("cpuset cpu io memory hugetlb pids rdma misc\n"));
         prepare(&whole).unwrap();
+    }
+
+    #[test]
+    fn a_weight_needs_the_controller_in_the_parent() {
+        let (_folder, host) = host(None);
+        let leaf = Leaf::make(&host.cgroup, "system/etcd").unwrap();
+        leaf.set_cpu_weight(400).unwrap();
+        let read = |path: &str| fs::read_to_string(host.cgroup.join(path)).unwrap();
+        assert_eq!(read("system/cgroup.subtree_control"), "+cpu");
+        assert_eq!(read("system/etcd/cpu.weight"), "400");
     }
 
     #[test]

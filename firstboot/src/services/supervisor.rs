@@ -187,6 +187,9 @@ impl<'a> Supervisor<'a> {
             marker.remove()?;
         }
         let leaf = Leaf::make(&self.host.cgroup, &definition.cgroup())?;
+        if let Some(weight) = definition.service.cpu_weight {
+            leaf.set_cpu_weight(weight)?;
+        }
         let procs = leaf.open_procs()?;
         let log = self.logs.pipe(i)?;
         Ok(Some(spawn::spawn(self.host, definition, &procs, log)?))
