@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Failure;
+use super::output::cluster_failure;
 use crate::compose::{self, ComposeError};
 use crate::progress;
 
@@ -42,7 +43,7 @@ pub struct BuildOptions {
 pub fn run(options: &BuildOptions, verbose: bool) -> Result<(), Failure> {
     let reporter = progress::choose(options.json, verbose);
     let built = compose::build(options, reporter.as_ref()).map_err(|error| match error {
-        ComposeError::Cluster(error) => Failure::input(error),
+        ComposeError::Cluster(error) => cluster_failure(error),
         ComposeError::Interrupted(error) => Failure::interrupted(error),
         error => Failure::other(error),
     })?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::Failure;
+use super::output::cluster_failure;
 use crate::cluster;
 use crate::lab::{Error, Firmware, bench, demo};
 use crate::sources::cache::Cache;
@@ -105,7 +106,7 @@ pub fn run(arguments: &LabArguments) -> Result<(), Failure> {
 }
 
 fn demo_options(options: &MachineOptions, keep: bool) -> Result<demo::Options, Failure> {
-    let loaded = cluster::load(&options.cluster_file, None).map_err(Failure::input)?;
+    let loaded = cluster::load(&options.cluster_file, None).map_err(cluster_failure)?;
     let kubectl = options.kubectl.clone().unwrap_or_else(|| find_kubectl(&loaded));
     let cache = options.cache.clone().map_or_else(Cache::default_root, Ok);
     let cache = cache.map_err(|error| Failure::input(miette::Report::msg(error)))?;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use bootwright_model::cluster::{ClusterFile, NetworkMode};
+use bootwright_model::cluster::{ClusterFile, NetworkMode, Secrets};
 use bootwright_model::layout::CMDLINE_ROOT_HASH;
 
 use super::names::dns_name;
@@ -32,6 +32,7 @@ const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 
 pub fn check(file: &ClusterFile, findings: &mut Vec<Finding>) {
     endpoint_port(file.cluster.endpoint_port, findings);
+    secrets(file.cluster.secrets, findings);
     mtu(file, findings);
     resolvers(file, findings);
     for (index, server) in file.clock.servers.iter().enumerate() {
@@ -49,6 +50,17 @@ pub fn check(file: &ClusterFile, findings: &mut Vec<Finding>) {
         }
     }
     base(file, findings);
+}
+
+/// An image that somebody takes for shareable must not hold the keys of a cluster.
+fn secrets(secrets: Secrets, findings: &mut Vec<Finding>) {
+    if secrets == Secrets::Seed {
+        findings.push(
+            Finding::new("secrets", "secrets = \"seed\" is not possible yet: images hold the cluster's keys")
+                .at_value(cluster("secrets"), "not possible")
+                .help("take the line away, and treat the image as you treat the keys"),
+        );
+    }
 }
 
 fn endpoint_port(port: u16, findings: &mut Vec<Finding>) {
