@@ -72,6 +72,10 @@ pub fn run(options: &Options) -> Result<(), Error> {
         )));
     }
     let outcome = boot(options, &folder);
+    if let (Err(Error::Interrupted(_)), Some((running, mut qmp))) = (&outcome, Running::find(&folder)?) {
+        // Who presses Ctrl-C does not expect anything to go on.
+        running.kill(&mut qmp, &folder)?;
+    }
     if outcome.as_ref().is_err_and(|error| !matches!(error, Error::Interrupted(_))) {
         let log = folder.join(super::machine::CONSOLE_LOG);
         println!("\nlast lines of {}:", log.display());
@@ -213,15 +217,16 @@ pub fn run_workload(manifest: &Path, kubectl: &Kubectl, web_port: u16) -> Result
     let took = begin.elapsed();
     println!("pod web is ready after {:.1} s", took.as_secs_f64());
 
-    // The port is open only when kube-proxy has the Service's endpoints.
-    let path = "/?from=outside";
+    // The port is open only when kube-proxy has the Service's endpoints. The readiness probe asks for /, so
+    // that this path in the log is our request.
+    let path = "/index.html";
     let answer = get_until(web_port, path, Instant::now() + POD)?;
     let title = answer.lines().map(str::trim).find(|line| line.starts_with("<title>")).unwrap_or("200 OK");
     println!("its Service answers at http://127.0.0.1:{web_port}{path}: {title}");
     let deadline = Instant::now() + KUBECTL;
     loop {
         let log = kubectl.run(&["logs", "-l", "app=web", "--tail=50"], KUBECTL)?;
-        if let Some(line) = log.lines().find(|line| line.contains("from=outside")) {
+        if let Some(line) = log.lines().find(|line| line.contains(path)) {
             println!("and kubectl logs shows the request: {line}");
             return Ok(took);
         }
