@@ -21,7 +21,7 @@ use gpt::disk::LogicalBlockSize;
 /// Folder of the built image and its kubeconfig.
 const IMAGE: &str = "BOOTWRIGHT_IMAGE";
 /// Cluster file that it was built from, relative to the repository.
-const CLUSTER: &str = "examples/all-in-one.toml";
+pub const CLUSTER: &str = "examples/all-in-one.toml";
 /// Workload that the image has a container image for.
 const MANIFEST: &str = "examples/web.yaml";
 /// Port of its Service on the node.
@@ -108,7 +108,7 @@ impl Image {
 }
 
 /// The repository that the tests are of.
-fn repository() -> &'static Path {
+pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies in the repository")
 }
 
