@@ -13,7 +13,7 @@ use super::kubeconfig::Kubeconfig;
 /// How long one request may take; a request to a guest that is not up yet hangs until then.
 const REQUEST: Duration = Duration::from_secs(10);
 /// Pause between attempts while the API server is not there.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// A client with the rights of the kubeconfig.
 #[derive(Clone)]

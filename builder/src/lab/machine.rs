@@ -149,6 +149,16 @@ impl Machine {
         }
     }
 
+    /// Gives a machine that is switched off another firmware, as moving its disk to another computer would.
+    ///
+    /// # Errors
+    /// The firmware is not installed.
+    pub fn set_firmware(&mut self, firmware: Firmware) -> Result<(), Error> {
+        firmware.prepare(&self.spec.folder)?;
+        self.spec.firmware = firmware;
+        Ok(())
+    }
+
     /// The moment it was switched on last.
     pub fn started(&self) -> Instant {
         self.started

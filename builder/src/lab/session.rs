@@ -77,8 +77,9 @@ impl Session {
     /// As [`Session::wait_report`].
     pub fn wait_node_ready(&mut self, api: &Api, node: &str, limit: Duration) -> Result<Duration, Error> {
         let deadline = Instant::now() + limit;
-        // A connection that is made before the guest listens is lost, and noticed late.
-        self.wait_report("the API server", limit, |report| service_ready(report, "kube-apiserver"))?;
+        // Before the guest's network is up, a connection is lost and noticed late; afterwards one that comes too
+        // early is refused at once. The node is Ready before all of the API server's own start is over.
+        self.wait_report("the kubelet", limit, |report| service_ready(report, "kubelet"))?;
         let (send, receive) = mpsc::channel();
         let (api, name) = (api.clone(), node.to_owned());
         std::thread::spawn(move || {

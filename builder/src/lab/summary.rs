@@ -102,6 +102,8 @@ pub fn text(options: &Options, facts: &Facts) -> Result<String, Error> {
 /// QEMU does not answer.
 pub fn memory_in_use(qmp: &mut Qmp) -> Result<Option<u64>, Error> {
     let property = |name: &str| json!({ "path": BALLOON, "property": name });
+    // The driver tells once when it is loaded; those figures are of the first second of the boot.
+    let told = qmp.execute("qom-get", property("guest-stats"))?["last-update"].as_u64();
     let mut poll = property("guest-stats-polling-interval");
     poll["value"] = json!(1);
     qmp.execute("qom-set", poll)?;
@@ -110,7 +112,9 @@ pub fn memory_in_use(qmp: &mut Qmp) -> Result<Option<u64>, Error> {
         let answer = qmp.execute("qom-get", property("guest-stats"))?;
         // A figure that the guest has not told is -1 here.
         let figure = |name: &str| answer["stats"][name].as_u64().filter(|&value| value != u64::MAX);
-        if let (Some(total), Some(available)) = (figure("stat-total-memory"), figure("stat-available-memory"))
+        if answer["last-update"].as_u64() != told
+            && let (Some(total), Some(available)) =
+                (figure("stat-total-memory"), figure("stat-available-memory"))
         {
             return Ok(Some(total.saturating_sub(available)));
         }
