@@ -29,8 +29,8 @@ pub const NODE_PORT: u16 = 30080;
 
 /// Bound for a boot to node Ready. Far above what it takes: time is measured elsewhere.
 pub const READY: Duration = Duration::from_secs(420);
-/// Bound for a boot until its services are started, or it has failed.
-pub const SERVICES: Duration = Duration::from_secs(180);
+/// Bound for a boot until its first services are started, or it has failed.
+pub const FIRST_SERVICES: Duration = Duration::from_secs(180);
 /// Bound for a clean stop.
 pub const STOP: Duration = Duration::from_secs(90);
 

@@ -1,10 +1,13 @@
-//! A whole life under either firmware: boot, work, clean stop, boot again.
+//! A whole life under either firmware: boot, work, clean stop, boot again, and ten power cuts in a row.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 use std::time::Duration;
 
+use bootwright::lab::api::Api;
 use bootwright::lab::{Firmware, demo, summary};
 use bootwright_model::report::{BootReport, Outcome};
-use qemu_tests::{Boot, Image, NODE_PORT, READY, STOP};
+use qemu_tests::{Boot, FIRST_SERVICES, Image, NODE_PORT, READY, STOP};
 use serde_json::json;
 
 /// Stages that a boot goes through, in order.
@@ -21,10 +24,15 @@ const SERVICES: [&str; 7] = [
     "kube-proxy",
 ];
 
+/// When each boot is cut, after its first services were started, milliseconds: while etcd and containerd
+/// read and write their files, while the control plane writes its objects, and later.
+const CUTS_MS: [u64; 10] = [0, 400, 6_000, 1_000, 100, 3_000, 12_000, 700, 2_000, 50];
+
+/// One machine through all of it: under emulation each way to Ready takes minutes.
 #[test]
-fn bios_boot_runs_a_pod_and_keeps_state_over_a_clean_stop() {
+fn a_node_runs_a_pod_under_either_firmware_and_outlives_ten_power_cuts() {
     let image = Image::under_test();
-    let mut boot = image.boot(image.spec("bios", Firmware::Bios));
+    let mut boot = image.boot(image.spec("life", Firmware::Bios));
     let api = boot.api();
     boot.wait_ready(&api);
     let first = all_is_well(&mut boot);
@@ -41,25 +49,43 @@ fn bios_boot_runs_a_pod_and_keeps_state_over_a_clean_stop() {
 
     let outcome = boot.session.power_off(STOP);
     boot.expect("the power button", outcome);
+    boot.session.machine().set_firmware(Firmware::Uefi).unwrap();
     boot.session.start_again().unwrap();
     boot.wait_ready(&api);
     let second = all_is_well(&mut boot);
     assert_ne!(first.boot_id, second.boot_id);
-    let kept = api.get("/api/v1/namespaces/default/configmaps/bodies").unwrap();
-    assert_eq!(kept["data"]["a"], "1");
+    state_was_kept(&api);
     // The pod is started again by the kubelet, and its Service leads to it.
     demo::get_until(port, "/", std::time::Instant::now() + READY).unwrap();
+
+    for (index, cut) in CUTS_MS.into_iter().enumerate() {
+        cut_and_boot(&mut boot, index);
+        std::thread::sleep(Duration::from_millis(cut));
+    }
+    boot.session.reset().unwrap();
+    boot.wait_ready(&api);
+    state_was_kept(&api);
 }
 
-#[test]
-fn uefi_boot_gets_ready_and_stops_cleanly() {
-    let image = Image::under_test();
-    let mut boot = image.boot(image.spec("uefi", Firmware::Uefi));
-    let api = boot.api();
-    boot.wait_ready(&api);
-    all_is_well(&mut boot);
-    let outcome = boot.session.power_off(STOP);
-    boot.expect("the power button", outcome);
+/// Cuts the power, or presses the reset button, and waits for the first services of the next boot.
+fn cut_and_boot(boot: &mut Boot, index: usize) {
+    // The reset button leaves what the disk was told, the plug what it had written.
+    if index.is_multiple_of(2) {
+        boot.session.machine().kill().unwrap();
+        boot.session.start_again().unwrap();
+    } else {
+        boot.session.reset().unwrap();
+    }
+    let outcome = boot.session.wait_report("the first services", FIRST_SERVICES, |report| {
+        report.stages.iter().any(|stage| stage.name == "services")
+    });
+    let report = boot.expect(&format!("the boot after cut {}", index + 1), outcome);
+    println!("boot {} after a cut: {}", index + 1, report.boot_id);
+}
+
+fn state_was_kept(api: &Api) {
+    let kept = api.get("/api/v1/namespaces/default/configmaps/bodies").unwrap();
+    assert_eq!(kept["data"]["a"], "1");
 }
 
 /// Every stage passed, in the order that they are documented in, and every service is ready.
@@ -86,7 +112,7 @@ fn is_ready(report: &BootReport, name: &str) -> bool {
 
 /// Bodies with maps of several kinds: built with the reflect2 that Kubernetes 1.20 vendors and a newer Go,
 /// the API server panics when it decodes some of them.
-fn json_bodies_are_decoded(api: &bootwright::lab::api::Api) {
+fn json_bodies_are_decoded(api: &Api) {
     let bodies = [
         (
             "/api/v1/namespaces/default/configmaps",

@@ -9,7 +9,7 @@ use bootwright::lab::{Error, Firmware, Spec};
 use bootwright_model::layout::SEED_LABEL;
 use bootwright_model::report::Outcome;
 use fscommon::StreamSlice;
-use qemu_tests::{Boot, Image, SERVICES, damaged, flip_bit, partition};
+use qemu_tests::{Boot, FIRST_SERVICES, Image, damaged, flip_bit, partition};
 
 /// Label of the first root partition, as the image names it.
 const ROOT_LABEL: &str = "root-a";
@@ -25,8 +25,9 @@ fn boot_damaged(
     spec.image = damaged(&image, &spec.folder, |file| damage(file, &image));
     change(&mut spec);
     let mut boot = image.boot(spec);
-    let outcome =
-        boot.session.wait_report("the boot to fail", SERVICES, |report| report.services_started_ms.is_some());
+    let outcome = boot
+        .session
+        .wait_report("the boot to fail", FIRST_SERVICES, |report| report.services_started_ms.is_some());
     match outcome {
         Err(Error::BootFailed { stage, reason, .. }) => {
             said_on_the_console(&mut boot, &stage, &reason);
@@ -111,8 +112,9 @@ fn a_seed_partition_full_of_garbage_does_not_stop_a_node_of_the_inventory() {
         file.write_all_at(&garbage, offset).expect("the copy is writable");
     });
     let mut boot = image.boot(spec);
-    let outcome =
-        boot.session.wait_report("the services to start", SERVICES, |report| !report.services.is_empty());
+    let outcome = boot
+        .session
+        .wait_report("the services to start", FIRST_SERVICES, |report| !report.services.is_empty());
     let report = boot.expect("the boot", outcome);
     assert_eq!(report.node.as_deref(), Some(image.node().name.as_str()));
     let identity =

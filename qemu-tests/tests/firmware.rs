@@ -3,7 +3,7 @@
 
 use bootwright::lab::Firmware;
 use bootwright_model::report::{BootReport, Outcome};
-use qemu_tests::{Boot, Image, SERVICES, STOP};
+use qemu_tests::{Boot, FIRST_SERVICES, Image, STOP};
 
 /// Stages that a boot goes through, in order.
 const STAGES: [&str; 9] =
@@ -38,7 +38,7 @@ fn boots_again_after_a_power_cut(name: &str, firmware: Firmware) {
 
 /// Waits for the first services of a boot other than `before`, and checks what led there.
 fn stages_passed(boot: &mut Boot, before: Option<&str>) -> BootReport {
-    let outcome = boot.session.wait_report("containerd and etcd to be ready", SERVICES, |report| {
+    let outcome = boot.session.wait_report("containerd and etcd to be ready", FIRST_SERVICES, |report| {
         before != Some(&report.boot_id)
             && FIRST.iter().all(|name| is_ready(report, name))
             && report.stages.iter().any(|stage| stage.name == "pod-network")

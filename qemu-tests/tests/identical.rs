@@ -1,5 +1,7 @@
 //! The same inputs give the same bytes, wherever and whenever they are built.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;

@@ -5,6 +5,8 @@
 //! `./run kubernetes` links them) and etcd as `$BOOTWRIGHT_ETCD` (or the package that the example's lock
 //! names, in the cache). A test that lacks one fails.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
 mod cluster;
 mod programs;
 
