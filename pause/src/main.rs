@@ -71,12 +71,12 @@ extern "C" fn run() -> ! {
         exit(1);
     }
     loop {
+        // Before waiting too: a child may have ended before its signal was blocked.
+        // SAFETY: no status and no usage are asked for.
+        while unsafe { syscall(call::WAIT4, [ANY, 0, WNOHANG, 0]) } > 0 {}
         // SAFETY: as above.
-        match unsafe { syscall(call::RT_SIGTIMEDWAIT, [set, 0, 0, SIGSET_BYTES]) } {
-            SIGINT | SIGTERM => exit(0),
-            // Also when a call was interrupted: children that ended are there to be reaped all the same.
-            // SAFETY: no status and no usage are asked for.
-            _ => while unsafe { syscall(call::WAIT4, [ANY, 0, WNOHANG, 0]) } > 0 {},
+        if let SIGINT | SIGTERM = unsafe { syscall(call::RT_SIGTIMEDWAIT, [set, 0, 0, SIGSET_BYTES]) } {
+            exit(0);
         }
     }
 }

@@ -272,6 +272,19 @@ fn the_first_failure_in_the_order_of_the_request_is_told() {
 }
 
 #[test]
+fn a_download_that_was_stopped_does_not_hide_the_reason() {
+    let bench = bench();
+    // Larger, so begun first and first in the order; it keeps failing until the other one stops it.
+    bench.server.always("/file", Fault::Status(503));
+    let gone = format!("{}/gone", bench.server.url());
+    let absent = Download { urls: vec![gone], sha256: sha256(b"gone"), size: Some(1), ..bench.download() };
+    let patient = Options { attempts: 50, pause: Duration::from_millis(20), ..options() };
+    let fetcher = Fetcher::new(&bench.cache, &Silent, patient);
+    let error = fetcher.fetch_all::<FetchError>("test", &[bench.download(), absent], |_, _| Ok(()));
+    assert!(error.unwrap_err().is_absent());
+}
+
+#[test]
 fn addresses_that_are_none() {
     let bench = bench();
     for (url, part) in [

@@ -12,6 +12,9 @@
 //! that two builds at the same time, Ctrl-C or a power cut never leave half an object. Nothing needs a
 //! lock but a partial download, which two processes must not append to at the same time.
 
+mod error;
+mod partial;
+
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -22,61 +25,9 @@ use rustix::fs::FlockOperation;
 use tempfile::NamedTempFile;
 
 use super::readers::{Hashing, is_sha256, sha256};
-
-/// Why the cache could not be used.
-#[derive(Debug, thiserror::Error)]
-pub enum CacheError {
-    /// Neither variable that says where the cache lies is set.
-    #[error("no place for the cache: neither XDG_CACHE_HOME nor HOME is set; set one of them")]
-    NoHome,
-    /// The filesystem has no room.
-    #[error(
-        "no space left for {path}: at least {needed} more bytes are needed, {free} are free; make room there, \
-         or set XDG_CACHE_HOME to a folder of another filesystem"
-    )]
-    Full {
-        /// The file that was being written.
-        path: PathBuf,
-        /// Bytes that could not be written.
-        needed: u64,
-        /// Bytes that the filesystem still has for this user.
-        free: u64,
-    },
-    /// An operation on a file of the cache failed.
-    #[error("could not {action} {path}: {source}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Reading what should go into the cache failed.
-    #[error("could not read {path}: {source}")]
-    Input {
-        /// The file that was read.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The inserted bytes are not what was announced.
-    #[error("{path} has SHA-256 {found}, expected {expected}")]
-    Digest {
-        /// The file that was read.
-        path: PathBuf,
-        /// What the caller expects.
-        expected: String,
-        /// What the bytes have.
-        found: String,
-    },
-    /// A key that is not a file name.
-    #[error("{key:?} cannot be a key in the cache: letters, digits, '.', '-', '_' and '+' only")]
-    Key {
-        /// The key.
-        key: String,
-    },
-}
+use error::io_error;
+pub use error::{CacheError, full_or_io, require_space};
+pub use partial::Partial;
 
 /// A complete file in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,7 +155,7 @@ impl Cache {
             let held = file.metadata().map_err(|source| io_error("look at", &path, source))?;
             match fs::symlink_metadata(&path) {
                 Ok(named) if named.ino() == held.ino() && named.dev() == held.dev() => {
-                    return Ok(Partial { file, path, destination });
+                    return Ok(Partial::new(file, path, destination));
                 }
                 _ => continue,
             }
@@ -349,79 +300,6 @@ impl Cache {
     }
 }
 
-/// A partial download, locked against other processes. What is in it stays for a later run unless it is
-/// committed or cleared.
-pub struct Partial {
-    /// Open for reading from the start and for appending.
-    pub file: File,
-    path: PathBuf,
-    destination: PathBuf,
-}
-
-impl Partial {
-    /// Where the partial file lies.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Drops what an earlier attempt left.
-    pub fn clear(&mut self) -> Result<(), CacheError> {
-        self.file.set_len(0).map_err(|source| io_error("empty", &self.path, source))
-    }
-
-    /// Turns the file into the object; the caller has compared its digest.
-    pub fn commit(self, sha256: String, size: u64) -> Result<Object, CacheError> {
-        self.file
-            .set_permissions(fs::Permissions::from_mode(0o444))
-            .and_then(|()| self.file.sync_all())
-            .map_err(|source| full_or_io("write", &self.path, 0, source))?;
-        fs::rename(&self.path, &self.destination)
-            .map_err(|source| io_error("rename into place", &self.path, source))?;
-        Ok(Object { sha256, size, path: self.destination })
-    }
-
-    /// Leaves the file for a later run, unless there is nothing in it.
-    pub fn keep_if_worthwhile(self) -> Result<(), CacheError> {
-        match self.file.metadata() {
-            Ok(metadata) if metadata.len() == 0 => self.discard(),
-            _ => Ok(()),
-        }
-    }
-
-    /// Removes the file: another process has made the object meanwhile.
-    pub fn discard(self) -> Result<(), CacheError> {
-        fs::remove_file(&self.path).map_err(|source| io_error("remove", &self.path, source))
-    }
-}
-
-/// Fails early, before a download is started, if `bytes` do not fit where `path` lies.
-pub fn require_space(path: &Path, bytes: u64) -> Result<(), CacheError> {
-    match free_bytes(path) {
-        Some(free) if free < bytes => Err(CacheError::Full { path: path.to_owned(), needed: bytes, free }),
-        _ => Ok(()),
-    }
-}
-
-/// An I/O error of writing `path`, told apart from a full disk.
-pub fn full_or_io(action: &'static str, path: &Path, needed: u64, source: io::Error) -> CacheError {
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            let free = free_bytes(path).unwrap_or(0);
-            CacheError::Full { path: path.to_owned(), needed: needed.max(1), free }
-        }
-        _ => io_error(action, path, source),
-    }
-}
-
-fn io_error(action: &'static str, path: &Path, source: io::Error) -> CacheError {
-    CacheError::Io { action, path: path.to_owned(), source }
-}
-
-fn free_bytes(path: &Path) -> Option<u64> {
-    let existing = path.ancestors().find(|path| path.exists())?;
-    rustix::fs::statvfs(existing).ok().map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize))
-}
-
 fn persist(file: NamedTempFile, path: &Path) -> Result<(), CacheError> {
     file.as_file().sync_all().map_err(|source| full_or_io("write", path, 0, source))?;
     file.persist(path).map_err(|error| io_error("rename into place", path, error.error))?;
@@ -462,5 +340,4 @@ fn stamp(metadata: &fs::Metadata) -> String {
 }
 
 #[cfg(test)]
-#[path = "cache_tests.rs"]
 mod tests;

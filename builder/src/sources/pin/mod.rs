@@ -1,4 +1,7 @@
-//! Which inputs exactly, and then the inputs.
+//! Which inputs exactly ([`pin`]), and then the inputs ([`Pinned::fetch`]).
+
+mod check;
+mod fetch_inputs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -6,11 +9,11 @@ use std::path::{Path, PathBuf};
 use bootwright_model::cluster::{Base, Kubernetes};
 
 use super::debian::apt_config::AptConfig;
-use super::debian::deb::{self, DebError};
+use super::debian::deb::DebError;
 use super::debian::index::IndexError;
 use super::debian::resolve::{self, ResolveError};
-use super::debian::{Archive, ArchiveError, Source, SourceError, source};
-use super::fetch::{Download, FetchError, Fetcher, Options};
+use super::debian::{Archive, ArchiveError, SourceError, source};
+use super::fetch::{FetchError, Fetcher, Options};
 use super::files::{self, FilesError};
 use super::kubernetes::{self, KubernetesError};
 use super::lock::{Lock, LockError, LockedBinary, LockedFile, LockedPackage, LockedSet};
@@ -198,7 +201,7 @@ pub(super) fn pin_on(
     };
     match lock.filter(|_| !update) {
         Some(lock) => {
-            check(&pinned, request, lock).map_err(|difference| SourcesError::Locked { difference })?;
+            check::check(&pinned, request, lock).map_err(|difference| SourcesError::Locked { difference })?;
             pinned.lock = lock.clone();
         }
         None => {
@@ -294,64 +297,6 @@ fn binaries_now(pinned: &Pinned, fetcher: &Fetcher) -> Result<Vec<LockedBinary>,
     Ok(binaries)
 }
 
-/// Compares the request and the local files with a lock; the error is the first difference. What the lock
-/// has beyond the request (another role's) is no difference.
-fn check(pinned: &Pinned, request: &Request, lock: &Lock) -> Result<(), String> {
-    if lock.suite != request.base.suite {
-        return Err(format!("suite is {:?} and was {:?}", request.base.suite, lock.suite));
-    }
-    for set in &request.sets {
-        let locked = lock.sets.iter().find(|locked| locked.name == set.name);
-        check_set(set, locked.ok_or_else(|| format!("package set {:?} is new", set.name))?)?;
-    }
-    for name in &request.binaries {
-        let locked = lock.binaries.iter().find(|locked| &locked.name == name);
-        let locked = locked.ok_or_else(|| format!("binary {name} is new"))?;
-        let wanted = &request.kubernetes.version;
-        if &locked.version != wanted {
-            return Err(format!("Kubernetes is {wanted} and was {} ({name})", locked.version));
-        }
-        let local = pinned.local_binaries.iter().find(|local| &local.name == name);
-        if let Some(local) = local.filter(|local| local.sha256 != locked.sha256) {
-            return Err(changed(&local.path, &local.sha256, local.size, &locked.sha256, locked.size));
-        }
-    }
-    for (path, file) in &pinned.files {
-        let locked = lock.files.iter().find(|locked| &locked.path == path);
-        let locked = locked.ok_or_else(|| format!("file {path} is new"))?;
-        if locked.sha256 != file.sha256 {
-            return Err(changed(&file.path, &file.sha256, file.size, &locked.sha256, locked.size));
-        }
-    }
-    Ok(())
-}
-
-fn changed(path: &Path, sha256: &str, size: u64, was: &str, was_size: u64) -> String {
-    let path = path.display();
-    format!("{path} changed: SHA-256 {sha256}, {size} bytes, and was {was}, {was_size} bytes")
-}
-
-fn check_set(set: &PackageSet, locked: &LockedSet) -> Result<(), String> {
-    let lists =
-        [("packages", &set.install, &locked.install), ("excluded packages", &set.exclude, &locked.exclude)];
-    for (what, now, was) in lists {
-        let (now, was): (BTreeSet<_>, BTreeSet<_>) = (now.iter().collect(), was.iter().collect());
-        let names = |sign: char, names: Vec<&&String>| -> Vec<String> {
-            names.iter().map(|name| format!("{sign}{name}")).collect()
-        };
-        let mut differences = names('+', now.difference(&was).collect());
-        differences.extend(names('-', was.difference(&now).collect()));
-        if !differences.is_empty() {
-            return Err(format!("the {what} of set {:?} changed ({})", set.name, differences.join(" ")));
-        }
-    }
-    if set.dependencies != locked.dependencies {
-        let now = if set.dependencies { "with" } else { "without" };
-        return Err(format!("package set {:?} is now {now} dependencies", set.name));
-    }
-    Ok(())
-}
-
 impl Pinned {
     /// When the archive's newest suite was made, seconds since the Unix epoch.
     pub fn epoch(&self) -> u64 {
@@ -373,119 +318,7 @@ impl Pinned {
     pub fn files(&self) -> &BTreeMap<String, Artifact> {
         &self.files
     }
-
-    /// Fetches what the cache lacks and unpacks the packages.
-    pub fn fetch(&self, cache: &Cache, progress: &dyn Progress) -> Result<Inputs, SourcesError> {
-        let names: BTreeSet<&str> = self
-            .sets
-            .iter()
-            .flat_map(|set| self.packages(set))
-            .map(|package| package.name.as_str())
-            .collect();
-        let packages: Vec<&LockedPackage> = names.iter().filter_map(|name| self.lock.package(name)).collect();
-        let mut downloads = self.package_downloads(&packages, cache)?;
-        if self.local_binaries.is_empty() {
-            downloads.extend(self.binary_downloads());
-        }
-        let missing = downloads.iter().filter(|download| cache.find(&download.sha256).is_none()).count();
-        let fetcher = Fetcher::new(cache, progress, self.machine.options.clone());
-        let artifacts = fetcher.fetch_all::<SourcesError>("fetch", &downloads, |number, artifact| {
-            if number < packages.len() {
-                deb::data_tar(artifact, cache)?;
-            } else {
-                kubernetes::check_program(&artifact.path)?;
-            }
-            Ok(())
-        });
-        let mut artifacts = artifacts.map_err(|error| self.explained(error, &packages))?;
-        progress.end("fetch", &summary(packages.len(), downloads.len(), missing));
-        let mut binaries = artifacts.split_off(packages.len());
-        if binaries.is_empty() {
-            binaries.clone_from(&self.local_binaries);
-        }
-        let mut by_name = BTreeMap::new();
-        for (package, artifact) in packages.iter().zip(artifacts) {
-            let data_tar = deb::data_tar(&artifact, cache)?;
-            let (name, version) = (package.name.clone(), package.version.clone());
-            by_name.insert(package.name.as_str(), FetchedPackage { name, version, deb: artifact, data_tar });
-        }
-        let packages_of = |set: &String| {
-            let packages = self.packages(set);
-            packages.iter().filter_map(|package| by_name.get(package.name.as_str()).cloned()).collect()
-        };
-        let packages = self.sets.iter().map(|set| (set.clone(), packages_of(set))).collect();
-        Ok(Inputs { packages, binaries, files: self.files.clone() })
-    }
-
-    fn package_downloads(
-        &self,
-        packages: &[&LockedPackage],
-        cache: &Cache,
-    ) -> Result<Vec<Download>, SourcesError> {
-        let complete = packages.iter().all(|package| cache.object(&package.sha256, package.size).is_some());
-        // A machine without apt sources can build from the cache.
-        let sources: Vec<Source> = match complete {
-            true => Vec::new(),
-            false => source::sources(&self.base, &self.base_dir, &self.machine.root)?,
-        };
-        let download = |package: &LockedPackage| Download {
-            name: package.path.rsplit('/').next().unwrap_or(&package.path).to_owned(),
-            version: package.version.clone(),
-            urls: urls(&sources, package),
-            sha256: package.sha256.clone(),
-            size: Some(package.size),
-        };
-        Ok(packages.iter().map(|package| download(package)).collect())
-    }
-
-    fn binary_downloads(&self) -> Vec<Download> {
-        let Some(mirror) = &self.kubernetes.mirror else { return Vec::new() };
-        let download = |binary: &LockedBinary| Download {
-            name: binary.name.clone(),
-            version: binary.version.clone(),
-            urls: vec![kubernetes::url(&self.kubernetes, mirror, &self.base_dir, &binary.name)],
-            sha256: binary.sha256.clone(),
-            size: Some(binary.size),
-        };
-        self.binaries().into_iter().map(download).collect()
-    }
-
-    /// Names the package if the archive does not have it any more.
-    fn explained(&self, error: SourcesError, packages: &[&LockedPackage]) -> SourcesError {
-        let SourcesError::Fetch(reason) = error else { return error };
-        let path = match &reason {
-            FetchError::Status { url, .. } => url.clone(),
-            FetchError::File { path, .. } => path.display().to_string(),
-            _ => return SourcesError::Fetch(reason),
-        };
-        match packages.iter().find(|package| reason.is_absent() && path.ends_with(&package.path)) {
-            Some(package) => {
-                let (package, version) = (package.name.clone(), package.version.clone());
-                SourcesError::Gone { package, version, reason: Box::new(reason) }
-            }
-            None => SourcesError::Fetch(reason),
-        }
-    }
-}
-
-/// Where a package can be had: at every source of its suite.
-fn urls(sources: &[Source], package: &LockedPackage) -> Vec<String> {
-    let of_suite = sources.iter().filter(|source| source.suite == package.suite);
-    of_suite.map(|source| format!("{}/{}", source.url, package.path)).collect()
-}
-
-fn summary(packages: usize, files: usize, missing: usize) -> String {
-    let binaries = files - packages;
-    let what = match binaries {
-        0 => format!("{packages} packages"),
-        _ => format!("{packages} packages, {binaries} binaries"),
-    };
-    match missing {
-        0 => format!("{what}, all from the cache"),
-        _ => format!("{what}, {missing} files fetched"),
-    }
 }
 
 #[cfg(test)]
-#[path = "pin_tests.rs"]
 mod tests;
