@@ -225,3 +225,68 @@ fn read_needs<'a>(data: impl ReadRef<'a>) -> Result<Needs, object::Error> {
     }
     Ok(needs)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn put(tree: &mut RootTree, path: &str, kind: Kind) {
+        tree.insert(path, Entry::new(kind, 0o755, &"package t 1".into())).expect("inserted");
+    }
+
+    fn text(tree: &RootTree) -> Vec<String> {
+        faults(tree).iter().map(ToString::to_string).collect()
+    }
+
+    /// A real program of this machine: its interpreter and library are asked for until they are there.
+    #[test]
+    fn a_program_needs_its_interpreter_and_libraries() {
+        let real = |path: &str| Kind::File(Content::file(Path::new(path)).expect("Debian has it"));
+        let mut tree = RootTree::default();
+        super::super::setup::merged_usr(&mut tree).expect("linked");
+        put(&mut tree, "/usr/bin/true", real("/bin/true"));
+        assert_eq!(
+            text(&tree),
+            [
+                "/usr/bin/true (package t 1) needs /lib64/ld-linux-x86-64.so.2, which no package brings: install its \
+                 package, or take it off `exclude` or `prune`",
+                "/usr/bin/true (package t 1) needs libc.so.6, which no package brings: install its package, or take it \
+                 off `exclude` or `prune`",
+            ]
+        );
+        put(&mut tree, "/lib64/ld-linux-x86-64.so.2", Kind::Link("/lib/x86_64-linux-gnu/ld.so".to_owned()));
+        put(&mut tree, "/lib/x86_64-linux-gnu/ld.so", real("/lib64/ld-linux-x86-64.so.2"));
+        put(&mut tree, "/lib/x86_64-linux-gnu/libc.so.6", real("/lib/x86_64-linux-gnu/libc.so.6"));
+        // libc names its loader by another name.
+        put(&mut tree, "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", Kind::Link("ld.so".to_owned()));
+        assert_eq!(text(&tree), [""; 0]);
+        put(&mut tree, "/lib/x86_64-linux-gnu/libm.so.6", real("/lib/x86_64-linux-gnu/libm.so.6"));
+        assert_eq!(
+            unneeded_libraries(&tree).into_iter().collect::<Vec<_>>(),
+            ["/usr/lib/x86_64-linux-gnu/libm.so.6"]
+        );
+    }
+
+    #[test]
+    fn shells_scripts_and_links_to_nowhere_are_faults() {
+        let mut tree = RootTree::default();
+        put(&mut tree, "/bin/sh", Kind::Link("dash".to_owned()));
+        put(&mut tree, "/usr/sbin/dpkg", Kind::File(Content::bytes(*b"x")));
+        put(&mut tree, "/usr/lib/x/hook", Kind::File(Content::bytes(*b"#!/bin/sh -e\ntrue\n")));
+        put(&mut tree, "/usr/sbin/iptables", Kind::Link("gone".to_owned()));
+        put(&mut tree, "/usr/bin/cut-off", Kind::File(Content::bytes(*b"\x7fELF\x02\x01\x01")));
+        let all = text(&tree);
+        assert_eq!(all.len(), 5, "{all:?}");
+        for expected in [
+            "/usr/bin/sh (package t 1) is a sh, and a root has none",
+            "/usr/sbin/dpkg (package t 1) is a dpkg, and a root has none",
+            "/usr/lib/x/hook (package t 1) is a script (#!/bin/sh -e), and a root has none",
+            "/usr/sbin/iptables (package t 1) points to gone, which nothing brings",
+            "/usr/bin/cut-off (package t 1) is no good ELF file",
+        ] {
+            assert!(all.iter().any(|fault| fault.starts_with(expected)), "{expected}: {all:?}");
+        }
+    }
+}

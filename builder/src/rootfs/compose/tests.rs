@@ -1,4 +1,176 @@
 use super::*;
+use crate::rootfs::modules::tests::kernel_package;
+use crate::rootfs::tar;
+
+const PROFILE: &str = r#"
+role = "small"
+description = "for a test"
+kubernetes = ["1.20"]
+binaries = ["kubelet"]
+overlays = ["base"]
+[kernel]
+flavour = "cloud"
+modules = ["a"]
+initramfs-modules = ["b"]
+load = ["a"]
+[packages]
+install = ["containerd"]
+prune = ["/usr/share/**"]
+[setup.folders]
+"/tmp" = "1777"
+"#;
+
+/// Everything that a root is made of, as files in a folder.
+struct World {
+    folder: tempfile::TempDir,
+    profile: Profile,
+    packages: Vec<Package>,
+    binaries: Vec<Artifact>,
+}
+
+fn package(folder: &Path, name: &str, files: &[(&str, &[u8])]) -> Package {
+    let mut tree = RootTree::default();
+    for (path, bytes) in files {
+        tree.insert(path, Entry::file(*bytes, 0o755, &"test".into())).expect("inserted");
+    }
+    let data = folder.join(format!("{name}.tar"));
+    tar::write(&tree, &mut std::fs::File::create(&data).expect("created")).expect("written");
+    Package {
+        name: name.to_owned(),
+        version: "1.6.20~ds1-1".to_owned(),
+        sha256: format!("sha of {name}"),
+        data,
+    }
+}
+
+impl World {
+    fn new() -> World {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = folder.path();
+        let write = |name: &str| std::fs::write(at.join(name), name).expect("written");
+        ["firstboot", "pause", "kubelet"].iter().for_each(|name| write(name));
+        let binary = Artifact {
+            name: "kubelet".to_owned(),
+            version: "1.20.2".to_owned(),
+            sha256: "sha of kubelet".to_owned(),
+            size: 7,
+            path: at.join("kubelet"),
+        };
+        let packages = vec![
+            package(at, "containerd", &[("/usr/bin/containerd", b"c"), ("/usr/share/doc/x", b"words")]),
+            package(at, "etcd-server", &[("/usr/bin/etcd", b"e")]),
+            kernel_package(at, &[("x/a", "depends=b"), ("x/b", "alias=pci:b*"), ("x/c", "depends=")], false),
+        ];
+        let profile = toml::from_str(PROFILE).expect("a profile");
+        World { profile, packages, binaries: vec![binary], folder }
+    }
+
+    fn with<T>(&self, run: impl FnOnce(&RootSpec) -> T) -> T {
+        let at = self.folder.path();
+        run(&RootSpec {
+            profile: &self.profile,
+            kubernetes: "1.20.2",
+            packages: &self.packages,
+            binaries: &self.binaries,
+            firstboot: &at.join("firstboot"),
+            pause: &at.join("pause"),
+            beside: None,
+            images: &[],
+        })
+    }
+
+    fn error(&self) -> String {
+        self.with(build).expect_err("wrong").to_string()
+    }
+}
+
+fn contents(tree: &RootTree, path: &str) -> Vec<u8> {
+    match tree.get(path).map(|entry| &entry.kind) {
+        Some(Kind::File(content)) => content.read().expect("read"),
+        other => panic!("{path}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_root_has_what_first_boot_reads_and_is_the_same_twice() {
+    let world = World::new();
+    let composed = world.with(build).expect("composed");
+    let paths: Vec<&str> = composed.tree.entries.keys().map(String::as_str).collect();
+    insta::assert_snapshot!(paths.join("\n"));
+    let os: OsRelease =
+        serde_json::from_slice(&contents(&composed.tree, layout::OS_FILE)).expect("reads back");
+    assert_eq!(os, composed.os);
+    assert_eq!((os.kernel_release.as_str(), os.containerd.as_str()), ("6.1-t", "1.6.20"));
+    assert_eq!(contents(&composed.tree, layout::FIRSTBOOT), b"firstboot");
+    assert_eq!(contents(&composed.tree, "/usr/bin/kubelet"), b"kubelet");
+    assert_eq!(composed.kernel.read().expect("read"), b"kernel");
+    // Another folder, another time: the same bytes and the same key.
+    let (other, mut bytes) = (World::new(), [Vec::new(), Vec::new()]);
+    tar::write(&composed.tree, &mut bytes[0]).expect("written");
+    tar::write(&other.with(build).expect("composed").tree, &mut bytes[1]).expect("written");
+    assert_eq!(bytes[0], bytes[1]);
+    assert_eq!(world.with(digest).expect("digest"), other.with(digest).expect("digest"));
+}
+
+#[test]
+fn the_initramfs_has_first_boot_a_console_and_its_own_modules() {
+    let composed = World::new().with(build).expect("composed");
+    let paths: Vec<&str> = composed.initramfs.entries.keys().map(String::as_str).collect();
+    insta::assert_snapshot!(paths.join("\n"));
+    assert_eq!(contents(&composed.initramfs, "/lib/modules/6.1-t/modules.dep"), b"kernel/x/b.ko:\n");
+}
+
+#[test]
+fn every_input_changes_the_digest() {
+    let first = World::new().with(digest).expect("digest");
+    let change = |change: &dyn Fn(&mut World)| {
+        let mut world = World::new();
+        change(&mut world);
+        world.with(digest).expect("digest")
+    };
+    let changed = [
+        change(&|world| world.packages[0].sha256.push('x')),
+        change(&|world| world.binaries[0].sha256.push('x')),
+        change(&|world| world.profile.kernel.load.clear()),
+        change(&|world| std::fs::write(world.folder.path().join("pause"), "other").expect("written")),
+        change(&|world| std::fs::write(world.folder.path().join("firstboot"), "other").expect("written")),
+    ];
+    let all: std::collections::BTreeSet<&String> = changed.iter().chain([&first]).collect();
+    assert_eq!(all.len(), 6);
+}
+
+#[test]
+fn what_is_missing_is_said() {
+    let mut world = World::new();
+    world.binaries.clear();
+    assert_eq!(
+        world.error(),
+        "profile small wants the Kubernetes binary kubelet, which the Kubernetes directory or mirror did not give"
+    );
+    let mut world = World::new();
+    world.packages.remove(1);
+    assert_eq!(world.error(), "profile small runs etcd: add etcd-server to `packages.install`");
+    let mut world = World::new();
+    world.packages.pop();
+    assert_eq!(
+        world.error(),
+        "profile small: no package has /boot/vmlinuz-<release>: the kernel package is missing"
+    );
+    let mut world = World::new();
+    world.profile.kernel.load.push("c".to_owned());
+    assert_eq!(
+        world.error(),
+        "profile small: kernel.load: c is not among the modules that `kernel.modules` selects; add it there"
+    );
+    let mut world = World::new();
+    world.packages.push(package(world.folder.path(), "dash", &[("/bin/dash", b"shell")]));
+    assert!(
+        world.error().starts_with("the root of profile small is not whole:\n  /usr/bin/dash (package dash")
+    );
+    let world = World::new();
+    std::fs::remove_file(world.folder.path().join("pause")).expect("removed");
+    assert!(world.error().contains("/pause: No such file"), "{}", world.error());
+}
 
 #[test]
 fn upstream_versions_are_what_upstream_calls_them() {

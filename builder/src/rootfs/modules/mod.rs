@@ -358,4 +358,4 @@ fn exact_aliases(modules: &BTreeMap<String, Module>) -> BTreeMap<String, Vec<Str
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::rootfs) mod tests;

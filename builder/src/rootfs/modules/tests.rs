@@ -3,7 +3,7 @@
 use super::*;
 
 /// A relocatable ELF file with one `.modinfo` section.
-pub(in crate::rootfs) fn elf_module(modinfo: &[u8]) -> Vec<u8> {
+fn elf_module(modinfo: &[u8]) -> Vec<u8> {
     let names = b"\0.modinfo\0.shstrtab\0";
     let mut out = Vec::new();
     out.extend(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
@@ -31,7 +31,11 @@ pub(in crate::rootfs) fn elf_module(modinfo: &[u8]) -> Vec<u8> {
 }
 
 /// A kernel package with these modules: path below `kernel/`, `.modinfo`.
-fn kernel_package(folder: &std::path::Path, modules: &[(&str, &str)], compress: bool) -> Package {
+pub(in crate::rootfs) fn kernel_package(
+    folder: &std::path::Path,
+    modules: &[(&str, &str)],
+    compress: bool,
+) -> Package {
     let by = "test".into();
     let mut tree = RootTree::default();
     let base = "/usr/lib/modules/6.1-t";
