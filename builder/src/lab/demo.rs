@@ -27,9 +27,9 @@ const DISK_BYTES: u64 = 8 << 30;
 /// Without acceleration, on two cores that do other things as well.
 const READY: Duration = Duration::from_secs(600);
 /// How long the pod may take once the node is Ready.
-const POD: Duration = Duration::from_secs(180);
+const POD: Duration = Duration::from_secs(420);
 /// How long a single kubectl may take.
-const KUBECTL: Duration = Duration::from_secs(60);
+const KUBECTL: Duration = Duration::from_secs(120);
 /// How long the guest may take to stop its services and switch itself off.
 const STOP: Duration = Duration::from_secs(90);
 
