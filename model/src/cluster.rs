@@ -87,7 +87,7 @@ pub enum Secrets {
     /// In the cluster layer; the image is private.
     #[default]
     Baked,
-    /// In no image, only in the node seed; the image is shareable.
+    /// Not possible yet, and refused: in no image, only in the node seed.
     Seed,
 }
 

@@ -74,7 +74,7 @@ extern "C" fn run() -> ! {
         // Before waiting too: a child may have ended before its signal was blocked.
         // SAFETY: no status and no usage are asked for.
         while unsafe { syscall(call::WAIT4, [ANY, 0, WNOHANG, 0]) } > 0 {}
-        // SAFETY: as above.
+        // SAFETY: `set` outlives the call, as when it was blocked, and null is allowed for the rest.
         if let SIGINT | SIGTERM = unsafe { syscall(call::RT_SIGTIMEDWAIT, [set, 0, 0, SIGSET_BYTES]) } {
             exit(0);
         }

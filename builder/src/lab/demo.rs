@@ -72,9 +72,16 @@ pub fn run(options: &Options) -> Result<(), Error> {
         )));
     }
     let outcome = boot(options, &folder);
-    if let (Err(Error::Interrupted(_)), Some((running, mut qmp))) = (&outcome, Running::find(&folder)?) {
+    if matches!(outcome, Err(Error::Interrupted(_))) {
         // Who presses Ctrl-C does not expect anything to go on.
-        running.kill(&mut qmp, &folder)?;
+        let ended = match Running::find(&folder) {
+            Ok(Some((running, mut qmp))) => running.kill(&mut qmp, &folder),
+            other => other.map(drop),
+        };
+        if let Err(error) = ended {
+            let output = options.output.display();
+            println!("the machine may still run ({error}): bootwright lab down --force -o {output}");
+        }
     }
     if outcome.as_ref().is_err_and(|error| !matches!(error, Error::Interrupted(_))) {
         let log = folder.join(super::machine::CONSOLE_LOG);
@@ -225,7 +232,8 @@ pub fn run_workload(manifest: &Path, kubectl: &Kubectl, web_port: u16) -> Result
     println!("its Service answers at http://127.0.0.1:{web_port}{path}: {title}");
     let deadline = Instant::now() + KUBECTL;
     loop {
-        let log = kubectl.run(&["logs", "-l", "app=web", "--tail=50"], KUBECTL)?;
+        // All of it: the readiness probe adds a request each second.
+        let log = kubectl.run(&["logs", "-l", "app=web", "--tail=-1"], KUBECTL)?;
         if let Some(line) = log.lines().find(|line| line.contains(path)) {
             println!("and kubectl logs shows the request: {line}");
             return Ok(took);

@@ -52,7 +52,7 @@ pub fn check(file: &ClusterFile, findings: &mut Vec<Finding>) {
     base(file, findings);
 }
 
-/// An image that somebody takes for shareable must not hold the keys of a cluster.
+/// Refuses "seed": images hold the keys whatever the file says, and somebody would share one.
 fn secrets(secrets: Secrets, findings: &mut Vec<Finding>) {
     if secrets == Secrets::Seed {
         findings.push(
