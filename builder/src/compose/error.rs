@@ -55,7 +55,7 @@ pub enum ComposeError {
     /// First boot or pause is missing or of the wrong kind.
     #[error("{}: {why}", path.display())]
     #[diagnostic(help(
-        "name the folder that holds `firstboot` and `pause` with --runtime or BOOTWRIGHT_RUNTIME; `./run build` makes both"
+        "name the folder that holds `firstboot` and `pause` with --runtime or BOOTWRIGHT_RUNTIME; `./run demo` makes both, in out/runtime"
     ))]
     Runtime {
         /// The program.

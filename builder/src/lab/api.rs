@@ -86,6 +86,7 @@ impl Api {
 
     /// Waits until the node's `Ready` condition is true and returns when that was. The node is watched,
     /// not asked again and again: a guest without acceleration has nothing to spare for it.
+    /// The condition may be that of an earlier boot, as the API server keeps it.
     ///
     /// # Errors
     /// It was not by `deadline`; with what stood in the way last.

@@ -6,27 +6,33 @@ use std::time::{Duration, Instant};
 
 use bootwright::sources::cache::Cache;
 use bootwright::sources::lock::{LOCK_FILE, Lock};
+use qemu_tests::repository;
 
-/// Set in the process that has the namespace.
+/// Set in the process that has the namespace, to a file that it makes: asked for a test that does not exist, the
+/// process would run none, and end well.
 const INSIDE: &str = "BOOTWRIGHT_TEST_NAMESPACE";
 
 /// Runs the named test again in a network namespace of its own, in which the node's address can be given
 /// out and every port is free. True in there; the caller has nothing left to do otherwise.
 pub fn inside_namespace(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
+    if let Some(mark) = std::env::var_os(INSIDE) {
+        std::fs::write(mark, "").unwrap();
         ip(&["link", "set", "lo", "up"]);
         ip(&["address", "add", "10.20.0.10/24", "dev", "lo"]);
         return true;
     }
+    let folder = tempfile::tempdir().unwrap();
+    let mark = folder.path().join("ran");
     let mut command = Command::new("unshare");
     // Only root may do without a user namespace.
     if !rustix::process::geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }
     command.args(["--net", "--kill-child"]).arg(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
+    command.args(["--exact", test, "--nocapture"]).env(INSIDE, &mark);
     let status = command.status().expect("unshare of util-linux runs");
     assert!(status.success(), "the test failed in its namespace; see above");
+    assert!(mark.exists(), "there is no test {test}");
     false
 }
 
@@ -71,10 +77,6 @@ pub fn etcd(scratch: &Path) -> PathBuf {
     let status = Command::new("dpkg-deb").arg("--extract").args([&deb, &scratch.join("etcd")]).status();
     assert!(status.expect("dpkg-deb runs").success(), "dpkg-deb cannot unpack {}", deb.display());
     scratch.join("etcd/usr/bin/etcd")
-}
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a member lies in the workspace").to_owned()
 }
 
 /// Waits until `check` holds; a failure says what did not come true.
