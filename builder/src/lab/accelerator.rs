@@ -97,7 +97,7 @@ fn probe(image: &Path) -> Result<Choice, Error> {
     let folder = tempfile::tempdir().map_err(Error::file("make", std::env::temp_dir()))?;
     let kernel_path = folder.path().join("vmlinuz");
     std::fs::write(&kernel_path, kernel::extract(image)?).map_err(Error::file("write", &kernel_path))?;
-    let mut qemu = Command::new(super::machine::QEMU);
+    let mut qemu = Command::new(super::qemu::PROGRAM);
     qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-m", "256"])
         .args(Accelerator::Kvm.arguments())
         .args(["-chardev", "file,id=console,path=console.log", "-serial", "chardev:console"])
@@ -106,16 +106,16 @@ fn probe(image: &Path) -> Result<Choice, Error> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    super::machine::die_with_parent(&mut qemu);
+    super::qemu::die_with_parent(&mut qemu);
     let start = Instant::now();
-    let mut process = qemu.spawn().map_err(super::machine::spawn_error)?;
+    let mut process = qemu.spawn().map_err(super::qemu::spawn_error)?;
     let mut ended = false;
     while !ended && start.elapsed() < PROBE {
         std::thread::sleep(Duration::from_millis(20));
-        ended = process.try_wait().map_err(Error::file("wait for", super::machine::QEMU))?.is_some();
+        ended = process.try_wait().map_err(Error::file("wait for", super::qemu::PROGRAM))?.is_some();
     }
     if !ended {
-        process.kill().and_then(|()| process.wait()).map_err(Error::file("stop", super::machine::QEMU))?;
+        process.kill().and_then(|()| process.wait()).map_err(Error::file("stop", super::qemu::PROGRAM))?;
     }
     let console = std::fs::read(folder.path().join("console.log")).unwrap_or_default();
     let panicked = String::from_utf8_lossy(&console).contains("Kernel panic - not syncing: VFS");

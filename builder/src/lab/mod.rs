@@ -16,13 +16,17 @@ pub mod kernel;
 pub mod kubeconfig;
 pub mod kubectl;
 pub mod machine;
+pub mod ports;
+pub mod qemu;
 pub mod qmp;
 pub mod report;
 pub mod session;
+pub mod spec;
 pub mod state;
 pub mod summary;
 
 pub use accelerator::Accelerator;
 pub use error::Error;
 pub use firmware::Firmware;
-pub use machine::{Lifetime, Machine, Spec};
+pub use machine::Machine;
+pub use spec::{Lifetime, Spec};

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::machine::{CONSOLE_LOG, CONTROL, Forward};
+use super::machine::{CONSOLE_LOG, CONTROL};
+use super::ports::Forward;
 use super::qmp::Qmp;
 use super::{Error, Machine};
 

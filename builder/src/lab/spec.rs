@@ -1,0 +1,71 @@
+//! What a machine is made of.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use super::{Accelerator, Firmware};
+
+/// What ends a machine besides its own power button.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Lifetime {
+    /// It is killed when the thread that started it ends, however that ends.
+    #[default]
+    Bound,
+    /// It goes on without us.
+    Detached,
+}
+
+/// What a machine is made of.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// Name in QEMU's process title.
+    pub name: String,
+    /// Folder of the machine's files; made if it does not exist.
+    pub folder: PathBuf,
+    /// Raw disk image; it is copied, not changed.
+    pub image: PathBuf,
+    /// Size that the copy is grown to, bytes; a hole, so that it takes no space until it is used.
+    pub disk_bytes: u64,
+    /// Virtual processors.
+    pub cpus: u8,
+    /// Memory, MiB.
+    pub memory_mib: u32,
+    /// Firmware.
+    pub firmware: Firmware,
+    /// Accelerator.
+    pub accelerator: Accelerator,
+    /// MAC address of the only network interface.
+    pub mac: String,
+    /// Address that the guest gives itself; loopback ports are forwarded to it.
+    pub address: Ipv4Addr,
+    /// Prefix length of the network that the address is in.
+    pub prefix_length: u8,
+    /// TCP ports of the guest to forward.
+    pub ports: Vec<u16>,
+    /// What ends it.
+    pub lifetime: Lifetime,
+}
+
+#[cfg(test)]
+impl Spec {
+    /// A small machine in `folder`, with an image that nothing boots from.
+    pub(super) fn example(folder: &std::path::Path) -> Spec {
+        let image = folder.join("image");
+        std::fs::write(&image, [0; 1024]).unwrap();
+        Spec {
+            name: "test".to_owned(),
+            folder: folder.join("machine"),
+            image,
+            disk_bytes: 1 << 20,
+            cpus: 1,
+            memory_mib: 64,
+            firmware: Firmware::Bios,
+            accelerator: Accelerator::Tcg,
+            mac: "52:54:00:00:00:01".to_owned(),
+            address: Ipv4Addr::new(10, 0, 2, 15),
+            prefix_length: 24,
+            ports: vec![6443, 30080],
+            lifetime: Lifetime::Bound,
+        }
+    }
+}
