@@ -5,10 +5,14 @@
 //! what it needs is down would only burn processor time. What depends on a service is not restarted with it;
 //! Kubernetes' components reconnect.
 
+mod ending;
+mod state;
 mod types;
 
 use std::cmp::min;
 
+pub use ending::KILL_MS;
+use state::{Phase, Service, State};
 pub use types::{Action, Event, Millis, Notice, Spec, View};
 
 /// A service that ran this long before it ended starts again after the shortest pause.
@@ -17,59 +21,8 @@ pub const RAN_WELL_MS: Millis = 60_000;
 pub const STILL_NOT_READY_MS: Millis = 45_000;
 /// From the request to stop until everything that still runs is killed.
 pub const STOP_TOTAL_MS: Millis = 45_000;
-/// From SIGKILL until a process is given up: one in uninterruptible sleep cannot be waited for.
-pub const KILL_MS: Millis = 3_000;
 /// Failures in a row after which the last log lines are shown; again at each doubling.
 pub const FAILURES_TO_SHOW_LOG: u32 = 3;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Waiting,
-    BackingOff { until: Millis },
-    Starting,
-    Running { since: Millis, mention: Millis },
-    Ready { since: Millis },
-    Done,
-    Ending { phase: Phase, deadline: Millis, restart: bool },
-    Stopped,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Workloads,
-    WorkloadsKilled,
-    Asked,
-    Killed,
-}
-
-impl State {
-    /// There is a process.
-    fn is_live(self) -> bool {
-        matches!(self, State::Starting | State::Running { .. } | State::Ready { .. } | State::Ending { .. })
-    }
-
-    fn is_ready(self) -> bool {
-        matches!(self, State::Ready { .. } | State::Done)
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Service {
-    spec: Spec,
-    state: State,
-    /// Number of the current run, from 1; probes of earlier runs are ignored.
-    run: u32,
-    /// In a row.
-    failures: u32,
-    started_ms: Option<Millis>,
-    ready_ms: Option<Millis>,
-    /// How it last ended against our will, or why it did not start.
-    exit_error: Option<String>,
-    /// What the probe of this run said last, while it is not ready.
-    probe_error: Option<String>,
-    /// Services that are after it or use it, directly or through others.
-    dependents: Vec<usize>,
-}
 
 /// The state of all services.
 #[derive(Debug, Clone)]
@@ -86,21 +39,11 @@ impl Machine {
     /// A machine of services that all wait. `after` and `uses` must name services of the list without a cycle, as
     /// [`bootwright_model::services::check`] makes sure; in a cycle nothing would start.
     pub fn new(specs: Vec<Spec>) -> Machine {
-        let dependents: Vec<Vec<usize>> = (0..specs.len()).map(|i| dependents(&specs, i)).collect();
+        let dependents: Vec<Vec<usize>> = (0..specs.len()).map(|i| state::dependents(&specs, i)).collect();
         let services = specs
             .into_iter()
             .zip(dependents)
-            .map(|(spec, dependents)| Service {
-                spec,
-                state: State::Waiting,
-                run: 0,
-                failures: 0,
-                started_ms: None,
-                ready_ms: None,
-                exit_error: None,
-                probe_error: None,
-                dependents,
-            })
+            .map(|(spec, dependents)| Service::new(spec, dependents))
             .collect();
         Machine { services, stop_deadline: None, said_started: false, said_ready: false, said_stopped: false }
     }
@@ -293,14 +236,6 @@ impl Machine {
         }
     }
 
-    /// Sends the stop signal and waits for the end.
-    fn ask(&mut self, i: usize, now: Millis, restart: bool, actions: &mut Vec<Action>) {
-        let service = &mut self.services[i];
-        service.state = State::Ending { phase: Phase::Asked, deadline: now + service.spec.stop, restart };
-        actions.push(Action::Say(i, Notice::Stopping));
-        actions.push(Action::Ask(i));
-    }
-
     fn pass_deadlines(&mut self, now: Millis, actions: &mut Vec<Action>) {
         let everything = self.stop_deadline.is_some_and(|deadline| now >= deadline);
         for i in 0..self.services.len() {
@@ -332,31 +267,6 @@ impl Machine {
         }
     }
 
-    fn next_phase(
-        &mut self,
-        i: usize,
-        now: Millis,
-        phase: Phase,
-        restart: bool,
-        everything: bool,
-        actions: &mut Vec<Action>,
-    ) {
-        let workloads_live = matches!(phase, Phase::Workloads | Phase::WorkloadsKilled);
-        if phase == Phase::Workloads || (everything && self.services[i].spec.workloads) {
-            actions.push(Action::KillWorkloads(i));
-        }
-        if everything || !workloads_live {
-            self.services[i].state = State::Ending { phase: Phase::Killed, deadline: now + KILL_MS, restart };
-            actions.push(Action::Kill(i));
-            actions.push(Action::Say(i, Notice::Killed));
-        } else if phase == Phase::Workloads {
-            let phase = Phase::WorkloadsKilled;
-            self.services[i].state = State::Ending { phase, deadline: now + KILL_MS, restart };
-        } else {
-            self.ask(i, now, restart, actions);
-        }
-    }
-
     fn start_some(&mut self, actions: &mut Vec<Action>) {
         for i in 0..self.services.len() {
             let service = &self.services[i];
@@ -365,29 +275,6 @@ impl Machine {
             if wanted {
                 self.services[i].state = State::Starting;
                 actions.push(Action::Start(i));
-            }
-        }
-    }
-
-    /// Ends every service that nothing running depends on.
-    fn stop_some(&mut self, now: Millis, actions: &mut Vec<Action>) {
-        for service in &mut self.services {
-            if matches!(service.state, State::Waiting | State::BackingOff { .. }) {
-                service.state = State::Stopped;
-            }
-        }
-        for i in 0..self.services.len() {
-            let service = &self.services[i];
-            let runs = matches!(service.state, State::Running { .. } | State::Ready { .. });
-            if !runs || service.dependents.iter().any(|&d| self.services[d].state.is_live()) {
-                continue;
-            }
-            if service.spec.workloads {
-                let deadline = now + service.spec.stop;
-                self.services[i].state = State::Ending { phase: Phase::Workloads, deadline, restart: false };
-                actions.push(Action::EndWorkloads(i));
-            } else {
-                self.ask(i, now, false, actions);
             }
         }
     }
@@ -418,20 +305,6 @@ fn is_loud(failures: u32) -> bool {
         || failures.is_multiple_of(FAILURES_TO_SHOW_LOG) && {
             (failures / FAILURES_TO_SHOW_LOG).is_power_of_two()
         }
-}
-
-fn dependents(specs: &[Spec], of: usize) -> Vec<usize> {
-    let mut found = Vec::new();
-    let mut open = vec![of];
-    while let Some(next) = open.pop() {
-        for (i, spec) in specs.iter().enumerate() {
-            if (spec.after.contains(&next) || spec.uses.contains(&next)) && i != of && !found.contains(&i) {
-                found.push(i);
-                open.push(i);
-            }
-        }
-    }
-    found
 }
 
 #[cfg(test)]
