@@ -3,6 +3,7 @@
 pub mod check;
 pub mod compose;
 pub mod content;
+pub mod entry;
 pub mod globs;
 pub mod modules;
 pub mod oci;
