@@ -1,11 +1,13 @@
 //! Composes bootable Kubernetes node images from one cluster file.
 //!
 //! The modules read in the order that the data flows: [`cluster`] file, [`plan`], [`sources`],
-//! [`rootfs`], [`pki`], [`image`], [`formats`]; [`compose`] drives them, [`lab`] boots what came out.
+//! [`rootfs`], [`pki`], [`image`], [`formats`]; [`compose`] drives them, [`lab`] boots what came out. All write
+//! [`files`] that are whole or not there.
 
 pub mod cli;
 pub mod cluster;
 pub mod compose;
+pub mod files;
 pub mod formats;
 pub mod image;
 pub mod lab;

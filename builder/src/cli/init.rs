@@ -1,6 +1,5 @@
 //! `bootwright init`
 
-use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +9,7 @@ use ipnet::IpNet;
 use super::Failure;
 use super::output::{print, print_findings};
 use crate::cluster::template::Template;
+use crate::files;
 
 /// Write a new cluster file with comments. Never overwrites one.
 #[derive(Debug, Clone, Args)]
@@ -81,24 +81,14 @@ pub fn run(options: &InitOptions) -> Result<(), Failure> {
 /// Complete or not at all, and never over another file.
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), InitError> {
     let failed = |source| InitError::Write { path: path.to_owned(), source };
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
     if path.symlink_metadata().is_ok() {
         return Err(InitError::Exists { path: path.to_owned() });
     }
-    let mut file = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder)
-        .map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-    match file.persist_noclobber(path) {
-        Ok(_) => Ok(()),
-        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
+    match files::create(path, bytes, 0o644) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             Err(InitError::Exists { path: path.to_owned() })
         }
-        Err(error) => Err(failed(error.error)),
+        written => written.map_err(failed),
     }
 }
 

@@ -6,6 +6,7 @@ use bootwright_model::cluster::Secrets;
 use serde::Serialize;
 
 use super::{Build, ComposeError};
+use crate::files;
 use crate::image::disk::DiskSummary;
 use crate::image::layer::OsLayer;
 
@@ -52,21 +53,11 @@ pub fn describe(
     };
     let path = raw.with_extension("json");
     let json = serde_json::to_vec_pretty(&manifest).map_err(ComposeError::Serialise)?;
-    write_whole(&path, &json).map_err(|source| ComposeError::Output { path, source })?;
+    files::replace(&path, &json, 0o600).map_err(|source| ComposeError::Output { path, source })?;
     Ok(manifest)
 }
 
 /// Size for people, in the megabytes (10^6) that disks are sold in.
 pub fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
-}
-
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
 }

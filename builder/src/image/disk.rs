@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use bootwright_model::layout;
@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::bios::{self, BiosLoader};
 use super::table::{self, TableError};
+use crate::files::{self, Draft};
 
 /// Alignment of partitions, bytes.
 pub const ALIGNMENT: u64 = 1 << 20;
@@ -207,15 +208,11 @@ pub fn assemble(spec: &DiskSpec<'_>, out: &Path) -> Result<DiskSummary, DiskErro
         bios::check_room(&loader.core, ALIGNMENT)?;
     }
     let (partitions, size) = place(spec)?;
-    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = files::folder_of(out);
     std::fs::create_dir_all(folder).map_err(io("create", folder))?;
     // A CA key may be in the ESP: nobody but the owner reads the image.
-    let mut temporary = tempfile::Builder::new()
-        .prefix(".bootwright-disk-")
-        .permissions(std::fs::Permissions::from_mode(0o600))
-        .tempfile_in(folder)
-        .map_err(io("write into", folder))?;
-    let disk = temporary.as_file_mut();
+    let mut draft = Draft::beside(out, 0o600).map_err(io("write into", folder))?;
+    let disk = draft.file();
     disk.set_len(size).map_err(io("grow", out))?;
 
     let boot_code = spec.bios.map(|loader| &loader.boot_code);
@@ -229,9 +226,8 @@ pub fn assemble(spec: &DiskSpec<'_>, out: &Path) -> Result<DiskSummary, DiskErro
     copy(spec.root, disk, root.offset)?;
     copy(spec.verity, disk, verity.offset)?;
 
-    disk.sync_all().map_err(io("sync", out))?;
+    let disk = draft.publish(out).map_err(io("finish", out))?;
     let allocated = disk.metadata().map_err(io("look at", out))?.blocks() * 512;
-    temporary.persist(out).map_err(|error| io("rename to", out)(error.error))?;
     Ok(DiskSummary { size, allocated, partitions })
 }
 

@@ -1,8 +1,7 @@
-//! What the image modules share about the host: tools that are run, files written whole, hexadecimal.
+//! What the image modules share about the host: tools that are run, hexadecimal.
 
 use std::fmt::Write as _;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -40,20 +39,6 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// Writes `bytes` to `path` through a temporary file in the same folder, synced, mode 0644.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".bootwright-")
-        .permissions(std::fs::Permissions::from_mode(0o644))
-        .tempfile_in(folder)?;
-    io::Write::write_all(&mut file, bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,15 +61,5 @@ mod tests {
     #[test]
     fn hexadecimal_has_two_digits_per_byte() {
         assert_eq!(hex(&[0, 0x0f, 0xa0]), "000fa0");
-    }
-
-    #[test]
-    fn writing_replaces_and_leaves_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        write_whole(&path, b"one").unwrap();
-        write_whole(&path, b"two").unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"two");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

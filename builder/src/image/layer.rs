@@ -15,10 +15,11 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::bios::{self, BOOT_CODE, BiosError, BiosLoader};
-use super::host::{self, MissingTool};
+use super::host::MissingTool;
 use super::initramfs::{self, InitramfsError, Packing};
 use super::squashfs::{self, SquashfsError};
 use super::verity::{self, VerityError};
+use crate::files;
 use crate::progress::{Progress, Unit};
 use crate::rootfs::tar;
 use crate::rootfs::tree::{Content, RootTree};
@@ -179,7 +180,7 @@ pub fn build(cache: &Path, inputs: &OsInputs<'_>, progress: &dyn Progress) -> Re
     let facts = make(temporary.path(), inputs, progress)?;
     let json = serde_json::to_vec_pretty(&facts).map_err(|error| io("write", &folder)(error.into()))?;
     let path = temporary.path().join(FACTS);
-    host::write_whole(&path, &json).map_err(io("write", &path))?;
+    files::replace(&path, &json, 0o644).map_err(io("write", &path))?;
 
     let temporary = temporary.keep();
     if let Err(error) = std::fs::rename(&temporary, &folder) {
@@ -250,7 +251,7 @@ fn make_boot_files(folder: &Path, inputs: &OsInputs<'_>) -> Result<(), LayerErro
 
 fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), LayerError> {
     let path = folder.join(name);
-    host::write_whole(&path, bytes).map_err(|source| LayerError::Io { action: "write", path, source })
+    files::replace(&path, bytes, 0o644).map_err(|source| LayerError::Io { action: "write", path, source })
 }
 
 /// `<cache>/layers/<digest>-<format>`.

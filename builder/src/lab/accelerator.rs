@@ -4,12 +4,12 @@
 //! there, QEMU starts, and a stock kernel hangs before its first line.
 
 use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{Error, kernel};
+use crate::files;
 
 /// How long a kernel may take under KVM until it gives up for want of a root filesystem. It takes about
 /// a second where KVM works.
@@ -84,12 +84,10 @@ fn remember(verdict: &Path, boot: &str, choice: &Choice) -> Result<(), Error> {
         Accelerator::Kvm => "kvm",
         Accelerator::Tcg => "tcg",
     };
-    let folder = verdict.parent().unwrap_or(Path::new("."));
+    let folder = files::folder_of(verdict);
     std::fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::file("write", verdict))?;
-    writeln!(file, "{boot}\n{name}\n{}", choice.reason).map_err(Error::file("write", verdict))?;
-    file.persist(verdict).map_err(|error| error.error).map_err(Error::file("write", verdict))?;
-    Ok(())
+    let text = format!("{boot}\n{name}\n{}\n", choice.reason);
+    files::replace(verdict, text.as_bytes(), 0o600).map_err(Error::file("write", verdict))
 }
 
 /// Boots the bare kernel: it has no root filesystem, says so, and `panic=-1` with `-no-reboot` ends QEMU.

@@ -3,7 +3,6 @@
 //! Only our own (`bootwright_model::kubernetes::kubeconfig`): JSON, which is YAML too, with one cluster,
 //! one user and everything inline.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -11,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::Error;
+use crate::files;
 
 const SERVER: &str = "/clusters/0/cluster/server";
 const AUTHORITY: &str = "/clusters/0/cluster/certificate-authority-data";
@@ -65,14 +65,8 @@ impl Kubeconfig {
     pub fn point_at(&mut self, server: &str) -> Result<(), Error> {
         let absent = self.error(SERVER, "it is absent");
         *self.document.pointer_mut(SERVER).ok_or(absent)? = Value::from(server);
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        // A temporary file is 0600 from the start.
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::file("write", &self.path))?;
-        writeln!(file, "{:#}", self.document)
-            .and_then(|()| file.as_file().sync_all())
-            .map_err(Error::file("write", &self.path))?;
-        file.persist(&self.path).map_err(|error| error.error).map_err(Error::file("write", &self.path))?;
-        Ok(())
+        let text = format!("{:#}\n", self.document);
+        files::replace(&self.path, text.as_bytes(), 0o600).map_err(Error::file("write", &self.path))
     }
 
     fn value(&self, key: &'static str) -> Result<&str, Error> {

@@ -1,15 +1,16 @@
 //! The secrets folder: who may read it, who may make it, and when it is complete.
 
 use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::FlockOperation;
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::TempDir;
 
 use super::PkiError;
 use super::keys::Pair;
+use crate::files;
 
 /// Mark of a completed folder; holds the cluster's name.
 const MARK: &str = "cluster";
@@ -53,7 +54,7 @@ pub(super) fn mark_complete(folder: &Path, cluster_name: &str) -> Result<(), Pki
 
 /// Keeps a second build out of all clusters' secrets beside this one until it is dropped.
 pub(super) fn lock_parent(folder: &Path) -> Result<File, PkiError> {
-    let parent = parent(folder);
+    let parent = files::folder_of(folder);
     let failed = |source| PkiError::Write { path: parent.to_owned(), source };
     if !parent.is_dir() {
         DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
@@ -70,7 +71,7 @@ pub(super) struct Staging(TempDir);
 
 impl Staging {
     pub(super) fn beside(folder: &Path) -> Result<Staging, PkiError> {
-        let parent = parent(folder);
+        let parent = files::folder_of(folder);
         tempfile::Builder::new()
             .prefix(".new-")
             .permissions(Permissions::from_mode(0o700))
@@ -89,7 +90,7 @@ impl Staging {
         fs::rename(self.path(), folder).map_err(failed)?;
         // Renamed away: there is nothing left to remove.
         let _ = self.0.keep();
-        File::open(parent(folder)).and_then(|opened| opened.sync_all()).map_err(failed)
+        files::sync_folder_of(folder).map_err(failed)
     }
 }
 
@@ -110,16 +111,9 @@ pub(super) fn write_pair(folder: &Path, [public, key]: [&str; 2], pair: &Pair) -
     write(&folder.join(public), pair.public.as_bytes(), 0o644)
 }
 
-/// Writes a file under another name, flushes it and renames it.
+/// Writes a file, whole or not at all.
 pub(super) fn write(path: &Path, contents: &[u8], mode: u32) -> Result<(), PkiError> {
-    let failed = |source| PkiError::Write { path: path.to_owned(), source };
-    // 0600 from the start: no moment in which a key is readable.
-    let mut file = NamedTempFile::new_in(parent(path)).map_err(failed)?;
-    file.write_all(contents).map_err(failed)?;
-    file.as_file().set_permissions(Permissions::from_mode(mode)).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
+    files::replace(path, contents, mode).map_err(|source| PkiError::Write { path: path.to_owned(), source })
 }
 
 /// Whether there is such a file.
@@ -159,12 +153,4 @@ fn refuse_open(path: &Path, mode: u32, wanted: u32) -> Result<(), PkiError> {
 
 fn unreadable(path: &Path, source: io::Error) -> PkiError {
     PkiError::Read { path: path.to_owned(), source }
-}
-
-/// The folder that a file lies in, `.` for a bare name.
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    }
 }

@@ -36,7 +36,7 @@ pub fn install() -> Result<(), ctrlc::Error> {
     })
 }
 
-/// A path that is removed when this is dropped, and by a second Ctrl-C, unless it was kept.
+/// A path that is removed when this is dropped, and by a second Ctrl-C, unless it has another name by then.
 #[derive(Debug)]
 pub struct Temporary {
     path: PathBuf,
@@ -53,12 +53,6 @@ impl Temporary {
     /// The guarded path.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Gives the file its final name, in the same folder; replaces what was there.
-    pub fn rename(self, target: &Path) -> std::io::Result<()> {
-        std::fs::rename(&self.path, target)
-        // Dropping now finds nothing under the temporary name.
     }
 }
 
@@ -103,16 +97,6 @@ mod tests {
         drop(guard);
         assert!(!path.exists());
         assert!(!temporaries().contains(&path));
-    }
-
-    #[test]
-    fn a_renamed_temporary_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        let target = folder.path().join("image");
-        let guard = Temporary::new(folder.path().join(".image.partial"));
-        std::fs::write(guard.path(), b"whole").unwrap();
-        guard.rename(&target).unwrap();
-        assert_eq!(std::fs::read(&target).unwrap(), b"whole");
     }
 
     #[test]

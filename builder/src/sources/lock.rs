@@ -6,12 +6,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::readers::is_sha256;
+use crate::files;
 
 /// Its name, beside the cluster file.
 pub const LOCK_FILE: &str = "bootwright.lock";
@@ -213,16 +214,7 @@ impl Lock {
             return Ok(());
         }
         let io = |source| LockError::Io { action: "write", path: path.to_owned(), source };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::Builder::new()
-            .prefix(".bootwright.lock-")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-            .tempfile_in(folder)
-            .map_err(io)?;
-        file.write_all(text.as_bytes()).map_err(io)?;
-        file.as_file().sync_all().map_err(io)?;
-        file.persist(path).map_err(|error| io(error.error))?;
-        Ok(())
+        files::replace(path, text.as_bytes(), 0o644).map_err(io)
     }
 
     /// The packages of a set, by name; empty if there is no such set.
