@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod cluster;
 pub mod compose;
+pub mod digests;
 pub mod files;
 pub mod formats;
 pub mod image;

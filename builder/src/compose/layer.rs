@@ -5,17 +5,16 @@ use std::path::PathBuf;
 
 use bootwright_model::cluster::WorkloadImage;
 use bootwright_model::profile::Profile;
-use sha2::{Digest, Sha256};
 
 use super::inputs::{BIOS_SET, UEFI_SET, image_set, os_set};
 use super::{Build, ComposeError};
+use crate::digests::sha256;
 use crate::image::bios::GRUB_FILES;
 use crate::image::layer::{OsInputs, OsLayer};
 use crate::rootfs::overlays::Overlay;
 use crate::rootfs::packages::Package;
 use crate::rootfs::tree::{Content, Entry, Kind, RootTree};
 use crate::rootfs::{self, ImageSpec, RootError, RootSpec};
-use crate::sources::readers::hex;
 use crate::sources::{FetchedPackage, Inputs};
 
 /// Digest of the source code that makes a layer (see `build.rs`), an input like the others.
@@ -68,7 +67,7 @@ pub fn digest(build: &Build, profile: &Profile) -> Result<String, ComposeError> 
         "pause": pause,
     });
     inputs.sort_all_objects();
-    Ok(hex(&Sha256::digest(inputs.to_string())))
+    Ok(sha256(inputs.to_string().as_bytes()))
 }
 
 /// Fetches what is missing, lays the tree and makes the layer.

@@ -1,6 +1,5 @@
-//! What the image modules share about the host: tools that are run, hexadecimal.
+//! What the image modules share about the host: the tools that are run.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use thiserror::Error;
@@ -29,16 +28,6 @@ fn find_in(path: Option<&std::ffi::OsStr>, program: &str) -> Option<PathBuf> {
     })
 }
 
-/// Lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing to a String does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,10 +45,5 @@ mod tests {
         assert_eq!(find_in(Some(folder.path().as_os_str()), "text"), None);
         assert!(find_in(Some(std::ffi::OsStr::new("/bin:/usr/bin")), "sh").is_some());
         assert_eq!(find_in(None, "sh"), None);
-    }
-
-    #[test]
-    fn hexadecimal_has_two_digits_per_byte() {
-        assert_eq!(hex(&[0, 0x0f, 0xa0]), "000fa0");
     }
 }

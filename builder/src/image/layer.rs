@@ -19,6 +19,7 @@ use super::host::MissingTool;
 use super::initramfs::{self, InitramfsError, Packing};
 use super::squashfs::{self, SquashfsError};
 use super::verity::{self, VerityError};
+use crate::digests::is_sha256;
 use crate::files;
 use crate::progress::{Progress, Unit};
 use crate::rootfs::tar;
@@ -256,8 +257,7 @@ fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), LayerError> {
 
 /// `<cache>/layers/<digest>-<format>`.
 fn folder_of(cache: &Path, digest: &str) -> Result<PathBuf, LayerError> {
-    let hexadecimal = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    if digest.len() != 64 || !digest.bytes().all(hexadecimal) {
+    if !is_sha256(digest) {
         return Err(LayerError::Digest { text: digest.to_owned() });
     }
     Ok(cache.join("layers").join(format!("{digest}-{FORMAT}")))

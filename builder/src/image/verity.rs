@@ -67,7 +67,7 @@ pub struct HashTree {
 impl HashTree {
     /// The root hash as 64 lower-case hexadecimal digits.
     pub fn root_hash_hex(&self) -> String {
-        crate::image::host::hex(&self.root_hash)
+        crate::digests::hex(&self.root_hash)
     }
 }
 
@@ -199,7 +199,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (input, output) = (folder.path().join("data"), folder.path().join("hash"));
         std::fs::write(&input, data).unwrap();
-        let salt = if salt.is_empty() { "-".to_owned() } else { crate::image::host::hex(salt) };
+        let salt = if salt.is_empty() { "-".to_owned() } else { crate::digests::hex(salt) };
         let done = Command::new("veritysetup")
             .arg("format")
             .arg(&input)

@@ -11,7 +11,6 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::check::{self, Fault};
-use super::content::hex;
 use super::globs::{GlobError, Globs};
 use super::modules::{Kernel, ModulesError};
 use super::oci::{self, ImageError, ImageSpec, PAUSE_IMAGE};
@@ -19,6 +18,7 @@ use super::overlays::{Overlay, OverlayError};
 use super::packages::{self, Package, PackageError, Selection};
 use super::setup::{self, SetupError};
 use super::tree::{Content, Entry, Kind, RootTree, TreeError};
+use crate::digests::hex;
 use crate::sources::Artifact;
 
 /// Everything that a root is made of.

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 pub use super::content::Content;
-use super::content::hex;
 pub use super::entry::{Entry, Kind};
 use super::paths::{self, PathError};
+use crate::digests::hex;
 
 /// Origin of folders that nothing brought explicitly: parents of what was inserted.
 pub const IMPLICIT: &str = "parent folder";

@@ -11,7 +11,7 @@ use object::read::elf::FileHeader;
 use super::Artifact;
 use super::cache::{Cache, CacheError};
 use super::fetch::{self, Download, FetchError, Fetcher, shown};
-use super::readers::is_sha256;
+use crate::digests::is_sha256;
 
 /// Why a binary cannot be used.
 #[derive(Debug, thiserror::Error)]

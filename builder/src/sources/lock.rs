@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::readers::is_sha256;
+use crate::digests::is_sha256;
 use crate::files;
 
 /// Its name, beside the cluster file.

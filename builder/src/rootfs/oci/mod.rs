@@ -8,13 +8,11 @@ mod spec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use sha2::{Digest as _, Sha256};
-
-use super::content::hex;
 use super::globs::GlobError;
 use super::packages::{Package, PackageError};
 use super::tar::Writer;
 use super::tree::{Content, TreeError};
+use crate::digests::sha256;
 use spec::{Descriptor, Index};
 
 /// Reference of the pause image, which containerd's sandbox image is pinned to.
@@ -215,7 +213,7 @@ fn check_name(name: &str) -> Result<(), ImageError> {
 }
 
 fn digest_of(bytes: &[u8]) -> String {
-    format!("sha256:{}", hex(&Sha256::digest(bytes)))
+    format!("sha256:{}", sha256(bytes))
 }
 
 #[cfg(test)]

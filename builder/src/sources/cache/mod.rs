@@ -24,7 +24,8 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::FlockOperation;
 use tempfile::NamedTempFile;
 
-use super::readers::{Hashing, is_sha256, sha256};
+use super::readers::Hashing;
+use crate::digests::{is_sha256, sha256};
 use error::io_error;
 pub use error::{CacheError, full_or_io, require_space};
 pub use partial::Partial;

@@ -9,7 +9,7 @@ use std::io::{self, BufRead, Write};
 
 use debversion::Version;
 
-use crate::sources::readers::is_sha256;
+use crate::digests::is_sha256;
 
 /// Name of the reduced form in the cache; counts up when [`FIELDS`] or the layout changes.
 pub const REDUCED: &str = "packages-1";

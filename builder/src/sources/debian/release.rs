@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use deb822_fast::Deb822;
 
-use crate::sources::readers::is_sha256;
+use crate::digests::is_sha256;
 
 /// Why a Release is not usable.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

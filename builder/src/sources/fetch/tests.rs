@@ -1,8 +1,8 @@
 use std::fs;
 
 use super::*;
+use crate::digests::sha256;
 use crate::progress::Silent;
-use crate::sources::readers::sha256;
 use crate::sources::testing::{Fault, Server};
 
 struct Bench {

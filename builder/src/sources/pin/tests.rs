@@ -8,7 +8,7 @@ use std::fs;
 use bench::{bench, brief, set, strings};
 
 use super::*;
-use crate::sources::readers::sha256;
+use crate::digests::sha256;
 use crate::sources::testing::{Deb, Fault, Packing, Repository, Server};
 
 #[test]

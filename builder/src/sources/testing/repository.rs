@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use bootwright_model::cluster::Base;
 
 use super::{Deb, Packing, compress};
-use crate::sources::readers::sha256;
+use crate::digests::sha256;
 
 /// A throw-away OpenPGP key.
 pub struct Signer {
