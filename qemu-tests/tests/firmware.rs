@@ -2,12 +2,9 @@
 //! power button are survived. What the control plane does afterwards is in `boot.rs`.
 
 use bootwright::lab::Firmware;
-use bootwright_model::report::{BootReport, Outcome};
-use qemu_tests::{Boot, FIRST_SERVICES, Image, STOP};
+use bootwright_model::report::BootReport;
+use qemu_tests::{Boot, FIRST_SERVICES, Image, STOP, reports};
 
-/// Stages that a boot goes through, in order.
-const STAGES: [&str; 9] =
-    ["modules", "root", "mounts", "identity", "network", "clock", "state", "certificates", "services"];
 /// Services that come up without another.
 const FIRST: [&str; 2] = ["containerd", "etcd"];
 
@@ -40,24 +37,14 @@ fn boots_again_after_a_power_cut(name: &str, firmware: Firmware) {
 fn stages_passed(boot: &mut Boot, before: Option<&str>) -> BootReport {
     let outcome = boot.session.wait_report("containerd and etcd to be ready", FIRST_SERVICES, |report| {
         before != Some(&report.boot_id)
-            && FIRST.iter().all(|name| is_ready(report, name))
+            && FIRST.iter().all(|name| reports::is_ready(report, name))
             && report.stages.iter().any(|stage| stage.name == "pod-network")
     });
     let report = boot.expect("the boot report", outcome);
-    for stage in &report.stages {
-        assert_eq!(stage.outcome, Outcome::Passed, "stage {}", stage.name);
-    }
-    let names: Vec<&str> = report.stages.iter().map(|stage| stage.name.as_str()).collect();
-    // The pods' network is set up beside the services.
-    let in_order: Vec<&str> = names.iter().copied().filter(|name| STAGES.contains(name)).collect();
-    assert_eq!(in_order, STAGES, "of {names:?}");
+    reports::assert_stages_passed(&report, "services");
     report
 }
 
 fn summary<'a>(report: &'a BootReport, stage: &str) -> &'a str {
     &report.stages.iter().find(|found| found.name == stage).expect("the stage has passed").summary
-}
-
-fn is_ready(report: &BootReport, name: &str) -> bool {
-    report.services.iter().any(|service| service.name == name && service.state == "ready")
 }
