@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bootwright::lab::console;
 use bootwright::pki;
 use bootwright_model::baked::{ClusterLayer, OsRelease};
 use bootwright_model::kubernetes::{ConfigFile, component_below};
@@ -81,7 +82,7 @@ impl Cluster {
             fs::set_permissions(path, Permissions::from_mode(*mode)).unwrap();
         }
         fs::create_dir_all(self.root.path().join("var/lib")).unwrap();
-        let log = File::create(self.log(name)).unwrap();
+        let log = File::create(log(self.root.path(), name)).unwrap();
         let child = Command::new(program)
             .args(&rendered.arguments)
             .stdin(Stdio::null())
@@ -92,21 +93,12 @@ impl Cluster {
         self.children.push((name.to_owned(), child));
     }
 
-    fn log(&self, name: &str) -> PathBuf {
-        self.root.path().join(format!("{name}.log"))
-    }
-
     /// Waits, and shows the log of a program that ended.
     fn wait(&mut self, what: &str, check: impl Fn(&Cluster) -> bool) {
         eventually(what, Duration::from_secs(900), || {
             for (name, child) in &mut self.children {
                 if let Some(status) = child.try_wait().unwrap() {
-                    let log = fs::read_to_string(self.root.path().join(format!("{name}.log"))).unwrap();
-                    let end: Vec<&str> = log.lines().rev().take(30).collect();
-                    panic!(
-                        "{name} ended ({status}):\n{}",
-                        end.into_iter().rev().collect::<Vec<_>>().join("\n")
-                    );
+                    panic!("{name} ended ({status}):\n{}", last_lines(self.root.path(), name, 30));
                 }
             }
             check(self)
@@ -213,9 +205,7 @@ impl Cluster {
     }
 
     fn last_words(&self) -> String {
-        let log = fs::read_to_string(self.log("kube-apiserver")).unwrap_or_default();
-        let end: Vec<&str> = log.lines().rev().take(20).collect();
-        end.into_iter().rev().collect::<Vec<_>>().join("\n")
+        last_lines(self.root.path(), "kube-apiserver", 20)
     }
 }
 
@@ -226,14 +216,21 @@ impl Drop for Cluster {
             let _ = child.kill();
             let _ = child.wait();
             if std::thread::panicking() {
-                let log =
-                    fs::read_to_string(self.root.path().join(format!("{name}.log"))).unwrap_or_default();
-                let end: Vec<&str> = log.lines().rev().take(40).collect();
-                let end = end.into_iter().rev().collect::<Vec<_>>().join("\n");
+                let end = last_lines(self.root.path(), name, 40);
                 let _ = writeln!(std::io::stderr(), "--- {name}\n{end}");
             }
         }
     }
+}
+
+/// What the program `name` says.
+fn log(root: &Path, name: &str) -> PathBuf {
+    root.join(format!("{name}.log"))
+}
+
+/// What it said last; empty if it was never started.
+fn last_lines(root: &Path, name: &str, count: usize) -> String {
+    console::last_lines(&log(root, name), count).join("\n")
 }
 
 fn facts() -> NodeFacts {
