@@ -5,6 +5,7 @@
 
 pub mod bootstrap;
 pub mod certificates;
+pub mod files;
 pub mod identity;
 pub mod network;
 pub mod report;

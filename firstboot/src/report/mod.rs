@@ -168,15 +168,8 @@ impl Reporter {
         let result = change(&mut report);
         if let Ok(mut text) = serde_json::to_vec(&*report) {
             text.push(b'\n');
-            // No fsync: /run is a tmpfs.
-            let path = under(&self.root, layout::BOOT_REPORT);
-            let temporary = path.with_extension("json.new");
-            if let Some(folder) = path.parent() {
-                let _ = std::fs::create_dir_all(folder);
-            }
-            if std::fs::write(&temporary, &text).is_ok() {
-                let _ = std::fs::rename(&temporary, &path);
-            }
+            // A report that cannot be written shall not stop the boot; the port tells it too.
+            let _ = crate::files::replace(&under(&self.root, layout::BOOT_REPORT), &text, 0o644);
             self.port.send(text);
         }
         result

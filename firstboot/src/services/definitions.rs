@@ -1,9 +1,9 @@
 //! A profile's services on this node: placeholders filled in, flags and files of Kubernetes' components added.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use bootwright_model::kubernetes;
 use bootwright_model::node::NodeFacts;
@@ -168,29 +168,11 @@ pub fn write_files(host: &Host, files: &[kubernetes::ConfigFile]) -> Result<(), 
         let same = fs::read(&path).is_ok_and(|now| now == file.contents.as_bytes())
             && fs::metadata(&path).is_ok_and(|m| m.permissions().mode() & 0o7777 == file.mode);
         if !same {
-            write_file(&path, file.contents.as_bytes(), file.mode)
+            crate::files::replace(&path, file.contents.as_bytes(), file.mode)
                 .map_err(|source| DefinitionError::File { path, source })?;
         }
     }
     Ok(())
-}
-
-/// Writes `contents` beside `path` and renames it there. No fsync of a file in a tmpfs is lost time, so it is
-/// always done.
-pub(super) fn write_file(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
-    let folder = path.parent().ok_or_else(|| io::Error::other("a file needs a folder"))?;
-    fs::create_dir_all(folder)?;
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let temporary = folder.join(name);
-    // What a run that was cut off left may have another mode.
-    let _ = fs::remove_file(&temporary);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-    file.set_permissions(fs::Permissions::from_mode(mode))?;
-    file.write_all(contents)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use rustix::fs::syncfs;
 
 use super::Host;
-use super::definitions::write_file;
+use crate::files;
 
 /// The marker of one service.
 #[derive(Debug, Clone)]
@@ -50,6 +50,6 @@ impl Marker {
         let folder = self.path.parent().ok_or_else(|| io::Error::other("a marker needs a folder"))?;
         fs::create_dir_all(folder)?;
         syncfs(File::open(folder)?)?;
-        write_file(&self.path, key.as_bytes(), 0o644)
+        files::replace(&self.path, key.as_bytes(), 0o644)
     }
 }
