@@ -104,7 +104,14 @@ pub struct Kubernetes {
     /// Base URL of a release mirror with `v<version>/bin/linux/amd64/<name>` and `<name>.sha256` below it.
     #[serde(default)]
     pub mirror: Option<String>,
+    /// Further flags by component (`etcd`, `kube-apiserver`, `kube-controller-manager`, `kube-scheduler`,
+    /// `kubelet`), then by the flag's name without dashes. One that the image sets itself is replaced.
+    #[serde(default, skip_serializing_if = "Flags::is_empty")]
+    pub flags: Flags,
 }
+
+/// Flags of components: component to flag's name without dashes to value.
+pub type Flags = std::collections::BTreeMap<String, std::collections::BTreeMap<String, String>>;
 
 /// `[base]`: the Debian archive and kernel that the OS layer is made from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -179,6 +179,9 @@ pub struct Service {
     /// cgroup, 1 to 10000. 100 is what the kernel gives one that says nothing.
     #[serde(default)]
     pub cpu_weight: Option<u16>,
+    /// For a program written in Go: memory that its collector tries to keep it within (`GOMEMLIMIT`).
+    #[serde(default)]
+    pub go_memory: Option<GoMemory>,
     /// Signal that asks it to stop.
     #[serde(default)]
     pub stop_signal: StopSignal,
@@ -191,6 +194,28 @@ pub struct Service {
     /// Without it the node is not ready: `true` for all but conveniences such as the time service.
     #[serde(default = "default_true")]
     pub essential: bool,
+}
+
+/// A soft limit for the memory of a program written in Go: its collector works harder when it comes near, and
+/// lets it grow on if all of it is in use. Programs built with Go older than 1.19 take no notice.
+///
+/// <https://go.dev/doc/gc-guide#Memory_limit>
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct GoMemory {
+    /// Share of the machine's memory, percent, 1 to 100. A share, as a limit below what the program has in use
+    /// would have it collect without end, and large machines run large clusters.
+    pub percent: u8,
+    /// But no less than this, MiB: what the program has in use on the smallest machine.
+    pub least_mib: u32,
+}
+
+impl GoMemory {
+    /// The limit on a machine with `memory` bytes, in bytes.
+    pub fn bytes(self, memory: u64) -> u64 {
+        (memory / 100 * u64::from(self.percent)).max(u64::from(self.least_mib) << 20)
+    }
 }
 
 /// A one-shot that runs once for each value of a key.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::placeholders::{self, PlaceholderError};
-use crate::profile::{Readiness, Service};
+use crate::profile::{GoMemory, Readiness, Service};
 
 /// Shortest pause before a restart that a profile may ask for, milliseconds: a service that ends at once
 /// must not keep the machine busy.
@@ -232,6 +232,14 @@ fn check_ranges(service: &Service, faults: &mut Vec<ServiceError>) {
         && !(1..=10_000).contains(&weight)
     {
         fault("cpu-weight", format!("{weight} must be 1 to 10000"));
+    }
+    if let Some(GoMemory { percent, .. }) = service.go_memory
+        && !(1..=100).contains(&percent)
+    {
+        fault("go-memory.percent", format!("{percent} must be 1 to 100"));
+    }
+    if let Some(GoMemory { least_mib: 0, .. }) = service.go_memory {
+        fault("go-memory.least-mib", "0 must be what the program needs at least".to_owned());
     }
 }
 

@@ -199,7 +199,7 @@ mod tests {
     }
 
     fn kubernetes() -> Kubernetes {
-        Kubernetes { version: "1.20.2".to_owned(), directory: Some("bin".to_owned()), mirror: None }
+        Kubernetes { version: "1.20.2".to_owned(), directory: Some("bin".to_owned()), mirror: None, flags: Default::default() }
     }
 
     fn names(list: &[&str]) -> Vec<String> {

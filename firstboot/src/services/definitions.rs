@@ -16,6 +16,9 @@ use super::Host;
 /// Where programs are looked for by the services themselves; the root is merged-/usr.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Where Go's runtime reads its memory limit, bytes: <https://pkg.go.dev/runtime#hdr-Environment_Variables>.
+const GO_LIMIT: &str = "GOMEMLIMIT";
+
 /// A service as it is started on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Definition {
@@ -94,8 +97,8 @@ fn join(errors: &[ServiceError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// Fills in the profile's services for this node. Touches nothing.
-pub fn resolve(profile: &Profile, facts: &NodeFacts) -> Result<Resolved, DefinitionError> {
+/// Fills in the profile's services for this node, whose memory is given in bytes. Touches nothing.
+pub fn resolve(profile: &Profile, facts: &NodeFacts, memory: u64) -> Result<Resolved, DefinitionError> {
     let faults = services::check(&profile.services);
     if !faults.is_empty() {
         return Err(DefinitionError::Profile(faults));
@@ -125,16 +128,17 @@ pub fn resolve(profile: &Profile, facts: &NodeFacts) -> Result<Resolved, Definit
         definitions.push(Definition {
             after: service.after.iter().filter_map(index).collect(),
             uses: service.uses.iter().filter_map(index).collect(),
-            environment: environment(&filled),
+            environment: environment(&filled, memory),
             service: filled,
         });
     }
     Ok(Resolved { definitions, files })
 }
 
-fn environment(service: &Service) -> Vec<(String, String)> {
+fn environment(service: &Service, memory: u64) -> Vec<(String, String)> {
     // Some of Go's libraries refuse to start without a home.
     let mut environment = vec![("PATH".to_owned(), PATH.to_owned()), ("HOME".to_owned(), "/".to_owned())];
+    environment.extend(service.go_memory.map(|limit| (GO_LIMIT.to_owned(), limit.bytes(memory).to_string())));
     for (name, value) in &service.environment {
         environment.retain(|(known, _)| known != name);
         environment.push((name.clone(), value.clone()));

@@ -127,11 +127,17 @@ pub enum ServicesError {
 /// Wants `/var`, `/run`, a writable `/etc` and cgroup2 mounted.
 pub fn prepare(host: &Host, profile: &Profile, facts: &NodeFacts) -> Result<Vec<Definition>, ServicesError> {
     let definitions_error = |source| ServicesError::Definitions { role: profile.role.clone(), source };
-    let resolved = definitions::resolve(profile, facts).map_err(definitions_error)?;
+    let resolved = definitions::resolve(profile, facts, memory()).map_err(definitions_error)?;
     leftovers::clear(host, &resolved.definitions).map_err(ServicesError::Leftovers)?;
     definitions::write_files(host, &resolved.files).map_err(definitions_error)?;
     cgroup::prepare(host).map_err(ServicesError::Cgroups)?;
     Ok(resolved.definitions)
+}
+
+/// The machine's memory, bytes.
+fn memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram.saturating_mul(u64::from(info.mem_unit))
 }
 
 /// Supervises until the machine shall end. `renew` is called once a day in a thread of its own: it renews

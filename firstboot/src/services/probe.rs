@@ -19,13 +19,12 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::mailbox::{Message, Post};
 
-/// Between looks at a port or socket that nobody listens on.
-const CONNECT_INTERVAL: Duration = Duration::from_millis(50);
-/// First and largest pause between HTTP requests.
-const REQUEST_INTERVAL: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(500)];
-/// After this long all pauses become [`SLOW_INTERVAL`].
-const PATIENCE: Duration = Duration::from_secs(120);
-const SLOW_INTERVAL: Duration = Duration::from_secs(1);
+/// First and largest pause between looks at a port or socket that nobody listens on, and between requests.
+const CONNECT_INTERVAL: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+const REQUEST_INTERVAL: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
+/// In between the pause is this part of the time since the first look: readiness is seen at most 2 % late, and a
+/// program that takes minutes to start is not kept from it by looks that come twenty times a second.
+const PART: u32 = 50;
 /// For one request, the handshake included, which takes long on an emulated processor.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// To connect on loopback.
@@ -60,17 +59,13 @@ impl Probe {
     fn run(&self, post: &Post) {
         let started = Instant::now();
         let mut looker = Looker::new(&self.readiness, &self.ca);
-        let mut pause = REQUEST_INTERVAL[0];
         let mut last = String::new();
         while self.current.load(Ordering::SeqCst) == self.run {
             let look = looker.look();
             let interval = match &look {
                 Look::Ready => return post.send(Message::Ready(self.service, self.run)),
                 Look::NotListening(_) => CONNECT_INTERVAL,
-                Look::NotReady(_) => {
-                    pause = (pause * 3 / 2).min(REQUEST_INTERVAL[1]);
-                    pause
-                }
+                Look::NotReady(_) => REQUEST_INTERVAL,
             };
             if let Look::NotListening(reason) | Look::NotReady(reason) = look
                 && reason != last
@@ -78,9 +73,14 @@ impl Probe {
                 post.send(Message::NotReady(self.service, self.run, reason.clone()));
                 last = reason;
             }
-            thread::sleep(if started.elapsed() > PATIENCE { SLOW_INTERVAL } else { interval });
+            thread::sleep(pause(interval, started.elapsed()));
         }
     }
+}
+
+/// How long to wait before the next look.
+fn pause([first, largest]: [Duration; 2], elapsed: Duration) -> Duration {
+    (elapsed / PART).clamp(first, largest)
 }
 
 /// What one look found.

@@ -42,6 +42,11 @@ pub const COMPONENTS: [&str; 8] = [
     "chrony",
 ];
 
+/// Components that take the cluster file's flags. The others are configured by a file, beside which some
+/// releases ignore flags.
+pub const FLAG_COMPONENTS: [&str; 5] =
+    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet"];
+
 /// Roles that run an API server, and etcd beside it.
 pub const CONTROL_PLANE_ROLES: [&str; 2] = ["all-in-one", "control-plane"];
 
@@ -52,6 +57,19 @@ pub struct Component {
     pub arguments: Vec<String>,
     /// To be there before the program starts.
     pub files: Vec<ConfigFile>,
+}
+
+impl Component {
+    /// Sets a flag, named without dashes; in the place of the same flag, as some flags add up when they are
+    /// given twice.
+    fn set_flag(&mut self, name: &str, value: &str) {
+        let start = format!("--{name}=");
+        let flag = format!("{start}{value}");
+        match self.arguments.iter_mut().find(|argument| argument.starts_with(&start)) {
+            Some(argument) => *argument = flag,
+            None => self.arguments.push(flag),
+        }
+    }
 }
 
 /// One configuration file; none holds a secret.
@@ -123,7 +141,7 @@ pub fn component(name: &str, facts: &NodeFacts) -> Result<Component, KubernetesE
 /// real programs can be run with exactly these flags outside a node.
 pub fn component_below(root: &str, name: &str, facts: &NodeFacts) -> Result<Component, KubernetesError> {
     let node = NodeContext { root, facts, version: facts.os.kubernetes.parse()? };
-    match name {
+    let mut component = match name {
         "containerd" => containerd::render(&node),
         "etcd" => etcd::render(&node),
         "kube-apiserver" => apiserver::render(&node),
@@ -133,7 +151,11 @@ pub fn component_below(root: &str, name: &str, facts: &NodeFacts) -> Result<Comp
         "kube-proxy" => proxy::render(&node),
         "chrony" => chrony::render(&node),
         other => Err(KubernetesError::UnknownComponent { name: other.to_owned() }),
+    }?;
+    for (flag, value) in facts.layer.file.kubernetes.flags.get(name).into_iter().flatten() {
+        component.set_flag(flag, value);
     }
+    Ok(component)
 }
 
 /// What every renderer gets: the facts, the parsed version, and where paths start.

@@ -269,6 +269,23 @@ fn a_leader_is_elected_only_among_several() {
 }
 
 #[test]
+fn flags_of_the_cluster_file_replace_the_image_s_own() {
+    let mut facts = facts("1.20.2", "1.6.20", "3.4.23");
+    let before = component("kube-apiserver", &facts).unwrap().arguments;
+    let flags = [("profiling", "true"), ("runtime-config", "extensions/v1beta1=false,{x}")];
+    let flags = flags.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    facts.layer.file.kubernetes.flags.insert("kube-apiserver".to_owned(), flags.into());
+    let after = component("kube-apiserver", &facts).unwrap().arguments;
+    assert!(before.contains(&"--profiling=false".to_owned()));
+    assert!(!after.contains(&"--profiling=false".to_owned()));
+    assert!(after.contains(&"--profiling=true".to_owned()));
+    assert_eq!(after.last().unwrap(), "--runtime-config=extensions/v1beta1=false,{x}");
+    assert_eq!(after.len(), before.len() + 1);
+    let scheduler = component("kube-scheduler", &facts).unwrap().arguments;
+    assert!(scheduler.contains(&"--profiling=false".to_owned()));
+}
+
+#[test]
 fn unknown_names_are_told_the_known_ones() {
     let error = component("cubelet", &facts("1.20.2", "1.6.20", "3.4.23")).unwrap_err();
     insta::assert_snapshot!(error, @r#""cubelet" is no component; there are containerd, etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, chrony"#);

@@ -1,14 +1,17 @@
 //! `[kubernetes]`: a version that the roles' profiles can run, and one place to get it from.
 
+use bootwright_model::kubernetes::FLAG_COMPONENTS;
 use bootwright_model::kubernetes::version::Version;
 
 use super::settings::url_finding;
 use super::{Context, node};
 use crate::cluster::text::finding::{Finding, KeyPath};
+use crate::cluster::text::similar;
 
 pub fn check(context: &Context<'_>, findings: &mut Vec<Finding>) {
     version(context, findings);
     source(context, findings);
+    flags(context, findings);
 }
 
 fn key(name: &str) -> KeyPath {
@@ -57,6 +60,39 @@ fn version(context: &Context<'_>, findings: &mut Vec<Finding>) {
                 .at_value(node(index, "role"), "this profile")
                 .help(format!("use a version of {}", profile.kubernetes.join(", "))),
         );
+    }
+}
+
+/// What flags there are, only the program knows; that a name can be one is all that can be said here.
+fn flags(context: &Context<'_>, findings: &mut Vec<Finding>) {
+    for (component, flags) in &context.file.kubernetes.flags {
+        let table = key("flags").key(component);
+        if !FLAG_COMPONENTS.contains(&component.as_str()) {
+            let finding = Finding::new("flags", format!("\"{component}\" takes no flags"))
+                .at_key(table, "not one of the components that do")
+                .help(match similar(component, FLAG_COMPONENTS.into_iter()) {
+                    Some(meant) => format!("did you mean \"{meant}\"?"),
+                    None => format!("flags are for {}", FLAG_COMPONENTS.join(", ")),
+                });
+            findings.push(finding);
+            continue;
+        }
+        for name in flags.keys() {
+            let bare = name.trim_start_matches('-');
+            let good = !bare.is_empty() && bare.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+            if bare != name || !good {
+                let help = if good {
+                    format!("write \"{bare}\": the dashes are added")
+                } else {
+                    "write the flag's name, such as \"feature-gates\"".to_owned()
+                };
+                findings.push(
+                    Finding::new("flags", format!("\"{name}\" is not the name of a flag"))
+                        .at_key(table.clone().key(name), "not a name")
+                        .help(help),
+                );
+            }
+        }
     }
 }
 

@@ -1,9 +1,13 @@
+use bootwright_model::profile::GoMemory;
+
 use super::*;
 
 /// The profile that ships, as a node gets it.
 fn all_in_one() -> Profile {
     toml::from_str(include_str!("../../../../profiles/all-in-one.toml")).unwrap()
 }
+
+const MEMORY: u64 = 2 << 30;
 
 fn facts() -> NodeFacts {
     serde_json::from_value(serde_json::json!({
@@ -29,7 +33,7 @@ fn definition(resolved: &Resolved, name: &str) -> Definition {
 
 #[test]
 fn the_profile_that_ships_resolves_on_a_node() {
-    let resolved = resolve(&all_in_one(), &facts()).unwrap();
+    let resolved = resolve(&all_in_one(), &facts(), MEMORY).unwrap();
     let apiserver = definition(&resolved, "kube-apiserver");
     assert_eq!(apiserver.service.ready, Some(Readiness::Https("127.0.0.1:7443/readyz".into())));
     assert_eq!(apiserver.service.command[0], "/usr/bin/kube-apiserver");
@@ -51,7 +55,7 @@ fn environment_of_the_profile_goes_before_the_usual() {
     profile.services[0].environment = [("PATH", "/opt"), ("NODE", "{node}")]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
-    let resolved = resolve(&profile, &facts()).unwrap();
+    let resolved = resolve(&profile, &facts(), MEMORY).unwrap();
     let environment = &resolved.definitions[0].environment;
     let get = |name: &str| {
         environment.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect::<Vec<_>>()
@@ -64,13 +68,13 @@ fn faults_say_what_to_change() {
     let mut profile = all_in_one();
     profile.services[0].after = vec!["nobody".into()];
     profile.services[1].command.push("{nod}".into());
-    let message = resolve(&profile, &facts()).unwrap_err().to_string();
+    let message = resolve(&profile, &facts(), MEMORY).unwrap_err().to_string();
     assert!(message.contains("nobody") && message.contains("{nod}"), "{message}");
     assert!(message.ends_with("correct the profile and build the image again"), "{message}");
 
     let mut profile = all_in_one();
     profile.services[0].component = Some("dockerd".into());
-    let error = resolve(&profile, &facts()).unwrap_err();
+    let error = resolve(&profile, &facts(), MEMORY).unwrap_err();
     assert!(
         matches!(&error, DefinitionError::Component { component, .. } if component == "dockerd"),
         "{error}"
@@ -79,7 +83,7 @@ fn faults_say_what_to_change() {
     // With the placeholder filled in it is no address any more.
     let mut profile = all_in_one();
     profile.services[0].ready = Some(Readiness::Tcp("{node}:1".into()));
-    let message = resolve(&profile, &facts()).unwrap_err().to_string();
+    let message = resolve(&profile, &facts(), MEMORY).unwrap_err().to_string();
     assert!(message.contains("\"cp1:1\" must be address:port"), "{message}");
 }
 
@@ -110,4 +114,17 @@ fn files_are_written_whole_with_their_mode_and_only_when_they_differ() {
         kubernetes::ConfigFile { path: "/etc/a/b.conf/c".into(), contents: String::new(), mode: 0o600 };
     let message = write_files(&host, &[blocked]).unwrap_err().to_string();
     assert!(message.contains("etc/a/b.conf/c"), "{message}");
+}
+
+#[test]
+fn go_s_memory_limit_is_a_share_of_the_machine_s_but_not_too_small() {
+    let limit = |memory: u64| {
+        let mut profile = all_in_one();
+        profile.services[0].go_memory = Some(GoMemory { percent: 10, least_mib: 150 });
+        let resolved = resolve(&profile, &facts(), memory).unwrap();
+        let environment = resolved.definitions[0].environment.clone();
+        environment.into_iter().find(|(name, _)| name == "GOMEMLIMIT").unwrap().1
+    };
+    assert_eq!(limit(16 << 30), ((16 << 30) / 10_u64).to_string());
+    assert_eq!(limit(1 << 30), (150 << 20).to_string());
 }

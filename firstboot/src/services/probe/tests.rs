@@ -191,3 +191,11 @@ fn a_probe_of_a_run_that_is_over_ends() {
     probe.run(&mailbox.post());
     assert_eq!(mailbox.drain(), []);
 }
+
+#[test]
+fn looks_become_rarer_the_longer_it_takes() {
+    let seconds = Duration::from_secs;
+    assert_eq!(pause(CONNECT_INTERVAL, seconds(0)), CONNECT_INTERVAL[0]);
+    assert_eq!(pause(CONNECT_INTERVAL, seconds(10)), Duration::from_millis(200));
+    assert_eq!(pause(REQUEST_INTERVAL, seconds(600)), REQUEST_INTERVAL[1]);
+}
