@@ -11,6 +11,7 @@ use super::console::Tail;
 use super::qmp::Qmp;
 use super::report::ReportTail;
 use super::{Accelerator, Error, Firmware, console, disk};
+use crate::image::disk::SectorSize;
 
 /// QEMU's system emulator.
 pub const QEMU: &str = "qemu-system-x86_64";
@@ -46,7 +47,7 @@ pub struct Spec {
     pub name: String,
     /// Folder of the machine's files; made if it does not exist.
     pub folder: PathBuf,
-    /// Raw disk image; it is copied, not changed.
+    /// Raw disk image; it is copied, not changed. The disk has the sectors that the image was built for.
     pub image: PathBuf,
     /// Size that the copy is grown to, bytes; a hole, so that it takes no space until it is used.
     pub disk_bytes: u64,
@@ -68,6 +69,8 @@ pub struct Spec {
     pub ports: Vec<u16>,
     /// What ends it.
     pub lifetime: Lifetime,
+    /// Further arguments of QEMU: another disk, another card. Paths are relative to the folder.
+    pub arguments: Vec<String>,
 }
 
 /// A guest's TCP port and the port of the host's loopback that leads to it.
@@ -82,6 +85,7 @@ pub struct Forward {
 /// A machine that was made; running or not.
 pub struct Machine {
     spec: Spec,
+    sector_size: SectorSize,
     forwards: Vec<Forward>,
     process: Option<Child>,
     qmp: Option<Qmp>,
@@ -97,6 +101,8 @@ impl Machine {
     pub fn create(spec: Spec) -> Result<Machine, Error> {
         std::fs::create_dir_all(&spec.folder).map_err(Error::file("make", &spec.folder))?;
         let lock = lock(&spec.folder)?;
+        let sector_size = disk::sector_size(&spec.image)?;
+        check_firmware(spec.firmware, sector_size)?;
         for log in [CONSOLE_LOG, REPORT_LOG, QEMU_LOG] {
             let path = spec.folder.join(log);
             std::fs::write(&path, "").map_err(Error::file("write", &path))?;
@@ -104,7 +110,15 @@ impl Machine {
         disk::copy_grown(&spec.image, &spec.folder.join(DISK), spec.disk_bytes)?;
         spec.firmware.prepare(&spec.folder)?;
         let forwards = free_ports(&spec.ports)?;
-        Ok(Machine { spec, forwards, process: None, qmp: None, started: Instant::now(), _lock: lock })
+        Ok(Machine {
+            spec,
+            sector_size,
+            forwards,
+            process: None,
+            qmp: None,
+            started: Instant::now(),
+            _lock: lock,
+        })
     }
 
     /// Switches it on.
@@ -152,8 +166,9 @@ impl Machine {
     /// Gives a machine that is switched off another firmware, as moving its disk to another computer would.
     ///
     /// # Errors
-    /// The firmware is not installed.
+    /// The firmware is not installed, or cannot read the disk.
     pub fn set_firmware(&mut self, firmware: Firmware) -> Result<(), Error> {
+        check_firmware(firmware, self.sector_size)?;
         firmware.prepare(&self.spec.folder)?;
         self.spec.firmware = firmware;
         Ok(())
@@ -282,7 +297,13 @@ impl Machine {
         add("-m", spec.memory_mib.to_string());
         // The host's disk is not what is tested: flushes end in the page cache, which outlives QEMU.
         add("-drive", format!("if=none,id=disk,format=raw,cache=unsafe,discard=unmap,file={DISK}"));
-        add("-device", "virtio-blk-pci,drive=disk,bootindex=0".to_owned());
+        let sector = self.sector_size.bytes();
+        add(
+            "-device",
+            format!(
+                "virtio-blk-pci,drive=disk,bootindex=0,logical_block_size={sector},physical_block_size={sector}"
+            ),
+        );
         add("-netdev", self.network());
         // No option ROM: nothing boots from the network, and loading it takes time.
         add("-device", format!("virtio-net-pci,netdev=net,romfile=,mac={}", spec.mac));
@@ -300,6 +321,7 @@ impl Machine {
         arguments.extend(["-nodefaults".to_owned(), "-no-user-config".to_owned()]);
         arguments.extend(spec.accelerator.arguments().map(str::to_owned));
         arguments.extend(spec.firmware.arguments());
+        arguments.extend(spec.arguments.iter().cloned());
         arguments
     }
 
@@ -323,6 +345,17 @@ impl Drop for Machine {
             let _ = self.kill();
         }
     }
+}
+
+/// A BIOS reads sectors of 512 bytes; SeaBIOS passes over other disks without a word that anybody sees.
+fn check_firmware(firmware: Firmware, sector_size: SectorSize) -> Result<(), Error> {
+    if firmware == Firmware::Bios && sector_size != SectorSize::S512 {
+        let sector = sector_size.bytes();
+        return Err(Error::State(format!(
+            "the image is for disks with sectors of {sector} bytes, which no BIOS boots from: use --firmware uefi"
+        )));
+    }
+    Ok(())
 }
 
 /// Two machines in one folder would write to one disk.
@@ -398,6 +431,7 @@ mod tests {
             prefix_length: 24,
             ports: vec![6443, 30080],
             lifetime: Lifetime::Bound,
+            arguments: Vec::new(),
         }
     }
 
@@ -431,6 +465,20 @@ mod tests {
         let process = machine.process_id().unwrap();
         drop(machine);
         assert!(!Path::new(&format!("/proc/{process}")).exists());
+    }
+
+    #[test]
+    fn a_bios_is_not_given_a_disk_that_it_cannot_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = spec(folder.path());
+        let mut bytes = vec![0; 8192];
+        bytes[4096..4104].copy_from_slice(b"EFI PART");
+        std::fs::write(&spec.image, bytes).unwrap();
+        let error = Machine::create(spec.clone()).err().unwrap().to_string();
+        assert!(error.contains("4096") && error.contains("--firmware uefi"), "{error}");
+        let machine = Machine::create(Spec { firmware: Firmware::Uefi, ..spec }).unwrap();
+        let arguments = machine.arguments().join(" ");
+        assert!(arguments.contains("logical_block_size=4096"), "{arguments}");
     }
 
     #[test]
