@@ -22,6 +22,9 @@ pub struct ClusterFile {
     /// The Debian archive and kernel that the OS layer is made from.
     #[serde(default)]
     pub base: Base,
+    /// What the disks are like that images are written to.
+    #[serde(default)]
+    pub disk: Disk,
     /// How pods on different nodes reach each other, and how nodes reach the outside.
     #[serde(default)]
     pub network: Network,
@@ -142,6 +145,21 @@ impl Default for Base {
             kernel: None,
             command_line: Vec::new(),
         }
+    }
+}
+
+/// `[disk]`: what the disks are like that images are written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Disk {
+    /// Bytes of a logical sector: 512, or 4096 for 4Kn disks, which boot under UEFI only.
+    pub sector_size: u32,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Disk { sector_size: 512 }
     }
 }
 

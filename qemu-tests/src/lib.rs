@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bootwright::cluster::{self, Loaded};
+use bootwright::image::esp;
 use bootwright::lab::accelerator::{self, Choice};
 use bootwright::lab::api::Api;
 use bootwright::lab::kubeconfig::Kubeconfig;
 use bootwright::lab::kubectl::Kubectl;
 use bootwright::lab::session::Session;
-use bootwright::lab::{Firmware, Lifetime, Spec, console, machine};
+use bootwright::lab::{Firmware, Lifetime, Spec, console, disk, machine};
 use bootwright_model::cluster::Node;
-use gpt::disk::LogicalBlockSize;
 
 /// Folder of the built image and its kubeconfig.
 const IMAGE: &str = "BOOTWRIGHT_IMAGE";
@@ -52,21 +52,45 @@ impl Image {
         let folder = std::env::var_os(IMAGE)
             .map(PathBuf::from)
             .unwrap_or_else(|| panic!("{IMAGE} names no folder with a built image; ./run test builds one"));
-        let loaded =
-            cluster::load(&repository().join(CLUSTER), None).expect("the example is a good cluster file");
+        Image::open(&folder, &repository().join(CLUSTER))
+    }
+
+    /// The image that `cluster_file` was built into `folder` as.
+    ///
+    /// # Panics
+    /// It is not there.
+    pub fn open(folder: &Path, cluster_file: &Path) -> Image {
         let image = Image {
             choice: Choice { accelerator: accelerator::Accelerator::Tcg, reason: String::new() },
-            folder,
-            loaded,
+            folder: folder.to_owned(),
+            loaded: cluster::load(cluster_file, None).expect("the cluster file is good"),
         };
         let choice =
             accelerator::choose(&image.path(), &image.folder).expect("QEMU and the image's kernel are there");
         Image { choice, ..image }
     }
 
+    /// Its folder, in which each test has one of its own below `tests`.
+    pub fn folder(&self, test: &str) -> PathBuf {
+        self.folder.join("tests").join(test)
+    }
+
     /// The raw disk image.
     pub fn path(&self) -> PathBuf {
         self.folder.join(format!("{}.raw", self.node().role))
+    }
+
+    /// Path of the unified kernel image on the ESP.
+    pub fn boot_image(&self) -> String {
+        esp::uki_path(&format!("{}.efi", self.node().role))
+    }
+
+    /// The root hash, as the description beside the image has it.
+    pub fn root_hash(&self) -> String {
+        let path = self.path().with_extension("json");
+        let text = std::fs::read_to_string(&path).expect("the build describes its image");
+        let description: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+        description["root-hash"].as_str().expect("it has a root hash").to_owned()
     }
 
     /// The node that the machines are.
@@ -79,7 +103,7 @@ impl Image {
         let std::net::IpAddr::V4(address) = self.node().address.addr() else {
             panic!("the example has an IPv4 address");
         };
-        let folder = self.folder.join("tests").join(name);
+        let folder = self.folder(name);
         // What an earlier run of the test left.
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).expect("the folder of the image is writable");
@@ -97,6 +121,7 @@ impl Image {
             prefix_length: self.node().address.prefix_len(),
             ports: vec![self.loaded.file.cluster.endpoint_port, NODE_PORT],
             lifetime: Lifetime::Bound,
+            arguments: Vec::new(),
         }
     }
 
@@ -187,12 +212,14 @@ impl Drop for Boot<'_> {
     }
 }
 
-/// Where the partition named `label` lies in a disk image with 512-byte sectors: offset and length, bytes.
+/// Where the partition named `label` lies in a disk image: offset and length, bytes.
 ///
 /// # Panics
 /// There is none.
-pub fn partition(disk: &Path, label: &str) -> (u64, u64) {
-    let table = gpt::GptConfig::new().writable(false).open(disk).expect("the image has a partition table");
+pub fn partition(path: &Path, label: &str) -> (u64, u64) {
+    let size = disk::sector_size(path).expect("the image is readable").logical();
+    let table = gpt::GptConfig::new().writable(false).logical_block_size(size).open(path);
+    let table = table.expect("the image has a partition table");
     let names: Vec<String> = table.partitions().values().map(|partition| partition.name.clone()).collect();
     let partition = table
         .partitions()
@@ -200,7 +227,6 @@ pub fn partition(disk: &Path, label: &str) -> (u64, u64) {
         .find(|partition| partition.name == label)
         .unwrap_or_else(|| panic!("no partition {label} among {names:?}"));
     let bytes = |sectors: Result<u64, std::io::Error>| sectors.expect("the numbers fit");
-    let size = LogicalBlockSize::Lb512;
     (bytes(partition.bytes_start(size)), bytes(partition.bytes_len(size)))
 }
 

@@ -80,6 +80,10 @@ suite = "bookworm"
 # mirror = "https://…"
 # keyring = "archive-keyring.gpg"
 
+# Sectors of the nodes' disks, bytes: 512, or 4096 for 4Kn disks, which boot under UEFI only.
+# [disk]
+# sector-size = 4096
+
 [network]
 # How pods on different nodes reach each other: "vxlan", "routes" or "none".
 mode = "vxlan"

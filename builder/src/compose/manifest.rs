@@ -20,6 +20,8 @@ pub struct Manifest {
     pub image: PathBuf,
     /// Its logical size, bytes.
     pub size: u64,
+    /// Bytes per sector of the disks that it is for.
+    pub sector_size: u32,
     /// Root hash of the OS layer.
     pub root_hash: String,
     /// `uname -r`.
@@ -45,6 +47,7 @@ pub fn describe(
         role: role.to_owned(),
         image: raw.to_owned(),
         size: summary.size,
+        sector_size: file.disk.sector_size,
         root_hash: layer.facts.root_hash.clone(),
         kernel_release: layer.facts.kernel_release.clone(),
         kubernetes: file.kubernetes.version.clone(),

@@ -104,6 +104,8 @@ impl Build<'_> {
         let epoch = self.epoch();
         let cluster_layer = self.cluster_layer(role, &os_layer, secrets)?;
         let command_line = command_line(self.loaded, profile);
+        let sector_size = image::disk::SectorSize::of(self.loaded.file.disk.sector_size)
+            .expect("the cluster file was checked");
         let summary = image::role::write(
             &os_layer,
             &image::role::RoleImage {
@@ -113,7 +115,7 @@ impl Build<'_> {
                 command_line: &command_line,
                 cluster_layer: &cluster_layer,
                 seed: None,
-                sector_size: image::disk::SectorSize::S512,
+                sector_size,
                 epoch,
             },
             &raw,

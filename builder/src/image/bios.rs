@@ -31,12 +31,42 @@ pub const CONFIG_PATH: &str = "loader/bios/grub.cfg";
 pub const CORE_LBA: u64 = 64;
 
 /// Modules of the core image; `grub-mkimage` adds what they need.
-const MODULES: [&str; 9] =
-    ["biosdisk", "part_gpt", "fat", "loopback", "linux", "normal", "echo", "sleep", "reboot"];
+const MODULES: [&str; 12] = [
+    "biosdisk",
+    "part_gpt",
+    "fat",
+    "loopback",
+    "linux",
+    "normal",
+    "configfile",
+    "serial",
+    "terminal",
+    "echo",
+    "sleep",
+    "reboot",
+];
+
+/// What the core image does by itself: the slot's configuration, or a word about its absence. Without the
+/// latter GRUB would show its prompt on the screen and wait for ever.
+///
+/// The serial line comes in only when there is something to say: switching it on clears the terminal at its
+/// other end, and with it what the boot before had to say.
+const EMBEDDED_CONFIG: &str = "source $prefix/grub.cfg
+serial --unit=0 --speed=115200
+terminal_output serial console
+echo
+echo 'bootwright: the BIOS loader cannot start this machine.'
+echo '  what: no readable /loader/bios/grub.cfg on partition 1 (ESP) of this disk'
+echo '  next: write partition 1 of the image that is on this disk to its partition 1,'
+echo '        which keeps the data of the node, or the whole image, which does not;'
+echo '        the machine restarts in 60 s'
+sleep 60
+reboot
+";
 
 /// Files of Debian's grub-pc-bin (`/usr/lib/grub/i386-pc/<name>`) that the core image is made from: the
 /// modules closed over their dependencies, and the images.
-pub const GRUB_FILES: [&str; 30] = [
+pub const GRUB_FILES: [&str; 33] = [
     "boot.img",
     "diskboot.img",
     "kernel.img",
@@ -45,6 +75,7 @@ pub const GRUB_FILES: [&str; 30] = [
     "biosdisk.mod",
     "boot.mod",
     "bufio.mod",
+    "configfile.mod",
     "crypto.mod",
     "datetime.mod",
     "echo.mod",
@@ -61,8 +92,10 @@ pub const GRUB_FILES: [&str; 30] = [
     "priority_queue.mod",
     "reboot.mod",
     "relocator.mod",
+    "serial.mod",
     "sleep.mod",
     "terminal.mod",
+    "terminfo.mod",
     "vbe.mod",
     "verifiers.mod",
     "video.mod",
@@ -164,10 +197,14 @@ pub fn loader(files: &BTreeMap<String, Content>) -> Result<BiosLoader, BiosError
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).map_err(io("write", &path))?;
     }
+    let embedded = folder.path().join("embedded.cfg");
+    std::fs::write(&embedded, EMBEDDED_CONFIG).map_err(io("write", &embedded))?;
     let core = folder.path().join("core.img");
     let done = Command::new(&mkimage)
         .args(["--format", "i386-pc", "--prefix", &format!("(,gpt1)/{PREFIX}"), "--directory"])
         .arg(folder.path())
+        .arg("--config")
+        .arg(&embedded)
         .arg("--output")
         .arg(&core)
         .args(MODULES)
@@ -236,24 +273,52 @@ pub fn config(uki: &Uki, path: &str) -> Result<String, BiosError> {
     };
     let (kernel, initramfs) = (block_list(".linux")?, block_list(".initrd")?);
     let command_line = uki.contents(".cmdline").ok_or(BiosError::NoSection { name: ".cmdline" })?;
+    let command_line = String::from_utf8_lossy(command_line);
     let mut arguments = String::new();
-    for argument in String::from_utf8_lossy(command_line).split_ascii_whitespace() {
+    for argument in command_line.split_ascii_whitespace() {
         arguments.push_str(&format!(" '{argument}'"));
     }
+    // A second attempt, because GRUB's own words on the first, which are the reason, went to the screen alone.
+    let again = serial_console(&command_line).map_or_else(String::new, |(unit, speed)| {
+        format!("serial --unit={unit} --speed={speed}\nterminal_output serial console\nstart\n")
+    });
     Ok(format!(
         "# Written with the slot's UKI: the numbers are sectors of its sections.\n\
-         if loopback slot /{path}; then\n\
-         \x20 if linux {kernel}{arguments}; then\n\
-         \x20   if initrd {initramfs}; then\n\
-         \x20     boot\n\
+         function start {{\n\
+         \x20 if loopback slot /{path}; then\n\
+         \x20   if linux {kernel}{arguments}; then\n\
+         \x20     if initrd {initramfs}; then\n\
+         \x20       boot\n\
+         \x20     fi\n\
          \x20   fi\n\
          \x20 fi\n\
-         fi\n\
-         echo 'bootwright: the BIOS loader cannot start /{path} from the EFI system partition.'\n\
-         echo 'Write the image to this disk again. Next: reboot in 60 seconds.'\n\
+         }}\n\
+         start\n\
+         {again}\
+         echo\n\
+         echo 'bootwright: the BIOS loader cannot start this machine.'\n\
+         echo '  what: /{path} on partition 1 (ESP) of this disk'\n\
+         echo '   why: the error above'\n\
+         echo '  next: write partition 1 of the image that is on this disk to its partition 1,'\n\
+         echo '        which keeps the data of the node, or the whole image, which does not;'\n\
+         echo '        the machine restarts in 60 s'\n\
          sleep 60\n\
          reboot\n"
     ))
+}
+
+/// Port number and bits per second of the serial line that the kernel was given last as a console, if it is one
+/// of the four that GRUB knows: `console=ttyS1,115200n8` (the kernel's `serial-console.rst`).
+fn serial_console(command_line: &str) -> Option<(u8, u32)> {
+    let value = command_line
+        .split_ascii_whitespace()
+        .filter_map(|word| word.strip_prefix("console=ttyS"))
+        .next_back()?;
+    let (unit, mode) = value.split_once(',').unwrap_or((value, ""));
+    let digits = mode.find(|c: char| !c.is_ascii_digit()).unwrap_or(mode.len());
+    // 9600 is what the kernel takes when nothing is said.
+    let speed = mode[..digits].parse().unwrap_or(9600);
+    unit.parse().ok().filter(|unit| *unit < 4).map(|unit| (unit, speed))
 }
 
 #[cfg(test)]

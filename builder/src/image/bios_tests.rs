@@ -88,18 +88,43 @@ fn the_configuration_takes_numbers_and_arguments_from_the_uki() {
     let uki = uki("roothash=ab console=ttyS0,115200 x=$HOME;reboot");
     insta::assert_snapshot!(config(&uki, "EFI/Linux/all-in-one.efi").unwrap(), @r#"
     # Written with the slot's UKI: the numbers are sectors of its sections.
-    if loopback slot /EFI/Linux/all-in-one.efi; then
-      if linux (slot)4+10 'roothash=ab' 'console=ttyS0,115200' 'x=$HOME;reboot'; then
-        if initrd (slot)2+2; then
-          boot
+    function start {
+      if loopback slot /EFI/Linux/all-in-one.efi; then
+        if linux (slot)4+10 'roothash=ab' 'console=ttyS0,115200' 'x=$HOME;reboot'; then
+          if initrd (slot)2+2; then
+            boot
+          fi
         fi
       fi
-    fi
-    echo 'bootwright: the BIOS loader cannot start /EFI/Linux/all-in-one.efi from the EFI system partition.'
-    echo 'Write the image to this disk again. Next: reboot in 60 seconds.'
+    }
+    start
+    serial --unit=0 --speed=115200
+    terminal_output serial console
+    start
+    echo
+    echo 'bootwright: the BIOS loader cannot start this machine.'
+    echo '  what: /EFI/Linux/all-in-one.efi on partition 1 (ESP) of this disk'
+    echo '   why: the error above'
+    echo '  next: write partition 1 of the image that is on this disk to its partition 1,'
+    echo '        which keeps the data of the node, or the whole image, which does not;'
+    echo '        the machine restarts in 60 s'
     sleep 60
     reboot
     "#);
+}
+
+#[test]
+fn the_loader_speaks_where_the_kernel_would() {
+    for (command_line, serial) in [
+        ("console=tty0 console=ttyS0,115200", Some((0, 115_200))),
+        ("console=ttyS0,115200 console=ttyS1,9600n8", Some((1, 9600))),
+        ("console=ttyS2", Some((2, 9600))),
+        ("console=ttyS9,115200", None),
+        ("console=tty0", None),
+    ] {
+        assert_eq!(serial_console(command_line), serial, "{command_line}");
+    }
+    assert!(!config(&uki("console=tty0"), "x.efi").unwrap().contains("serial"));
 }
 
 #[test]
@@ -116,9 +141,12 @@ fn every_argument_survives_the_quoting() {
 #[test]
 fn grub_takes_the_configuration_for_a_script() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("grub.cfg");
-    std::fs::write(&path, config(&uki("a=b;c $x {d} #e"), "EFI/Linux/x.efi").unwrap()).unwrap();
-    let done =
-        Command::new("grub-script-check").arg(&path).output().expect("package grub-common is installed");
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let of_a_slot = config(&uki("a=b;c $x {d} #e console=ttyS0"), "EFI/Linux/x.efi").unwrap();
+    for text in [&of_a_slot, EMBEDDED_CONFIG] {
+        let path = folder.path().join("grub.cfg");
+        std::fs::write(&path, text).unwrap();
+        let done =
+            Command::new("grub-script-check").arg(&path).output().expect("package grub-common is installed");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
 }

@@ -26,6 +26,11 @@ const HOLE: usize = 4096;
 const READ_ONLY: u64 = 1 << 60;
 
 /// Logical sector size of the disk that the image is for.
+///
+/// A partition table counts in sectors and its first header lies in the second, so a disk has to be written for
+/// one size. Rejected: two tables in one file, at byte 512 and at byte 4096. Every later change of the table would
+/// have to be made in both at once, and FAT32 with sectors of 4096 bytes, which both could read, has 256 MiB at
+/// least.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SectorSize {
     /// 512 bytes: what virtual machines, SATA and most NVMe disks show.
@@ -36,6 +41,11 @@ pub enum SectorSize {
 }
 
 impl SectorSize {
+    /// The one of that many bytes, if there is one.
+    pub fn of(bytes: u32) -> Option<SectorSize> {
+        [SectorSize::S512, SectorSize::S4096].into_iter().find(|size| size.bytes() == u64::from(bytes))
+    }
+
     /// Bytes.
     pub fn bytes(self) -> u64 {
         match self {
@@ -44,7 +54,8 @@ impl SectorSize {
         }
     }
 
-    pub(super) fn logical(self) -> LogicalBlockSize {
+    /// As the crate gpt has it.
+    pub fn logical(self) -> LogicalBlockSize {
         match self {
             SectorSize::S512 => LogicalBlockSize::Lb512,
             SectorSize::S4096 => LogicalBlockSize::Lb4096,

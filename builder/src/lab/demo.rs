@@ -199,6 +199,7 @@ pub fn spec(
         prefix_length: node.address.prefix_len(),
         ports: vec![options.cluster.cluster.endpoint_port, NODE_PORT],
         lifetime: if options.keep { Lifetime::Detached } else { Lifetime::Bound },
+        arguments: Vec::new(),
     })
 }
 

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use fscommon::StreamSlice;
 use gpt::GptConfig;
-use gpt::disk::LogicalBlockSize;
 use object::{Object, ObjectSection};
 
 use super::Error;
@@ -16,15 +15,16 @@ const UKI_FOLDER: &str = "EFI/Linux";
 /// Section of the kernel in a unified kernel image (UAPI group's UKI specification).
 const KERNEL_SECTION: &str = ".linux";
 
-/// The kernel of the first unified kernel image in `image`, a raw disk with 512-byte sectors.
+/// The kernel of the first unified kernel image in `image`, a raw disk.
 ///
 /// # Errors
 /// The image is not one of ours, or cannot be read.
 pub fn extract(image: &Path) -> Result<Vec<u8>, Error> {
     let wrong = |reason: String| Error::NoKernel { path: image.to_owned(), reason };
+    let block_size = super::disk::sector_size(image)?.logical();
     let disk = GptConfig::new()
         .writable(false)
-        .logical_block_size(LogicalBlockSize::Lb512)
+        .logical_block_size(block_size)
         .open(image)
         .map_err(|error| wrong(format!("no partition table: {error}")))?;
     let esp = disk
@@ -32,8 +32,8 @@ pub fn extract(image: &Path) -> Result<Vec<u8>, Error> {
         .values()
         .find(|partition| partition.part_type_guid == gpt::partition_types::EFI)
         .ok_or_else(|| wrong("no EFI system partition".to_owned()))?;
-    let start = esp.bytes_start(LogicalBlockSize::Lb512).map_err(|error| wrong(error.to_string()))?;
-    let length = esp.bytes_len(LogicalBlockSize::Lb512).map_err(|error| wrong(error.to_string()))?;
+    let start = esp.bytes_start(block_size).map_err(|error| wrong(error.to_string()))?;
+    let length = esp.bytes_len(block_size).map_err(|error| wrong(error.to_string()))?;
     let file = File::open(image).map_err(Error::file("read", image))?;
     let slice = StreamSlice::new(file, start, start + length).map_err(Error::file("read", image))?;
     let uki = read_uki(slice).map_err(|error| wrong(format!("/{UKI_FOLDER} on the ESP: {error}")))?;

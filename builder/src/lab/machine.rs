@@ -11,6 +11,7 @@ use super::ports::{self, Forward};
 use super::qmp::Qmp;
 use super::report::ReportTail;
 use super::{Error, Firmware, Lifetime, Spec, console, disk, qemu};
+use crate::image::disk::SectorSize;
 
 /// The serial console's log in a machine's folder.
 pub const CONSOLE_LOG: &str = "console.log";
@@ -30,6 +31,7 @@ const START: Duration = Duration::from_secs(20);
 /// A machine that was made; running or not.
 pub struct Machine {
     spec: Spec,
+    sector_size: SectorSize,
     forwards: Vec<Forward>,
     process: Option<Child>,
     qmp: Option<Qmp>,
@@ -45,6 +47,8 @@ impl Machine {
     pub fn create(spec: Spec) -> Result<Machine, Error> {
         std::fs::create_dir_all(&spec.folder).map_err(Error::file("make", &spec.folder))?;
         let lock = lock(&spec.folder)?;
+        let sector_size = disk::sector_size(&spec.image)?;
+        check_firmware(spec.firmware, sector_size)?;
         for log in [CONSOLE_LOG, REPORT_LOG, QEMU_LOG] {
             let path = spec.folder.join(log);
             std::fs::write(&path, "").map_err(Error::file("write", &path))?;
@@ -52,7 +56,15 @@ impl Machine {
         disk::copy_grown(&spec.image, &spec.folder.join(DISK), spec.disk_bytes)?;
         spec.firmware.prepare(&spec.folder)?;
         let forwards = ports::free(&spec.ports)?;
-        Ok(Machine { spec, forwards, process: None, qmp: None, started: Instant::now(), _lock: lock })
+        Ok(Machine {
+            spec,
+            sector_size,
+            forwards,
+            process: None,
+            qmp: None,
+            started: Instant::now(),
+            _lock: lock,
+        })
     }
 
     /// Switches it on.
@@ -66,7 +78,7 @@ impl Machine {
         let _ = std::fs::remove_file(self.spec.folder.join(CONTROL));
         let mut command = Command::new(qemu::PROGRAM);
         command
-            .args(qemu::arguments(&self.spec, &self.forwards))
+            .args(qemu::arguments(&self.spec, self.sector_size, &self.forwards))
             .current_dir(&self.spec.folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -100,8 +112,9 @@ impl Machine {
     /// Gives a machine that is switched off another firmware, as moving its disk to another computer would.
     ///
     /// # Errors
-    /// The firmware is not installed.
+    /// The firmware is not installed, or cannot read the disk.
     pub fn set_firmware(&mut self, firmware: Firmware) -> Result<(), Error> {
+        check_firmware(firmware, self.sector_size)?;
         firmware.prepare(&self.spec.folder)?;
         self.spec.firmware = firmware;
         Ok(())
@@ -230,6 +243,17 @@ impl Drop for Machine {
     }
 }
 
+/// A BIOS reads sectors of 512 bytes; SeaBIOS passes over other disks without a word that anybody sees.
+fn check_firmware(firmware: Firmware, sector_size: SectorSize) -> Result<(), Error> {
+    if firmware == Firmware::Bios && sector_size != SectorSize::S512 {
+        let sector = sector_size.bytes();
+        return Err(Error::State(format!(
+            "the image is for disks with sectors of {sector} bytes, which no BIOS boots from: use --firmware uefi"
+        )));
+    }
+    Ok(())
+}
+
 /// Two machines in one folder would write to one disk.
 fn lock(folder: &Path) -> Result<File, Error> {
     let path = folder.join(LOCK);
@@ -270,6 +294,20 @@ mod tests {
         let process = machine.process_id().unwrap();
         drop(machine);
         assert!(!Path::new(&format!("/proc/{process}")).exists());
+    }
+
+    #[test]
+    fn a_bios_is_not_given_a_disk_that_it_cannot_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = Spec::example(folder.path());
+        let mut bytes = vec![0; 8192];
+        bytes[4096..4104].copy_from_slice(b"EFI PART");
+        std::fs::write(&spec.image, bytes).unwrap();
+        let error = Machine::create(spec.clone()).err().unwrap().to_string();
+        assert!(error.contains("4096") && error.contains("--firmware uefi"), "{error}");
+        let machine = Machine::create(Spec { firmware: Firmware::Uefi, ..spec }).unwrap();
+        let arguments = qemu::arguments(&machine.spec, machine.sector_size, &machine.forwards).join(" ");
+        assert!(arguments.contains("logical_block_size=4096"), "{arguments}");
     }
 
     #[test]

@@ -6,12 +6,13 @@ use std::process::Command;
 use super::machine::{CONSOLE_LOG, CONTROL, DISK, REPORT_LOG};
 use super::ports::Forward;
 use super::{Error, Spec};
+use crate::image::disk::SectorSize;
 
 /// QEMU's system emulator.
 pub const PROGRAM: &str = "qemu-system-x86_64";
 
-/// The command line of a machine.
-pub(super) fn arguments(spec: &Spec, forwards: &[Forward]) -> Vec<String> {
+/// The command line of a machine, whose disk has sectors of that size.
+pub(super) fn arguments(spec: &Spec, sector_size: SectorSize, forwards: &[Forward]) -> Vec<String> {
     let mut arguments: Vec<String> = Vec::new();
     let mut add = |option: &str, value: String| arguments.extend([option.to_owned(), value]);
     add("-name", spec.name.clone());
@@ -20,7 +21,9 @@ pub(super) fn arguments(spec: &Spec, forwards: &[Forward]) -> Vec<String> {
     add("-m", spec.memory_mib.to_string());
     // The host's disk is not what is tested: flushes end in the page cache, which outlives QEMU.
     add("-drive", format!("if=none,id=disk,format=raw,cache=unsafe,discard=unmap,file={DISK}"));
-    add("-device", "virtio-blk-pci,drive=disk,bootindex=0".to_owned());
+    let sector = sector_size.bytes();
+    let sectors = format!("logical_block_size={sector},physical_block_size={sector}");
+    add("-device", format!("virtio-blk-pci,drive=disk,bootindex=0,{sectors}"));
     add("-netdev", network(spec, forwards));
     // No option ROM: nothing boots from the network, and loading it takes time.
     add("-device", format!("virtio-net-pci,netdev=net,romfile=,mac={}", spec.mac));
@@ -38,6 +41,7 @@ pub(super) fn arguments(spec: &Spec, forwards: &[Forward]) -> Vec<String> {
     arguments.extend(["-nodefaults".to_owned(), "-no-user-config".to_owned()]);
     arguments.extend(spec.accelerator.arguments().map(str::to_owned));
     arguments.extend(spec.firmware.arguments());
+    arguments.extend(spec.arguments.iter().cloned());
     arguments
 }
 

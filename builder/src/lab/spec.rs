@@ -22,7 +22,7 @@ pub struct Spec {
     pub name: String,
     /// Folder of the machine's files; made if it does not exist.
     pub folder: PathBuf,
-    /// Raw disk image; it is copied, not changed.
+    /// Raw disk image; it is copied, not changed. The disk has the sectors that the image was built for.
     pub image: PathBuf,
     /// Size that the copy is grown to, bytes; a hole, so that it takes no space until it is used.
     pub disk_bytes: u64,
@@ -44,6 +44,8 @@ pub struct Spec {
     pub ports: Vec<u16>,
     /// What ends it.
     pub lifetime: Lifetime,
+    /// Further arguments of QEMU: another disk, another card. Paths are relative to the folder.
+    pub arguments: Vec<String>,
 }
 
 #[cfg(test)]
@@ -66,6 +68,7 @@ impl Spec {
             prefix_length: 24,
             ports: vec![6443, 30080],
             lifetime: Lifetime::Bound,
+            arguments: Vec::new(),
         }
     }
 }

@@ -106,6 +106,8 @@ pub struct RolePlan {
     pub image: String,
     /// Nodes that boot it.
     pub nodes: Vec<String>,
+    /// Bytes per sector of the disks that it is for.
+    pub sector_size: u32,
     /// Package of the kernel.
     pub kernel: String,
     /// Kernel command line besides the root hash.
@@ -228,6 +230,7 @@ fn role_plan(file: &ClusterFile, role: &str, profile: &Profile) -> RolePlan {
         description: profile.description.clone(),
         image: format!("{role}.raw"),
         nodes: nodes.map(|node| node.name.clone()).collect(),
+        sector_size: file.disk.sector_size,
         kernel: flavour.package().to_owned(),
         command_line: profile.kernel.command_line.iter().chain(&file.base.command_line).cloned().collect(),
         packages: profile.packages.install.clone(),

@@ -55,6 +55,7 @@ impl fmt::Display for Plan {
 fn write_role(f: &mut fmt::Formatter<'_>, role: &RolePlan) -> fmt::Result {
     writeln!(f, "image {} ({})", role.image, role.description)?;
     list(f, "nodes", &role.nodes)?;
+    line(f, "sectors", format_args!("{} bytes", role.sector_size))?;
     line(f, "kernel", &role.kernel)?;
     list(f, "command line", &role.command_line)?;
     list(f, "packages", &role.packages)?;

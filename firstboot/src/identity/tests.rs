@@ -29,6 +29,7 @@ fn layer(nodes: Vec<Node>) -> ClusterLayer {
         },
         kubernetes: Kubernetes { version: "1.20.2".into(), directory: None, mirror: None, flags: Default::default() },
         base: Base::default(),
+        disk: Default::default(),
         network: Network::default(),
         clock: Default::default(),
         nodes,

@@ -8,6 +8,7 @@ use bootwright_model::layout::CMDLINE_ROOT_HASH;
 use super::names::dns_name;
 use super::{cluster, duplicates};
 use crate::cluster::text::finding::{Finding, KeyPath};
+use crate::image::disk::SectorSize;
 
 /// Smallest MTU that IPv6 runs on (RFC 8200, section 5), and little enough for any IPv4 link.
 const LEAST_MTU: u16 = 1280;
@@ -50,6 +51,17 @@ pub fn check(file: &ClusterFile, findings: &mut Vec<Finding>) {
         }
     }
     base(file, findings);
+    sector_size(file.disk.sector_size, findings);
+}
+
+fn sector_size(bytes: u32, findings: &mut Vec<Finding>) {
+    if SectorSize::of(bytes).is_none() {
+        findings.push(
+            Finding::new("sector-size", format!("no disk has sectors of {bytes} bytes"))
+                .at_value(KeyPath::of("disk").key("sector-size"), "neither 512 nor 4096")
+                .help("write what `lsblk -o NAME,LOG-SEC` says on the machine; 512 is usual"),
+        );
+    }
 }
 
 /// Refuses "seed": images hold the keys whatever the file says, and somebody would share one.

@@ -245,7 +245,10 @@ mod tests {
     #[test]
     fn a_cluster_file_has_the_sections_of_its_type() {
         let shape = Shape::of::<ClusterFile>();
-        assert_eq!(keys(&shape), ["cluster", "kubernetes", "base", "network", "clock", "node", "image"]);
+        assert_eq!(
+            keys(&shape),
+            ["cluster", "kubernetes", "base", "disk", "network", "clock", "node", "image"]
+        );
     }
 
     /// What replaces a wrong value must be readable, or one error would hide all the others.
