@@ -112,6 +112,7 @@ fn demo_options(options: &MachineOptions, keep: bool) -> Result<demo::Options, F
     let cache = cache.map_err(|error| Failure::input(miette::Report::msg(error)))?;
     Ok(demo::Options {
         cluster: loaded.file,
+        program: std::env::args_os().next().map_or_else(|| "bootwright".into(), PathBuf::from),
         output: options.output.clone(),
         node: options.node.clone(),
         manifest: options.manifest.clone(),
@@ -127,6 +128,7 @@ fn demo_options(options: &MachineOptions, keep: bool) -> Result<demo::Options, F
 fn failure(error: Error) -> Failure {
     match error {
         Error::Interrupted(interrupted) => Failure::interrupted(interrupted),
+        Error::LeftRunning { error, advice } => failure(*error).with_last_words(advice),
         error => Failure::other(error),
     }
 }
