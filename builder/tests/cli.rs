@@ -128,3 +128,29 @@ fn the_examples_are_sound() {
         }
     }
 }
+
+#[test]
+fn a_bench_that_cannot_measure_prints_its_table_with_the_reasons() {
+    let folder = folder();
+    let init = bootwright(folder.path(), &["init", "--name", "harbor", "--address", "10.20.0.10/24"]);
+    assert_eq!(init.status.code(), Some(0), "{}", text(&init.stderr));
+    // Neither needs the network: the cluster file names a folder of binaries that is not there.
+    let arguments =
+        ["lab", "bench", "--only", "size,mkosi", "--runs", "1", "--mkosi", "./mkosi", "--cache", "cache"];
+    let bench = bootwright(folder.path(), &arguments);
+    assert_eq!(bench.status.code(), Some(1), "{}", text(&bench.stderr));
+    let table = text(&bench.stdout);
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    let expected = [
+        "| mkosi, tar without Kubernetes: cold, packages cached |  |  | not measured: cannot start ./mkosi: ",
+        "| mkosi, tar without Kubernetes: incremental, a file changed |  |  | not measured: cannot start ./mkosi: ",
+        "| raw image, logical size | 512 MB | 300 MB | not measured: the image could not be built: ",
+        "| image, zstd -3 | 200 MB | 160 MB | not measured: the image could not be built: ",
+    ];
+    assert_eq!(rows.len(), expected.len(), "{table}");
+    for (row, expected) in rows.iter().zip(expected) {
+        assert!(row.starts_with(expected), "{row}");
+    }
+    let said = text(&bench.stderr);
+    assert!(said.contains("4 figures were not measured; the table says why"), "{said}");
+}

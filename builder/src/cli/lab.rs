@@ -7,7 +7,8 @@ use clap::{Args, Subcommand};
 use super::Failure;
 use super::output::cluster_failure;
 use crate::cluster;
-use crate::lab::{Error, Firmware, bench, demo};
+use crate::lab::bench::{self, Part};
+use crate::lab::{Error, Firmware, demo};
 use crate::sources::cache::Cache;
 
 /// Boot built images in QEMU, without root.
@@ -34,14 +35,20 @@ struct BootOptions {
     keep: bool,
 }
 
-/// Measure builds and boots, and print a Markdown table.
+/// Measure builds and boots, compare with mkosi, and print a Markdown table.
 #[derive(Debug, Clone, Args)]
 struct BenchOptions {
     #[command(flatten)]
     machine: MachineOptions,
-    /// How often each figure is measured.
-    #[arg(long, value_name = "COUNT", default_value_t = 3)]
-    runs: usize,
+    /// How often each figure is measured; sizes and the smallest machine are measured once.
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    runs: u16,
+    /// What to measure, separated by commas; everything if absent.
+    #[arg(long, value_name = "PART,…", value_enum, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// The program mkosi; the one on PATH if absent.
+    #[arg(long, value_name = "FILE", default_value = "mkosi")]
+    mkosi: PathBuf,
 }
 
 /// What to boot, and on what.
@@ -91,27 +98,45 @@ struct DownOptions {
 pub fn run(arguments: &LabArguments) -> Result<(), Failure> {
     match &arguments.command {
         LabCommand::Boot(options) => {
-            demo::run(&demo_options(&options.machine, options.keep)?).map_err(failure)
+            let loaded = load(&options.machine)?;
+            demo::run(&demo_options(&options.machine, &loaded, options.keep)?).map_err(failure)
         }
         LabCommand::Bench(options) => {
-            let boot = demo_options(&options.machine, false)?;
+            let loaded = load(&options.machine)?;
+            let boot = demo_options(&options.machine, &loaded, false)?;
             let program = std::env::current_exe().map_err(|error| {
                 Failure::other(miette::miette!("cannot find this program, to measure it: {error}"))
             })?;
-            let cluster_file = options.machine.cluster_file.clone();
-            bench::run(&bench::Options { boot, cluster_file, program, runs: options.runs }).map_err(failure)
+            let parts = if options.only.is_empty() { &Part::ALL[..] } else { &options.only };
+            let options = bench::Options {
+                boot,
+                loaded,
+                program,
+                mkosi: options.mkosi.clone(),
+                runs: options.runs,
+                parts: parts.iter().copied().collect(),
+            };
+            bench::run(&options).map_err(failure)
         }
         LabCommand::Down(options) => demo::stop(&options.output, options.force).map_err(failure),
     }
 }
 
-fn demo_options(options: &MachineOptions, keep: bool) -> Result<demo::Options, Failure> {
-    let loaded = cluster::load(&options.cluster_file, None).map_err(cluster_failure)?;
-    let kubectl = options.kubectl.clone().unwrap_or_else(|| find_kubectl(&loaded));
+fn load(options: &MachineOptions) -> Result<cluster::Loaded, Failure> {
+    cluster::load(&options.cluster_file, None).map_err(cluster_failure)
+}
+
+fn demo_options(
+    options: &MachineOptions,
+    loaded: &cluster::Loaded,
+    keep: bool,
+) -> Result<demo::Options, Failure> {
+    let kubectl = options.kubectl.clone().unwrap_or_else(|| find_kubectl(loaded));
     let cache = options.cache.clone().map_or_else(Cache::default_root, Ok);
     let cache = cache.map_err(|error| Failure::input(miette::Report::msg(error)))?;
     Ok(demo::Options {
-        cluster: loaded.file,
+        cluster: loaded.file.clone(),
+        program: std::env::args_os().next().map_or_else(|| "bootwright".into(), PathBuf::from),
         output: options.output.clone(),
         node: options.node.clone(),
         manifest: options.manifest.clone(),
@@ -127,6 +152,7 @@ fn demo_options(options: &MachineOptions, keep: bool) -> Result<demo::Options, F
 fn failure(error: Error) -> Failure {
     match error {
         Error::Interrupted(interrupted) => Failure::interrupted(interrupted),
+        Error::LeftRunning { error, advice } => failure(*error).with_last_words(advice),
         error => Failure::other(error),
     }
 }

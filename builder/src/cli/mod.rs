@@ -46,28 +46,39 @@ enum Command {
 #[derive(Debug)]
 pub struct Failure {
     report: Option<miette::Report>,
+    /// What is printed after it, as it is: commands to be pasted must not be wrapped.
+    last_words: String,
     code: u8,
 }
 
 impl Failure {
     /// What a person wrote has to change: exit code 2.
     pub fn input(report: impl Into<miette::Report>) -> Self {
-        Failure { report: Some(report.into()), code: EXIT_BAD_INPUT }
+        Failure { report: Some(report.into()), last_words: String::new(), code: EXIT_BAD_INPUT }
     }
 
     /// Anything else: exit code 1.
     pub fn other(report: impl Into<miette::Report>) -> Self {
-        Failure { report: Some(report.into()), code: EXIT_FAILURE }
+        Failure { report: Some(report.into()), last_words: String::new(), code: EXIT_FAILURE }
     }
 
     /// The person pressed Ctrl-C.
     pub fn interrupted(error: interrupt::Interrupted) -> Self {
-        Failure { report: Some(miette::Report::msg(error)), code: interrupt::EXIT_CODE }
+        Failure {
+            report: Some(miette::Report::msg(error)),
+            last_words: String::new(),
+            code: interrupt::EXIT_CODE,
+        }
     }
 
     /// Exit code 2 when everything has been said already.
     pub fn silent_input() -> Self {
-        Failure { report: None, code: EXIT_BAD_INPUT }
+        Failure { report: None, last_words: String::new(), code: EXIT_BAD_INPUT }
+    }
+
+    /// The same, with lines that are printed last.
+    pub fn with_last_words(self, last_words: String) -> Self {
+        Failure { last_words, ..self }
     }
 }
 
@@ -92,6 +103,7 @@ pub fn run() -> ExitCode {
             if let Some(report) = failure.report {
                 eprintln!("{report:?}");
             }
+            eprint!("{}", failure.last_words);
             ExitCode::from(failure.code)
         }
     }

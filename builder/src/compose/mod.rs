@@ -5,7 +5,7 @@
 //! disk around both are written each time, which takes about as long as copying the file.
 
 mod error;
-mod inputs;
+pub(crate) mod inputs;
 mod layer;
 mod manifest;
 mod runtime;

@@ -84,18 +84,17 @@ impl Api {
         serde_json::from_str(&body).map_err(|error| self.error(path, format!("not JSON: {error}")))
     }
 
-    /// Waits until the node's `Ready` condition is true and returns when that was. The node is watched,
-    /// not asked again and again: a guest without acceleration has nothing to spare for it.
-    /// The condition may be that of an earlier boot, as the API server keeps it.
+    /// Waits until the node's `Ready` condition is true in the boot `boot_id` and returns when that was. The
+    /// node is watched, not asked again and again: a guest without acceleration has nothing to spare for it.
     ///
     /// # Errors
     /// It was not by `deadline`; with what stood in the way last.
-    pub fn node_ready(&self, node: &str, deadline: Instant) -> Result<Instant, Error> {
+    pub fn node_ready(&self, node: &str, boot_id: &str, deadline: Instant) -> Result<Instant, Error> {
         let mut obstacle = "the API server does not answer".to_owned();
         while Instant::now() < deadline {
-            match self.watch_node(node, deadline) {
-                Ok(true) => return Ok(Instant::now()),
-                Ok(false) => obstacle = format!("node {node} is not Ready"),
+            match self.watch_node(node, boot_id, deadline) {
+                Ok(Readiness::Ready) => return Ok(Instant::now()),
+                Ok(readiness) => obstacle = format!("node {node} {readiness}"),
                 Err(error) => obstacle = error.to_string(),
             }
             std::thread::sleep(PAUSE);
@@ -104,7 +103,7 @@ impl Api {
     }
 
     /// Follows the node until it is Ready, or the stream ends.
-    fn watch_node(&self, node: &str, deadline: Instant) -> Result<bool, Error> {
+    fn watch_node(&self, node: &str, boot_id: &str, deadline: Instant) -> Result<Readiness, Error> {
         let left = deadline.saturating_duration_since(Instant::now());
         let path = format!(
             "/api/v1/nodes?watch=1&fieldSelector=metadata.name%3D{node}&timeoutSeconds={}",
@@ -120,15 +119,8 @@ impl Api {
             let body = response.body_mut().read_to_string().unwrap_or_default();
             self.check_status(&path, status, &body)?;
         }
-        for line in BufReader::new(response.body_mut().as_reader()).lines() {
-            let line = line.map_err(|error| self.error(&path, error.to_string()))?;
-            let event: Value = serde_json::from_str(&line)
-                .map_err(|error| self.error(&path, format!("not JSON: {error}")))?;
-            if is_ready(&event["object"]) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let events = BufReader::new(response.body_mut().as_reader());
+        follow(events, boot_id).map_err(|reason| self.error(&path, reason))
     }
 
     fn check_status(&self, path: &str, status: u16, body: &str) -> Result<(), Error> {
@@ -148,11 +140,64 @@ impl Api {
     }
 }
 
-/// Whether an object (node or pod) has a condition `Ready` that is true.
-pub fn is_ready(object: &Value) -> bool {
-    object["status"]["conditions"].as_array().is_some_and(|conditions| {
-        conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
-    })
+/// What a Node object says about a boot of its machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Readiness {
+    /// There is no such object.
+    Absent,
+    /// What it says is of another boot: the API server keeps it, and the kubelet has not spoken yet.
+    OtherBoot,
+    /// The kubelet of this boot says that it is not.
+    NotReady,
+    /// The kubelet of this boot says that it is.
+    Ready,
+}
+
+impl std::fmt::Display for Readiness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Readiness::Absent => "is not registered",
+            Readiness::OtherBoot => "is as another boot left it: its kubelet has not reported since",
+            Readiness::NotReady => "is not Ready",
+            Readiness::Ready => "is Ready",
+        })
+    }
+}
+
+/// Reads the events of a watch, one JSON object per line, until one says that the node is Ready in the boot
+/// `boot_id` or they end. Returns what the last one said.
+fn follow(events: impl BufRead, boot_id: &str) -> Result<Readiness, String> {
+    let mut last = Readiness::Absent;
+    for line in events.lines() {
+        let line = line.map_err(|error| error.to_string())?;
+        let event: Value = serde_json::from_str(&line).map_err(|error| format!("not JSON: {error}"))?;
+        last = match event["type"].as_str() {
+            // The object is a Status that says why the stream ends.
+            Some("ERROR") => {
+                let reason = event["object"]["message"].as_str().unwrap_or("the watch failed");
+                return Err(reason.to_owned());
+            }
+            Some("DELETED") => Readiness::Absent,
+            _ => readiness(&event["object"], boot_id),
+        };
+        if last == Readiness::Ready {
+            break;
+        }
+    }
+    Ok(last)
+}
+
+/// What a Node object says about the boot `boot_id`. The kubelet writes the conditions and the boot id of its
+/// kernel in one patch, so that the one tells whose the others are.
+fn readiness(node: &Value, boot_id: &str) -> Readiness {
+    if node["status"]["nodeInfo"]["bootID"] != boot_id {
+        return Readiness::OtherBoot;
+    }
+    let conditions = node["status"]["conditions"].as_array().map_or(&[][..], Vec::as_slice);
+    match conditions.iter().find(|condition| condition["type"] == "Ready") {
+        Some(condition) if condition["status"] == "True" => Readiness::Ready,
+        _ => Readiness::NotReady,
+    }
 }
 
 #[cfg(test)]
@@ -160,12 +205,68 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    const BEFORE: &str = "0c5a3a3e-91a4-4b0b-9d43-2f1d3b1f8a11";
+    const NOW: &str = "7f3e9f0a-5a0e-4f7c-8d6b-64d3ad1c2b42";
+
+    fn node(boot_id: &str, ready: &str) -> Value {
+        json!({
+            "kind": "Node",
+            "metadata": {"name": "cp1"},
+            "status": {
+                "conditions": [
+                    {"type": "DiskPressure", "status": "True"},
+                    {"type": "Ready", "status": ready, "reason": "KubeletReady"},
+                ],
+                "nodeInfo": {"bootID": boot_id, "kubeletVersion": "v1.20.2"},
+            },
+        })
+    }
+
+    fn events(events: &[(&str, Value)]) -> String {
+        events
+            .iter()
+            .map(|(kind, object)| json!({"type": kind, "object": object}).to_string() + "\n")
+            .collect()
+    }
+
     #[test]
     fn ready_is_a_condition_that_is_true() {
-        let object = |status: &str| json!({"status": {"conditions": [{"type": "DiskPressure", "status": "True"}, {"type": "Ready", "status": status}]}});
-        assert!(is_ready(&object("True")));
-        assert!(!is_ready(&object("False")));
-        assert!(!is_ready(&object("Unknown")));
-        assert!(!is_ready(&json!({"status": {}})));
+        assert_eq!(readiness(&node(NOW, "True"), NOW), Readiness::Ready);
+        assert_eq!(readiness(&node(NOW, "False"), NOW), Readiness::NotReady);
+        assert_eq!(readiness(&node(NOW, "Unknown"), NOW), Readiness::NotReady);
+        // Another condition that is true does not count.
+        let pressed = json!({"status": {"nodeInfo": {"bootID": NOW},
+            "conditions": [{"type": "DiskPressure", "status": "True"}]}});
+        assert_eq!(readiness(&pressed, NOW), Readiness::NotReady);
+    }
+
+    #[test]
+    fn what_the_boot_before_said_is_not_ready() {
+        assert_eq!(readiness(&node(BEFORE, "True"), NOW), Readiness::OtherBoot);
+        // Registered, and the kubelet has not spoken.
+        assert_eq!(readiness(&json!({"metadata": {"name": "cp1"}}), NOW), Readiness::OtherBoot);
+    }
+
+    #[test]
+    fn a_watch_after_a_reboot_waits_for_the_kubelet_of_this_boot() {
+        let mut seen = vec![("ADDED", node(BEFORE, "True"))];
+        assert_eq!(follow(events(&seen).as_bytes(), NOW), Ok(Readiness::OtherBoot));
+        seen.push(("MODIFIED", node(NOW, "False")));
+        assert_eq!(follow(events(&seen).as_bytes(), NOW), Ok(Readiness::NotReady));
+        seen.push(("MODIFIED", node(NOW, "True")));
+        // Nothing after it is read: the stream would go on for as long as the node lives.
+        let text = events(&seen) + "not read";
+        assert_eq!(follow(text.as_bytes(), NOW), Ok(Readiness::Ready));
+    }
+
+    #[test]
+    fn a_watch_that_ends_says_what_it_saw_last() {
+        assert_eq!(follow(&b""[..], NOW), Ok(Readiness::Absent));
+        let deleted = events(&[("ADDED", node(NOW, "False")), ("DELETED", node(NOW, "True"))]);
+        assert_eq!(follow(deleted.as_bytes(), NOW), Ok(Readiness::Absent));
+        let status = json!({"kind": "Status", "code": 410, "message": "too old resource version"});
+        let failed = events(&[("ERROR", status)]);
+        assert_eq!(follow(failed.as_bytes(), NOW), Err("too old resource version".to_owned()));
+        assert!(follow(&b"<html>\n"[..], NOW).unwrap_err().starts_with("not JSON"));
     }
 }

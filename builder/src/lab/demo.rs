@@ -14,12 +14,12 @@ use super::kubectl::Kubectl;
 use super::session::Session;
 use super::state::Running;
 use super::summary::{self, Facts};
-use super::{Error, Firmware, Lifetime, Spec, console};
+use super::{Error, Firmware, Lifetime, Spec, console, left_running};
 
 /// Folder of the machine's files below the output folder.
 const MACHINE: &str = "machine";
 /// The kubeconfig that the build leaves in the output folder.
-const KUBECONFIG: &str = "kubeconfig";
+pub const KUBECONFIG: &str = "kubeconfig";
 /// Port of the manifest's Service on every node.
 const NODE_PORT: u16 = 30080;
 /// Size of the machine's disk; a hole in a file, until it is written to.
@@ -38,6 +38,8 @@ const STOP: Duration = Duration::from_secs(90);
 pub struct Options {
     /// The checked cluster file that the image was built from.
     pub cluster: ClusterFile,
+    /// This program as it was called, for commands that a person is told to run.
+    pub program: PathBuf,
     /// Folder with the image and the kubeconfig.
     pub output: PathBuf,
     /// Name of the node to be; the first if absent.
@@ -58,42 +60,40 @@ pub struct Options {
     pub keep: bool,
 }
 
+/// Where the machine of an output folder has its files.
+pub fn machine_folder(output: &Path) -> PathBuf {
+    output.join(MACHINE)
+}
+
 /// Boots, runs the pod, tells, and stops or leaves it running.
 ///
 /// # Errors
 /// Anything that did not come out as it should, the clean stop included. The console's last lines are
-/// printed before an error is returned.
+/// printed before an error is returned. [`Error::LeftRunning`] if the machine was to be kept and still runs.
 pub fn run(options: &Options) -> Result<(), Error> {
-    let folder = options.output.join(MACHINE);
+    let folder = machine_folder(&options.output);
     if Running::find(&folder)?.is_some() {
-        let output = options.output.display();
-        return Err(Error::State(format!(
-            "a machine of {output} is running; stop it with `bootwright lab down -o {output}`"
-        )));
+        let (output, down) = (options.output.display(), left_running::down(options, false));
+        return Err(Error::State(format!("a machine of {output} is running; stop it with `{down}`")));
     }
-    let outcome = boot(options, &folder);
-    if matches!(outcome, Err(Error::Interrupted(_))) {
+    let Err(error) = boot(options, &folder) else { return Ok(()) };
+    if matches!(error, Error::Interrupted(_)) {
         // Who presses Ctrl-C does not expect anything to go on.
         let ended = match Running::find(&folder) {
             Ok(Some((running, mut qmp))) => running.kill(&mut qmp, &folder),
             other => other.map(drop),
         };
-        if let Err(error) = ended {
-            let output = options.output.display();
-            println!("the machine may still run ({error}): bootwright lab down --force -o {output}");
+        if let Err(reason) = ended {
+            println!("the machine may still run ({reason}): {}", left_running::down(options, true));
         }
+        return Err(error);
     }
-    if outcome.as_ref().is_err_and(|error| !matches!(error, Error::Interrupted(_))) {
-        let log = folder.join(super::machine::CONSOLE_LOG);
-        println!("\nlast lines of {}:", log.display());
-        for line in console::last_lines(&log, 25) {
-            println!("  {line}");
-        }
-        if options.keep && Running::find(&folder)?.is_some() {
-            println!("the machine still runs: bootwright lab down --force -o {}", options.output.display());
-        }
+    let log = folder.join(super::machine::CONSOLE_LOG);
+    println!("\nlast lines of {}:", log.display());
+    for line in console::last_lines(&log, 25) {
+        println!("  {line}");
     }
-    outcome
+    Err(if options.keep { left_running::after_failure(options, error) } else { error })
 }
 
 /// Stops a machine that `keep` left running: by its power button, or with `force` at once.
@@ -101,7 +101,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
 /// # Errors
 /// None is running, or it does not stop.
 pub fn stop(output: &Path, force: bool) -> Result<(), Error> {
-    let folder = output.join(MACHINE);
+    let folder = machine_folder(output);
     let Some((running, mut qmp)) = Running::find(&folder)? else {
         return Err(Error::State(format!("no machine of {} is running", output.display())));
     };
@@ -116,8 +116,12 @@ fn boot(options: &Options, folder: &Path) -> Result<(), Error> {
     println!("booting      {} as {} ({})", image.display(), node.name, describe(options));
     let spec = spec(options, node, &image, &choice, folder)?;
     let mut session = Session::start(spec, |line| println!("  {line}"))?;
-    if options.keep {
-        Running::record(session.machine())?;
+    if options.keep
+        && let Err(error) = Running::record(session.machine())
+    {
+        // Without its record nobody would find it again.
+        session.machine().kill()?;
+        return Err(error);
     }
 
     let mut kubeconfig = Kubeconfig::read(&options.output.join(KUBECONFIG))?;

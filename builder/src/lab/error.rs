@@ -114,6 +114,14 @@ pub enum Error {
         /// Console log to look at.
         log: PathBuf,
     },
+    /// A boot failed, and its machine goes on, as it was asked to.
+    #[error("{error}")]
+    LeftRunning {
+        /// Why the boot failed.
+        error: Box<Error>,
+        /// How to look at the machine and how to stop it: whole lines, to be printed last and as they are.
+        advice: String,
+    },
     /// There is no machine to work on, or already one.
     #[error("{0}")]
     State(String),

@@ -15,6 +15,7 @@ pub mod firmware;
 pub mod kernel;
 pub mod kubeconfig;
 pub mod kubectl;
+pub mod left_running;
 pub mod machine;
 pub mod ports;
 pub mod qemu;

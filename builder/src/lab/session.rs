@@ -71,7 +71,8 @@ impl Session {
         self.wait(what, limit, |report| report.filter(|report| condition(report)).cloned())
     }
 
-    /// Waits until the node is Ready and returns how long that took since the machine was switched on.
+    /// Waits until the node is Ready in this boot, not in one before it, and returns how long that took since
+    /// the machine was switched on.
     ///
     /// # Errors
     /// As [`Session::wait_report`].
@@ -79,12 +80,20 @@ impl Session {
         let deadline = Instant::now() + limit;
         // Before the guest's network is up, a connection is lost and noticed late; afterwards one that comes too
         // early is refused at once. The node is Ready before all of the API server's own start is over.
-        self.wait_report("the kubelet", limit, |report| service_ready(report, "kubelet"))?;
+        let report = self.wait_report("the kubelet", limit, |report| service_ready(report, "kubelet"))?;
+        if report.boot_id.is_empty() {
+            let reason =
+                "the boot report has no boot id, so that its node cannot be told from the one before";
+            return Err(Error::State(format!(
+                "{reason}; console log: {}",
+                self.machine.console_log().display()
+            )));
+        }
         let (send, receive) = mpsc::channel();
         let (api, name) = (api.clone(), node.to_owned());
         std::thread::spawn(move || {
             // Nobody listens any more when the boot failed in the meantime.
-            let _ = send.send(api.node_ready(&name, deadline));
+            let _ = send.send(api.node_ready(&name, &report.boot_id, deadline));
         });
         let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_secs(1);
         let ready =

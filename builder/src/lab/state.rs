@@ -11,7 +11,7 @@ use super::qmp::Qmp;
 use super::{Error, Machine};
 
 /// Name of the state in a machine's folder.
-const STATE: &str = "machine.json";
+pub const STATE: &str = "machine.json";
 
 /// A machine that runs without us.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

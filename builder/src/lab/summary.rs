@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use bootwright_model::report::{BootReport, Outcome};
 use serde_json::json;
 
-use super::Error;
 use super::demo::Options;
 use super::qmp::Qmp;
+use super::{Error, left_running};
 
 /// Path of the balloon device in QEMU's object tree, by the id that the machine gives it.
 const BALLOON: &str = "/machine/peripheral/balloon";
@@ -78,17 +78,10 @@ pub fn text(options: &Options, facts: &Facts) -> Result<String, Error> {
     line(&mut out, "kubeconfig", &format!("{output}/kubeconfig"));
     line(&mut out, "console log", &format!("{output}/machine/console.log"));
     if options.keep {
-        line(
-            &mut out,
-            "look around",
-            &format!(
-                "{} --kubeconfig {output}/kubeconfig get nodes,pods -A -o wide",
-                options.kubectl.display()
-            ),
-        );
+        line(&mut out, "look around", &left_running::kubectl(options));
         line(&mut out, "", &format!("http://127.0.0.1:{}/ is the pod's page", facts.web_port));
         line(&mut out, "", &format!("the API is at https://127.0.0.1:{}", facts.api_port));
-        line(&mut out, "stop it", &format!("bootwright lab down -o {output}"));
+        line(&mut out, "stop it", &left_running::down(options, false));
     } else {
         line(&mut out, "look around", "./run demo --keep leaves it running");
     }

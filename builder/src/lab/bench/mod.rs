@@ -1,0 +1,88 @@
+//! Measures the figures of docs/performance.md and prints them as its table.
+//!
+//! Each part stands alone: what fails costs its own figures, and the table says so.
+
+mod boot;
+mod compose;
+mod figure;
+mod mkosi;
+mod size;
+mod table;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+pub use self::figure::Part;
+use self::table::Table;
+use super::{Error, demo};
+use crate::cluster::Loaded;
+use crate::progress::interrupt;
+
+/// What to measure, and how often.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What to boot; its output folder is where the images are built.
+    pub boot: demo::Options,
+    /// The cluster file, with the profiles that say which packages mkosi is given.
+    pub loaded: Loaded,
+    /// The program bootwright, that is timed as a person runs it.
+    pub program: PathBuf,
+    /// The program mkosi.
+    pub mkosi: PathBuf,
+    /// How often each figure is measured that differs from run to run.
+    pub runs: u16,
+    /// What is measured.
+    pub parts: BTreeSet<Part>,
+}
+
+/// Measures, says each value when it is known, and prints the table whatever happened.
+///
+/// # Errors
+/// A figure that was asked for could not be measured; the table says which and why.
+pub fn run(options: &Options) -> Result<(), Error> {
+    let output = &options.boot.output;
+    std::fs::create_dir_all(output).map_err(Error::file("make", output))?;
+    let mut table = Table::new(&options.parts, options.runs);
+    let outcome = measure(options, &mut table);
+    print!("\n{}", table.text());
+    outcome?;
+    match table.missing() {
+        0 => Ok(()),
+        1 => Err(Error::State("a figure was not measured; the table says why".to_owned())),
+        count => Err(Error::State(format!("{count} figures were not measured; the table says why"))),
+    }
+}
+
+/// Measures part by part. An error of one is noted in the table; only an interruption ends them all.
+fn measure(options: &Options, table: &mut Table) -> Result<(), Error> {
+    let mut image = Ok(());
+    if options.parts.iter().any(|part| part.needs_image()) {
+        // Fetches what is missing as well, and is not measured.
+        say("building the image, which is not measured");
+        image = compose::build(options, &options.loaded.path, &options.boot.cache).map(drop);
+    }
+    for &part in &options.parts {
+        let outcome = match (&image, part) {
+            _ if interrupt::requested() => Err(interrupt::Interrupted.into()),
+            (Err(error), part) if part.needs_image() => {
+                Err(Error::State(format!("the image could not be built: {error}")))
+            }
+            (_, Part::Compose) => compose::measure(options, table),
+            (_, Part::Mkosi) => mkosi::measure(options, table),
+            (_, Part::Size) => size::measure(options, table),
+            (_, Part::Boot) => boot::measure(options, table),
+            (_, Part::Small) => boot::measure_small(options, table),
+        };
+        if let Err(error) = outcome {
+            // A program that Ctrl-C ended says so in its own way.
+            let error = if interrupt::requested() { interrupt::Interrupted.into() } else { error };
+            say(&format!("{part}: {error}"));
+            table.give_up(part, &error.to_string());
+        }
+    }
+    if interrupt::requested() { Err(interrupt::Interrupted.into()) } else { Ok(()) }
+}
+
+fn say(line: &str) {
+    eprintln!("{line}");
+}
