@@ -21,6 +21,7 @@ use bootwright_model::layout;
 use bootwright_model::profile::Profile;
 
 pub use self::error::ComposeError;
+pub use self::inputs::request;
 pub use self::manifest::Manifest;
 use self::runtime::Runtime;
 use crate::cli::BuildOptions;
@@ -54,7 +55,7 @@ pub fn build(options: &BuildOptions, progress: &dyn Progress) -> Result<Built, C
     error::create_folder(&options.output)?;
     let lock_path = loaded.lock_path();
     let lock = Lock::read(&lock_path)?;
-    let request = inputs::request(&loaded);
+    let request = request(&loaded);
     let pinned = sources::pin(&request, lock.as_ref(), options.update, &cache, progress)?;
     progress.checkpoint()?;
 

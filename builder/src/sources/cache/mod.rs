@@ -44,6 +44,8 @@ pub struct Object {
 #[derive(Debug, Clone)]
 pub struct Cache {
     root: PathBuf,
+    /// Whether digests of local files are written down.
+    remembers: bool,
 }
 
 /// Temporary files older than this belong to a build that is no more.
@@ -58,9 +60,15 @@ impl Cache {
         }
         // Partial files and derived ones are given as absolute paths to host tools.
         let root = fs::canonicalize(root).map_err(|source| io_error("find", root, source))?;
-        let cache = Cache { root };
+        let cache = Cache { root, remembers: true };
         cache.sweep();
         Ok(cache)
+    }
+
+    /// The cache at `root` for somebody who asks what is in it: nothing is made, swept or written down,
+    /// and it need not exist.
+    pub fn look(root: &Path) -> Cache {
+        Cache { root: root.to_owned(), remembers: false }
     }
 
     /// Opens `$XDG_CACHE_HOME/bootwright`, or `~/.cache/bootwright` (XDG Base Directory Specification).
@@ -257,7 +265,7 @@ impl Cache {
         let settled = metadata
             .modified()
             .is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age.as_secs() >= 2));
-        if settled && size == metadata.len() {
+        if self.remembers && settled && size == metadata.len() {
             let mut file = self.temporary()?;
             file.write_all(format!("{digest} {stamp}\n").as_bytes())
                 .map_err(|source| full_or_io("write", &memory, 0, source))?;
