@@ -25,8 +25,9 @@ use rustix::fs::FlockOperation;
 use tempfile::NamedTempFile;
 
 use super::readers::{Hashing, is_sha256, sha256};
+use crate::progress::interrupt::Temporary;
 use error::io_error;
-pub use error::{CacheError, full_or_io, require_space};
+pub use error::{CacheError, free_bytes, full_or_io, is_full, require_space};
 pub use partial::Partial;
 
 /// A complete file in the cache.
@@ -111,6 +112,7 @@ impl Cache {
     /// Inserts everything that `reader` gives. `origin` names it in errors.
     pub fn insert(&self, mut reader: impl Read, origin: &Path) -> Result<Object, CacheError> {
         let mut file = self.temporary()?;
+        let _guard = Temporary::new(file.path());
         let mut writer = Hashing::new(file.as_file_mut());
         copy(&mut reader, &mut writer, origin, &self.root)?;
         let (_, sha256, size) = writer.finish();
@@ -125,6 +127,7 @@ impl Cache {
         origin: &Path,
     ) -> Result<Object, CacheError> {
         let mut file = self.temporary()?;
+        let _guard = Temporary::new(file.path());
         let mut writer = Hashing::new(file.as_file_mut());
         copy(&mut reader, &mut writer, origin, &self.root)?;
         let (_, found, size) = writer.finish();
@@ -191,6 +194,7 @@ impl Cache {
             return Ok(path);
         }
         let mut file = self.temporary()?;
+        let _guard = Temporary::new(file.path());
         make(file.as_file_mut())?;
         self.finish_derived(file, &path)?;
         Ok(path)
@@ -212,6 +216,7 @@ impl Cache {
             .prefix("derive-")
             .tempdir_in(self.root.join("tmp"))
             .map_err(|source| full_or_io("make a folder in", &self.root.join("tmp"), 0, source))?;
+        let _guard = Temporary::new(folder.path());
         let made = folder.path().join("file");
         make(&made)?;
         let file = File::open(&made).map_err(|source| io_error("open", &made, source))?;

@@ -119,6 +119,7 @@ fn summary(packages: usize, files: usize, missing: usize) -> String {
     };
     match missing {
         0 => format!("{what}, all from the cache"),
+        1 => format!("{what}, 1 file fetched"),
         _ => format!("{what}, {missing} files fetched"),
     }
 }
