@@ -6,7 +6,9 @@
 
 mod full_disk;
 mod interrupted;
+mod lock;
 mod missing_tools;
+mod mistakes;
 mod sources;
 mod world;
 
