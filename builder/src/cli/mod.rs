@@ -90,6 +90,12 @@ impl<E: miette::Diagnostic + Send + Sync + 'static> From<E> for Failure {
 
 /// Parses the arguments, runs the command, prints the error.
 pub fn run() -> ExitCode {
+    // Every error's words contain those of what it came from, so that a chain below would say them twice;
+    // and lines broken in the middle of an address or a path cannot be copied. The first hook stays: a second
+    // is nothing to speak of.
+    let _ = miette::set_hook(Box::new(|_| {
+        Box::new(miette::MietteHandlerOpts::new().without_cause_chain().wrap_lines(false).build())
+    }));
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),

@@ -39,5 +39,7 @@ pub fn print_findings(findings: &Findings) {
 fn summary(invalid: &Invalid) -> String {
     let path = invalid.0.first().map(Findings::path);
     let path = path.map(|path| path.display().to_string()).unwrap_or_default();
-    format!("{invalid}. Correct them, then ask again with `bootwright check -f {path}`.")
+    let errors: usize = invalid.0.iter().map(Findings::errors).sum();
+    let them = if errors == 1 { "it" } else { "them" };
+    format!("{invalid}. Correct {them}, then ask again with `bootwright check -f {path}`.")
 }

@@ -7,7 +7,8 @@ use clap::Args;
 use super::Failure;
 use super::output::{cluster_failure, print, print_findings};
 use crate::cluster;
-use crate::plan::Plan;
+use crate::plan::{self, Plan};
+use crate::sources::Cache;
 
 /// Show what would be built: inputs, sizes, digests, addresses. Fetches and writes nothing.
 #[derive(Debug, Clone, Args)]
@@ -18,6 +19,9 @@ pub struct PlanOptions {
     /// Folder with profiles that replace those of the same name.
     #[arg(long, value_name = "DIR")]
     profiles: Option<PathBuf>,
+    /// Folder of the cache; $XDG_CACHE_HOME/bootwright or ~/.cache/bootwright if absent.
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
     /// Write the plan as one JSON object to stdout.
     #[arg(long)]
     json: bool,
@@ -27,8 +31,13 @@ pub struct PlanOptions {
 pub fn run(options: &PlanOptions) -> Result<(), Failure> {
     let loaded =
         cluster::load(&options.cluster_file, options.profiles.as_deref()).map_err(cluster_failure)?;
+    let cache = match &options.cache {
+        Some(root) => root.clone(),
+        None => Cache::default_root().map_err(wrapped)?,
+    };
+    let inputs = plan::look(&loaded, &Cache::look(&cache)).map_err(wrapped)?;
     // A checked file has the addresses that a plan names; the error is for completeness.
-    let plan = Plan::of(&loaded).map_err(|error| Failure::other(miette::Report::msg(error)))?;
+    let plan = Plan::of(&loaded, inputs).map_err(wrapped)?;
     if options.json {
         let json = serde_json::to_string_pretty(&plan).expect("a plan is strings and numbers");
         print(json + "\n");
@@ -37,4 +46,8 @@ pub fn run(options: &PlanOptions) -> Result<(), Failure> {
         print(plan);
     }
     Ok(())
+}
+
+fn wrapped(error: impl std::error::Error + Send + Sync + 'static) -> Failure {
+    Failure::other(miette::Report::msg(error))
 }

@@ -81,13 +81,22 @@ pub enum ClusterError {
         bytes: u64,
     },
     /// The file is not text.
-    #[error("{}: byte {offset} is not UTF-8", path.display())]
+    #[error("{}: line {line}, column {column}: no UTF-8 text", path.display())]
     #[diagnostic(help("save the file as UTF-8, or name a cluster file with -f"))]
     NotText {
         /// The file.
         path: PathBuf,
-        /// Position of the first wrong byte, from zero.
-        offset: usize,
+        /// Line of the first wrong byte, from one.
+        line: usize,
+        /// Its column in characters, from one.
+        column: usize,
+    },
+    /// The folder of profiles is not there: the built-in ones would be taken for those of the folder.
+    #[error("--profiles names {}, which is no folder", path.display())]
+    #[diagnostic(help("name the folder that holds <role>.toml, or leave --profiles out"))]
+    NoProfiles {
+        /// As given.
+        path: PathBuf,
     },
     /// A profile cannot be read.
     #[error("cannot read the profile {}: {source}", path.display())]
@@ -129,6 +138,9 @@ impl miette::Diagnostic for Invalid {
 /// Reads and checks a cluster file and the profiles of its roles, from `profiles` first if given.
 pub fn load(path: &Path, profiles: Option<&Path>) -> Result<Loaded, ClusterError> {
     let text = read_text(path)?;
+    if let Some(path) = profiles.filter(|path| !path.is_dir()) {
+        return Err(ClusterError::NoProfiles { path: path.to_owned() });
+    }
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
@@ -166,9 +178,10 @@ fn read_text(path: &Path) -> Result<String, ClusterError> {
         return Err(ClusterError::TooLarge { path: path.to_owned(), bytes });
     }
     let bytes = std::fs::read(path).map_err(failed)?;
-    String::from_utf8(bytes).map_err(|error| ClusterError::NotText {
-        path: path.to_owned(),
-        offset: error.utf8_error().valid_up_to(),
+    String::from_utf8(bytes).map_err(|error| {
+        let text = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
+        let (line, column) = text::render::position(&text, text.len());
+        ClusterError::NotText { path: path.to_owned(), line, column }
     })
 }
 

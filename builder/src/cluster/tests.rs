@@ -125,10 +125,13 @@ fn what_is_no_cluster_file_is_said_in_one_line() {
     assert!(matches!(load(&path, None), Err(ClusterError::Read { .. })));
     std::fs::write(&path, b"name = \"\xff\"").unwrap();
     let error = load(&path, None).unwrap_err();
-    assert!(error.to_string().ends_with("byte 8 is not UTF-8"), "{error}");
+    assert!(error.to_string().ends_with("line 1, column 9: no UTF-8 text"), "{error}");
     std::fs::File::create(&path).unwrap().set_len(MOST_BYTES + 1).unwrap();
     assert!(matches!(load(&path, None), Err(ClusterError::TooLarge { .. })));
     assert!(matches!(load(folder.path(), None), Err(ClusterError::Read { .. })));
+    std::fs::write(&path, b"# \xc3\xa4\n\xc3\xa4 = \"\xff\"").unwrap();
+    let error = load(&path, None).unwrap_err();
+    assert!(error.to_string().ends_with("line 2, column 6: no UTF-8 text"), "{error}");
 }
 
 proptest::proptest! {

@@ -6,6 +6,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 use crate::cluster::ClusterError;
+use crate::image::host::MissingTool;
 use crate::image::layer::LayerError;
 use crate::image::role::RoleError;
 use crate::progress::Interrupted;
@@ -22,6 +23,9 @@ pub enum ComposeError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Cluster(#[from] ClusterError),
+    /// A host tool is missing.
+    #[error(transparent)]
+    Tool(#[from] MissingTool),
     /// An archive, mirror, folder or download.
     #[error(transparent)]
     Sources(#[from] SourcesError),
@@ -70,8 +74,17 @@ pub enum ComposeError {
     /// A value of ours does not serialise: a defect.
     #[error("cannot write a value as JSON: {0}")]
     Serialise(#[source] serde_json::Error),
+    /// Something else lies at the place of the output folder.
+    #[error("-o names {}, which is a file and no folder", path.display())]
+    #[diagnostic(help(
+        "the images are written into a folder: name one with -o; it is made if it does not exist"
+    ))]
+    NoFolder {
+        /// As given.
+        path: PathBuf,
+    },
     /// The output folder or a file in it.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot write {}: {source}", path.display())]
     #[diagnostic(help("choose another folder with -o, or make room there"))]
     Output {
         /// The folder or file.
@@ -81,7 +94,14 @@ pub enum ComposeError {
     },
 }
 
-/// Makes the output folder and its parents.
+/// Makes the output folder and its parents, and asks whether files can be made in it: better now than when
+/// there is an image to write.
 pub fn create_folder(path: &Path) -> Result<(), ComposeError> {
-    std::fs::create_dir_all(path).map_err(|source| ComposeError::Output { path: path.to_owned(), source })
+    if path.is_file() {
+        return Err(ComposeError::NoFolder { path: path.to_owned() });
+    }
+    let failed = |source| ComposeError::Output { path: path.to_owned(), source };
+    std::fs::create_dir_all(path).map_err(failed)?;
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    rustix::fs::access(path, access).map_err(|error| failed(error.into()))
 }

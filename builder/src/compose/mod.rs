@@ -12,7 +12,7 @@ mod runtime;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use bootwright_model::baked::ClusterLayer;
@@ -21,6 +21,7 @@ use bootwright_model::layout;
 use bootwright_model::profile::Profile;
 
 pub use self::error::ComposeError;
+pub use self::inputs::request;
 pub use self::manifest::Manifest;
 use self::runtime::Runtime;
 use crate::cli::BuildOptions;
@@ -28,9 +29,9 @@ use crate::cluster::{self, Loaded};
 use crate::image;
 use crate::image::layer::OsLayer;
 use crate::pki;
-use crate::progress::Progress;
+use crate::progress::{Interrupted, Progress};
 use crate::sources::cache::Cache;
-use crate::sources::lock::Lock;
+use crate::sources::lock::{Lock, LockError};
 use crate::sources::{self, Pinned};
 
 /// What a build left in the output folder.
@@ -44,17 +45,33 @@ pub struct Built {
 
 /// Builds the image of every role that the cluster file's nodes ask for.
 pub fn build(options: &BuildOptions, progress: &dyn Progress) -> Result<Built, ComposeError> {
-    image::layer::check_tools().map_err(image::layer::LayerError::from)?;
+    build_all(options, progress).map_err(|error| match error {
+        ComposeError::Interrupted(_) => error,
+        // A download that was broken off, a tool that was ended: what came of the stop is no fault of its own.
+        error if progress.interrupted() => {
+            progress.detail(&error.to_string());
+            Interrupted.into()
+        }
+        error => error,
+    })
+}
+
+fn build_all(options: &BuildOptions, progress: &dyn Progress) -> Result<Built, ComposeError> {
+    image::layer::check_tools()?;
     let loaded = cluster::load(&options.cluster_file, options.profiles.as_deref())?;
+    let lock_path = loaded.lock_path();
+    let lock = read_lock(&lock_path, options.update, progress)?;
+    if lock.is_none() || options.update {
+        // The archive's signature is checked when the inputs are resolved, and only then.
+        image::host::find_tool("gpgv", "gpgv")?;
+    }
     let runtime = Runtime::find(options.runtime.as_deref())?;
     let cache = match &options.cache {
         Some(root) => Cache::open(root)?,
         None => Cache::open_default()?,
     };
     error::create_folder(&options.output)?;
-    let lock_path = loaded.lock_path();
-    let lock = Lock::read(&lock_path)?;
-    let request = inputs::request(&loaded);
+    let request = request(&loaded);
     let pinned = sources::pin(&request, lock.as_ref(), options.update, &cache, progress)?;
     progress.checkpoint()?;
 
@@ -79,6 +96,17 @@ pub fn build(options: &BuildOptions, progress: &dyn Progress) -> Result<Built, C
     let kubeconfig = options.output.join("kubeconfig");
     secrets.write_kubeconfig(&kubeconfig, &api_url(&loaded.file.cluster))?;
     Ok(Built { images, kubeconfig })
+}
+
+/// The lock. One that cannot be understood is as good as none when it is going to be renewed.
+fn read_lock(path: &Path, update: bool, progress: &dyn Progress) -> Result<Option<Lock>, ComposeError> {
+    match Lock::read(path) {
+        Err(error @ LockError::Form { .. }) if update => {
+            progress.warn(&format!("the lock is made anew, because it cannot be read: {error}"));
+            Ok(None)
+        }
+        other => Ok(other?),
+    }
 }
 
 /// What every role of one build shares.

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::bios::{self, BiosLoader};
 use super::table::{self, TableError};
 use crate::files::{self, Draft};
+use crate::sources::cache::{free_bytes, is_full};
 
 /// Alignment of partitions, bytes.
 pub const ALIGNMENT: u64 = 1 << 20;
@@ -75,6 +76,20 @@ pub enum DiskError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// The filesystem has no room for the image.
+    #[error(
+        "no space left for {path}: the image has {size} bytes, of which zeros take no room, and {free} are free \
+         there; make room there, or choose another folder with -o (an image that was there before is \
+         untouched, and takes its room until the new one is whole)"
+    )]
+    Full {
+        /// The image.
+        path: PathBuf,
+        /// Its logical size, bytes.
+        size: u64,
+        /// Bytes that the filesystem has for this user without the part that was written.
+        free: u64,
     },
     /// The cached file is not what was recorded.
     #[error(
@@ -223,23 +238,40 @@ pub fn assemble(spec: &DiskSpec<'_>, out: &Path) -> Result<DiskSummary, DiskErro
     std::fs::create_dir_all(folder).map_err(io("create", folder))?;
     // A CA key may be in the ESP: nobody but the owner reads the image.
     let mut draft = Draft::beside(out, 0o600).map_err(io("write into", folder))?;
-    let disk = draft.file();
-    disk.set_len(size).map_err(io("grow", out))?;
-
-    let boot_code = spec.bios.map(|loader| &loader.boot_code);
-    table::write(disk, spec.guid, spec.sector_size, boot_code, &partitions)?;
-    if let Some(loader) = spec.bios {
-        disk.write_all_at(&loader.core, bios::CORE_LBA * 512).map_err(io("write", out))?;
+    if let Err(error) = fill(draft.file(), spec, &partitions, size, out) {
+        if !is_full(&error) {
+            return Err(error);
+        }
+        // What was written gives its room back before it is asked how much there is.
+        drop(draft);
+        return Err(DiskError::Full { path: out.to_owned(), size, free: free_bytes(folder).unwrap_or(0) });
     }
-    let [esp, root, verity, seed] = &partitions[..] else { unreachable!("`place` returns four partitions") };
-    write_sparse(disk, spec.esp, esp.offset).map_err(io("write", out))?;
-    write_sparse(disk, spec.seed, seed.offset).map_err(io("write", out))?;
-    copy(spec.root, disk, root.offset)?;
-    copy(spec.verity, disk, verity.offset)?;
-
     let disk = draft.publish(out).map_err(io("finish", out))?;
     let allocated = disk.metadata().map_err(io("look at", out))?.blocks() * 512;
     Ok(DiskSummary { size, allocated, partitions })
+}
+
+/// Writes everything, and waits until the disk has it.
+fn fill(
+    disk: &mut File,
+    spec: &DiskSpec<'_>,
+    partitions: &[PlacedPartition],
+    size: u64,
+    out: &Path,
+) -> Result<(), DiskError> {
+    let io = |action| move |source| DiskError::Io { action, path: out.to_owned(), source };
+    disk.set_len(size).map_err(io("grow"))?;
+    let boot_code = spec.bios.map(|loader| &loader.boot_code);
+    table::write(disk, spec.guid, spec.sector_size, boot_code, partitions)?;
+    if let Some(loader) = spec.bios {
+        disk.write_all_at(&loader.core, bios::CORE_LBA * 512).map_err(io("write"))?;
+    }
+    let [esp, root, verity, seed] = partitions else { unreachable!("`place` returns four partitions") };
+    write_sparse(disk, spec.esp, esp.offset).map_err(io("write"))?;
+    write_sparse(disk, spec.seed, seed.offset).map_err(io("write"))?;
+    copy(spec.root, disk, root.offset)?;
+    copy(spec.verity, disk, verity.offset)?;
+    disk.sync_all().map_err(io("sync"))
 }
 
 /// Writes what is not zero.

@@ -21,9 +21,11 @@ use super::squashfs::{self, SquashfsError};
 use super::verity::{self, VerityError};
 use crate::digests::is_sha256;
 use crate::files;
+use crate::progress::interrupt::Temporary;
 use crate::progress::{Progress, Unit};
 use crate::rootfs::tar;
 use crate::rootfs::tree::{Content, RootTree};
+use crate::sources::cache::{CacheError, full_or_io, is_full};
 
 /// Raised when a file is added to a layer or its making changes, so that an old layer is not taken for a new one.
 const FORMAT: u32 = 2;
@@ -60,6 +62,9 @@ pub enum LayerError {
     /// BIOS loader.
     #[error(transparent)]
     Bios(#[from] BiosError),
+    /// The filesystem of the cache has no room.
+    #[error(transparent)]
+    Full(#[from] CacheError),
     /// A file could not be read or written.
     #[error("cannot {action} {path}: {source}")]
     Io {
@@ -178,15 +183,14 @@ pub fn build(cache: &Path, inputs: &OsInputs<'_>, progress: &dyn Progress) -> Re
     std::fs::create_dir_all(&layers).map_err(io("create", &layers))?;
     let temporary =
         tempfile::Builder::new().prefix(".new-").tempdir_in(&layers).map_err(io("write into", &layers))?;
+    let temporary = Temporary::new(temporary.keep());
     let facts = make(temporary.path(), inputs, progress)?;
     let json = serde_json::to_vec_pretty(&facts).map_err(|error| io("write", &folder)(error.into()))?;
     let path = temporary.path().join(FACTS);
-    files::replace(&path, &json, 0o644).map_err(io("write", &path))?;
+    files::replace(&path, &json, 0o644).map_err(|source| not_written(&path, json.len(), source))?;
 
-    let temporary = temporary.keep();
-    if let Err(error) = std::fs::rename(&temporary, &folder) {
+    if let Err(error) = std::fs::rename(temporary.path(), &folder) {
         // Another build of the same inputs was faster; its layer has the same bytes.
-        std::fs::remove_dir_all(&temporary).map_err(io("delete", &temporary))?;
         return cached(cache, inputs.digest)?.ok_or_else(|| io("rename to", &folder)(error));
     }
     Ok(OsLayer { folder, digest: inputs.digest.to_owned(), facts })
@@ -220,7 +224,7 @@ fn make_root(folder: &Path, inputs: &OsInputs<'_>, progress: &dyn Progress) -> R
     };
     progress.begin("squashfs", None, Unit::Bytes);
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let size = squashfs::build(|out| tar::write(inputs.tree, out), inputs.epoch, threads, &path)?;
+    let size = squashfs::build(|out| tar::write(inputs.tree, out), inputs.epoch, threads, &path, progress)?;
     progress.end("squashfs", &format!("{} MB", size / 1_000_000));
 
     progress.begin("verity", Some(size), Unit::Bytes);
@@ -229,7 +233,7 @@ fn make_root(folder: &Path, inputs: &OsInputs<'_>, progress: &dyn Progress) -> R
     let uuid = Uuid::new_v5(&NAMESPACE, inputs.digest.as_bytes());
     let tree = verity::hash_tree(&mut data, &salt, uuid)?;
     // What tar2sqfs left in the page cache has to be on the disk before the layer gets its name.
-    data.sync_all().map_err(io("sync"))?;
+    data.sync_all().map_err(|source| not_written(&path, 0, source))?;
     write(folder, VERITY, &tree.bytes)?;
     let root_hash = tree.root_hash_hex();
     progress.end("verity", &format!("root hash {}…", &root_hash[..12]));
@@ -252,7 +256,15 @@ fn make_boot_files(folder: &Path, inputs: &OsInputs<'_>) -> Result<(), LayerErro
 
 fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), LayerError> {
     let path = folder.join(name);
-    files::replace(&path, bytes, 0o644).map_err(|source| LayerError::Io { action: "write", path, source })
+    files::replace(&path, bytes, 0o644).map_err(|source| not_written(&path, bytes.len(), source))
+}
+
+/// A file of the layer that could not be written; a full filesystem is told apart.
+fn not_written(path: &Path, length: usize, source: io::Error) -> LayerError {
+    match is_full(&source) {
+        true => full_or_io("write", path, length as u64, source).into(),
+        false => LayerError::Io { action: "write", path: path.to_owned(), source },
+    }
 }
 
 /// `<cache>/layers/<digest>-<format>`.

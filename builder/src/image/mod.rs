@@ -20,4 +20,6 @@ pub mod verity;
 #[cfg(test)]
 use bios::tests::installed as bios_files_installed;
 #[cfg(test)]
-use uki::tests::stub as small_stub;
+mod testing;
+#[cfg(test)]
+use testing::small_stub;

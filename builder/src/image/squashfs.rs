@@ -10,10 +10,15 @@
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use thiserror::Error;
 
 use super::host::{self, MissingTool};
+use crate::progress::Progress;
+use crate::sources::cache::free_bytes;
 
 /// zstd level. Level 9 takes a third more time than 6 for 1 to 2 % fewer bytes, level 15 ten times as much for 8 %.
 pub const ZSTD_LEVEL: u32 = 6;
@@ -21,6 +26,10 @@ pub const ZSTD_LEVEL: u32 = 6;
 /// on the disk (2 and 6 %), but each page that is missing brings a whole block into memory, and a node may have
 /// little of it.
 pub const BLOCK_SIZE: u32 = 256 << 10;
+/// Less than this, bytes, is a full filesystem: what can be written between two looks at it.
+const FULL: u64 = 16 << 20;
+/// How often it is looked whether to stop, and how much room there is.
+const INTERVAL: Duration = Duration::from_millis(50);
 /// The file is padded to this, bytes: the block size of dm-verity.
 const PADDING: u32 = 4096;
 
@@ -51,6 +60,19 @@ pub enum SquashfsError {
         /// What it said.
         message: String,
     },
+    /// The filesystem filled up. tar2sqfs calls that an I/O error, and removes its file before it ends.
+    #[error(
+        "no space left for {path}: {lowest} bytes were free when tar2sqfs gave up ({message}); make room there, \
+         or name a cache on another filesystem with --cache or XDG_CACHE_HOME"
+    )]
+    Full {
+        /// File.
+        path: PathBuf,
+        /// Fewest bytes that were seen free.
+        lowest: u64,
+        /// What tar2sqfs said.
+        message: String,
+    },
     /// Times have 32 bits.
     #[error(
         "the build time {epoch} is past the year 2106, which squashfs cannot hold: set SOURCE_DATE_EPOCH"
@@ -77,12 +99,14 @@ pub fn check_tools() -> Result<(), MissingTool> {
 /// Makes `out` from the tar stream that `feed` writes; returns its length.
 ///
 /// `epoch` (seconds since the Unix epoch) is the time in the superblock and of folders that the stream does
-/// not name. `out` must not exist; a caller gives a path in a temporary folder.
+/// not name. `out` must not exist; a caller gives a path in a temporary folder. When the person asks to
+/// stop, tar2sqfs is ended: packing is the longest piece of work that a build has.
 pub fn build<E>(
     feed: impl FnOnce(&mut dyn Write) -> Result<(), E>,
     epoch: u64,
     threads: usize,
     out: &Path,
+    progress: &dyn Progress,
 ) -> Result<u64, SquashfsError>
 where
     E: std::error::Error + Send + Sync + 'static,
@@ -108,13 +132,31 @@ where
 
     let stdin = child.stdin.take().expect("stdin was asked for as a pipe");
     let mut stderr = child.stderr.take().expect("stderr was asked for as a pipe");
+    let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let ended = AtomicBool::new(false);
+    let mut lowest = free_bytes(out);
     // Read aside, so that neither side waits for the other with a full pipe.
     let (fed, message) = std::thread::scope(|scope| {
+        let lowest = &mut lowest;
         let messages = scope.spawn(move || {
             let mut text = Vec::new();
             // What cannot be read is not shown; the exit status still counts.
             let _ = stderr.read_to_end(&mut text);
             String::from_utf8_lossy(&text).trim().to_owned()
+        });
+        // Beside the feeding, which may wait for a full pipe. The child is waited for after this scope, so
+        // that its number is its own until then.
+        let ended = &ended;
+        let watch = scope.spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                *lowest = (*lowest).min(free_bytes(out));
+                if let (true, Some(id)) = (progress.interrupted(), id) {
+                    // It may have ended by itself: then there is nothing to end.
+                    let _ = kill_process(id, Signal::KILL);
+                    break;
+                }
+                std::thread::park_timeout(INTERVAL);
+            }
         });
         let mut pipe = BufWriter::with_capacity(1 << 20, stdin);
         let fed = feed(&mut pipe).map_err(|error| SquashfsError::Feed(Box::new(error)));
@@ -124,7 +166,10 @@ where
             let _ = child.kill();
         }
         drop(pipe);
-        (fed, messages.join().unwrap_or_default())
+        let message = messages.join().unwrap_or_default();
+        ended.store(true, Ordering::Relaxed);
+        watch.thread().unpark();
+        (fed, message)
     });
     let status = child.wait().map_err(|source| SquashfsError::Io {
         action: "wait for",
@@ -133,6 +178,9 @@ where
     })?;
     // When tar2sqfs stops by itself, its own words say more than our broken pipe.
     if !status.success() && (fed.is_ok() || !message.is_empty()) {
+        if let Some(lowest) = lowest.filter(|lowest| *lowest < FULL && message.contains("I/O error")) {
+            return Err(SquashfsError::Full { path: out.to_owned(), lowest, message });
+        }
         return Err(SquashfsError::Failed { status, message });
     }
     fed?;
@@ -159,6 +207,7 @@ fn check(path: &Path) -> Result<u64, SquashfsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::Silent;
 
     /// A tar stream with an owner, a device, a link and some text.
     fn feed(out: &mut dyn Write) -> io::Result<()> {
@@ -191,7 +240,7 @@ mod tests {
     fn made(threads: usize, epoch: u64) -> Vec<u8> {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("root.squashfs");
-        let length = build(feed, epoch, threads, &out).unwrap();
+        let length = build(feed, epoch, threads, &out, &Silent).unwrap();
         let bytes = std::fs::read(&out).unwrap();
         assert_eq!(bytes.len() as u64, length);
         bytes
@@ -210,7 +259,7 @@ mod tests {
     fn owners_devices_and_modes_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("root.squashfs");
-        build(feed, 5, 2, &out).unwrap();
+        build(feed, 5, 2, &out, &Silent).unwrap();
         let done = Command::new("rdsquashfs").arg("--describe").arg(&out).output().expect("rdsquashfs runs");
         assert!(done.status.success());
         insta::assert_snapshot!(String::from_utf8(done.stdout).unwrap(), @r#"
@@ -225,7 +274,8 @@ mod tests {
     fn a_feed_that_fails_is_reported_and_not_taken_for_the_end() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("root.squashfs");
-        let error = build(|_| Err(io::Error::other("bad sector in the cache")), 0, 1, &out).unwrap_err();
+        let error =
+            build(|_| Err(io::Error::other("bad sector in the cache")), 0, 1, &out, &Silent).unwrap_err();
         assert!(error.to_string().contains("bad sector in the cache"), "{error}");
     }
 
@@ -233,9 +283,9 @@ mod tests {
     fn what_is_not_tar_is_refused_with_the_words_of_tar2sqfs() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("root.squashfs");
-        let error = build(|pipe| pipe.write_all(&[b'x'; 4096]), 0, 1, &out).unwrap_err();
+        let error = build(|pipe| pipe.write_all(&[b'x'; 4096]), 0, 1, &out, &Silent).unwrap_err();
         assert!(matches!(error, SquashfsError::Failed { .. }), "{error}");
-        let error = build(|_| Ok::<_, io::Error>(()), 1 << 32, 1, &out).unwrap_err();
+        let error = build(|_| Ok::<_, io::Error>(()), 1 << 32, 1, &out, &Silent).unwrap_err();
         assert!(matches!(error, SquashfsError::Epoch { .. }), "{error}");
     }
 }

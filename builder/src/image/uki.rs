@@ -394,4 +394,4 @@ fn read_u32(bytes: &[u8], offset: usize) -> Option<u32> {
 
 #[cfg(test)]
 #[path = "uki_tests.rs"]
-pub(super) mod tests;
+mod tests;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
     /// A file or folder cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {source}; see to its rights", path.display())]
     Read {
         /// Which one.
         path: PathBuf,
@@ -15,7 +15,10 @@ pub enum PkiError {
         source: io::Error,
     },
     /// A file or folder cannot be written.
-    #[error("cannot write {}: {source}", path.display())]
+    #[error(
+        "cannot write {}: {source}; see to the rights and the room there (secrets lie beside the cluster file)",
+        path.display()
+    )]
     Write {
         /// Which one.
         path: PathBuf,

@@ -1,8 +1,12 @@
 //! What would be built: every input, digest, size and address, before anything is fetched.
 //!
 //! A plan is a value: made from a checked cluster file and the lock, without network, and without
-//! writing anything. Sizes of local files come from stat(2).
+//! writing anything. Sizes of local files come from stat(2); only [`look`] reads more than that.
 
+pub mod inputs;
+mod look;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +18,8 @@ use bootwright_model::profile::{Profile, Service};
 use ipnet::IpNet;
 use serde::Serialize;
 
+pub use self::inputs::{InputPlan, InputsPlan, LockState};
+pub use self::look::look;
 use crate::cluster::Loaded;
 
 /// What would be built.
@@ -30,6 +36,8 @@ pub struct Plan {
     pub nodes: Vec<NodePlan>,
     /// Workload images in the order of the cluster file.
     pub images: Vec<ImagePlan>,
+    /// What the lock names, and what of it would be fetched.
+    pub inputs: InputsPlan,
 }
 
 /// Addresses and secrets of the cluster.
@@ -167,15 +175,16 @@ pub struct ImagePlan {
 }
 
 impl Plan {
-    /// Plans the build of a checked cluster file.
-    pub fn of(loaded: &Loaded) -> Result<Plan, AddressError> {
+    /// Plans the build of a checked cluster file from `inputs`, which [`look`] finds.
+    pub fn of(loaded: &Loaded, inputs: InputsPlan) -> Result<Plan, AddressError> {
         let file = &loaded.file;
         Ok(Plan {
             cluster: cluster(loaded)?,
-            kubernetes: kubernetes(loaded),
+            kubernetes: kubernetes(loaded, &inputs),
             roles: loaded.profiles.iter().map(|(role, profile)| role_plan(file, role, profile)).collect(),
             nodes: file.nodes.iter().map(|one| node(file, one)).collect::<Result<_, _>>()?,
-            images: file.images.iter().map(|one| image(loaded, one)).collect(),
+            images: file.images.iter().map(|one| image(loaded, one, &inputs)).collect(),
+            inputs,
         })
     }
 }
@@ -201,16 +210,15 @@ fn cluster(loaded: &Loaded) -> Result<ClusterPlan, AddressError> {
     })
 }
 
-fn kubernetes(loaded: &Loaded) -> KubernetesPlan {
+fn kubernetes(loaded: &Loaded, inputs: &InputsPlan) -> KubernetesPlan {
     let kubernetes = &loaded.file.kubernetes;
     let folder = kubernetes.directory.as_deref().map(|directory| loaded.resolve(directory));
     let mut names: Vec<&String> = loaded.profiles.values().flat_map(|profile| &profile.binaries).collect();
     names.sort();
     names.dedup();
-    let binaries = names.into_iter().map(|name| FilePlan {
-        name: name.clone(),
-        size: folder.as_ref().and_then(|folder| size(&folder.join(name))),
-        sha256: None,
+    let binaries = names.into_iter().map(|name| {
+        let there = folder.as_ref().and_then(|folder| size(&folder.join(name)));
+        local(name, there, inputs.locked(&inputs.binaries, name))
     });
     KubernetesPlan {
         version: kubernetes.version.clone(),
@@ -265,14 +273,23 @@ fn node(file: &ClusterFile, one: &Node) -> Result<NodePlan, AddressError> {
     })
 }
 
-fn image(loaded: &Loaded, one: &WorkloadImage) -> ImagePlan {
+fn image(loaded: &Loaded, one: &WorkloadImage, inputs: &InputsPlan) -> ImagePlan {
     let files = one.archive.iter().chain(one.files.values());
     ImagePlan {
         name: one.name.clone(),
         packages: one.packages.clone(),
         files: files
-            .map(|name| FilePlan { name: name.clone(), size: size(&loaded.resolve(name)), sha256: None })
+            .map(|name| local(name, size(&loaded.resolve(name)), inputs.locked(&inputs.files, name)))
             .collect(),
+    }
+}
+
+/// A file that may be there, with what a fitting lock knows of it.
+fn local(name: &str, there: Option<u64>, locked: Option<&InputPlan>) -> FilePlan {
+    FilePlan {
+        name: name.to_owned(),
+        size: there.or(locked.map(|locked| locked.size)),
+        sha256: locked.map(|locked| locked.sha256.clone()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! A plan for people.
 
+mod inputs;
+
 use std::fmt;
 
 use super::{FilePlan, Plan, RolePlan, Secrecy};
@@ -48,7 +50,8 @@ impl fmt::Display for Plan {
             list(f, "packages", &image.packages)?;
             files(f, &image.files)?;
         }
-        Ok(())
+        writeln!(f)?;
+        inputs::write(f, &self.inputs)
     }
 }
 

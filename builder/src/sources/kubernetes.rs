@@ -21,6 +21,19 @@ pub enum KubernetesError {
         "[kubernetes] has neither directory nor mirror; set directory to the folder of the binaries, or mirror"
     )]
     NoPlace,
+    /// There is no such folder.
+    #[error(
+        "there is no folder {directory}; make it with the binaries of Kubernetes {version} ({names}), \
+         correct directory in [kubernetes], or set mirror"
+    )]
+    NoDirectory {
+        /// As the cluster file names it, from its own folder.
+        directory: PathBuf,
+        /// What should be in it.
+        names: String,
+        /// The version in the cluster file.
+        version: String,
+    },
     /// Binaries are not in the folder.
     #[error(
         "{directory} has no {names}; put the binaries of Kubernetes {version} there, \
@@ -100,6 +113,10 @@ pub fn from_directory(
     cache: &Cache,
 ) -> Result<Vec<Artifact>, KubernetesError> {
     let directory = base_dir.join(directory);
+    if !directory.is_dir() {
+        let version = kubernetes.version.clone();
+        return Err(KubernetesError::NoDirectory { directory, names: names.join(", "), version });
+    }
     check_version(&directory.join(VERSION_FILE), &kubernetes.version)?;
     let missing: Vec<&str> =
         names.iter().map(String::as_str).filter(|name| !directory.join(name).is_file()).collect();
@@ -214,6 +231,10 @@ mod tests {
         fs::create_dir(&bin).unwrap();
         fs::write(bin.join("kubelet"), program(62)).unwrap();
         let get = |list: &[&str]| from_directory(&kubernetes(), "bin", folder.path(), &names(list), &cache);
+        fs::rename(&bin, folder.path().join("away")).unwrap();
+        let error = get(&["kubelet"]).unwrap_err().to_string();
+        assert!(error.starts_with("there is no folder ") && error.contains("(kubelet)"), "{error}");
+        fs::rename(folder.path().join("away"), &bin).unwrap();
         let artifacts = get(&["kubelet"]).unwrap();
         assert_eq!((artifacts[0].version.as_str(), artifacts[0].size), ("1.20.2", 128));
 

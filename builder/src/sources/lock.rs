@@ -27,7 +27,9 @@ const HEADER: &str = "# Exactly which inputs the images are built from. Written 
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// It cannot be read or written.
-    #[error("could not {action} {path}: {source}")]
+    #[error(
+        "could not {action} {path}: {source}; see to the rights and the room in its folder, which is the cluster file's"
+    )]
     Io {
         /// What was tried.
         action: &'static str,
@@ -148,12 +150,13 @@ impl Lock {
 
     /// Reads the lock at `path`; `None` if there is none.
     pub fn read(path: &Path) -> Result<Option<Lock>, LockError> {
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(LockError::Io { action: "read", path: path.to_owned(), source }),
         };
         let form = |reason: String| LockError::Form { path: path.to_owned(), reason };
+        let text = String::from_utf8(bytes).map_err(|_| form("it is no text (UTF-8)".to_owned()))?;
         let lock = Lock::parse(&text).map_err(form)?;
         Ok(Some(lock))
     }

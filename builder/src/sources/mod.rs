@@ -13,6 +13,7 @@ pub mod pin;
 pub mod readers;
 
 #[cfg(test)]
+#[allow(dead_code, reason = "the tests of whole builds use the rest")]
 mod testing;
 
 use std::path::PathBuf;

@@ -12,7 +12,7 @@ pub enum CacheError {
     /// The filesystem has no room.
     #[error(
         "no space left for {path}: at least {needed} more bytes are needed, {free} are free; make room there, \
-         or set XDG_CACHE_HOME to a folder of another filesystem"
+         or name a cache on another filesystem with --cache or XDG_CACHE_HOME"
     )]
     Full {
         /// The file that was being written.
@@ -23,7 +23,10 @@ pub enum CacheError {
         free: u64,
     },
     /// An operation on a file of the cache failed.
-    #[error("could not {action} {path}: {source}")]
+    #[error(
+        "could not {action} {path}: {source}; see to the rights of the cache's folders, \
+         or name another cache with --cache or XDG_CACHE_HOME"
+    )]
     Io {
         /// What was tried.
         action: &'static str,
@@ -68,20 +71,28 @@ pub fn require_space(path: &Path, bytes: u64) -> Result<(), CacheError> {
 
 /// An I/O error of writing `path`, told apart from a full disk.
 pub fn full_or_io(action: &'static str, path: &Path, needed: u64, source: io::Error) -> CacheError {
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            let free = free_bytes(path).unwrap_or(0);
-            CacheError::Full { path: path.to_owned(), needed: needed.max(1), free }
-        }
-        _ => io_error(action, path, source),
+    if is_full(&source) {
+        let free = free_bytes(path).unwrap_or(0);
+        return CacheError::Full { path: path.to_owned(), needed: needed.max(1), free };
     }
+    io_error(action, path, source)
 }
 
 pub(super) fn io_error(action: &'static str, path: &Path, source: io::Error) -> CacheError {
     CacheError::Io { action, path: path.to_owned(), source }
 }
 
-fn free_bytes(path: &Path) -> Option<u64> {
+/// Whether this, or what it comes from, is a write that the filesystem had no room for.
+pub fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| {
+        error.downcast_ref::<io::Error>().is_some_and(|error| {
+            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        })
+    })
+}
+
+/// Bytes that the filesystem where `path` lies, or will lie, has for this user.
+pub fn free_bytes(path: &Path) -> Option<u64> {
     let existing = path.ancestors().find(|path| path.exists())?;
     rustix::fs::statvfs(existing).ok().map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize))
 }

@@ -26,8 +26,9 @@ use tempfile::NamedTempFile;
 
 use super::readers::Hashing;
 use crate::digests::{is_sha256, sha256};
+use crate::progress::interrupt::Temporary;
 use error::io_error;
-pub use error::{CacheError, full_or_io, require_space};
+pub use error::{CacheError, free_bytes, full_or_io, is_full, require_space};
 pub use partial::Partial;
 
 /// A complete file in the cache.
@@ -45,6 +46,8 @@ pub struct Object {
 #[derive(Debug, Clone)]
 pub struct Cache {
     root: PathBuf,
+    /// Whether digests of local files are written down.
+    remembers: bool,
 }
 
 /// Temporary files older than this belong to a build that is no more.
@@ -59,9 +62,15 @@ impl Cache {
         }
         // Partial files and derived ones are given as absolute paths to host tools.
         let root = fs::canonicalize(root).map_err(|source| io_error("find", root, source))?;
-        let cache = Cache { root };
+        let cache = Cache { root, remembers: true };
         cache.sweep();
         Ok(cache)
+    }
+
+    /// The cache at `root` for somebody who asks what is in it: nothing is made, swept or written down,
+    /// and it need not exist.
+    pub fn look(root: &Path) -> Cache {
+        Cache { root: root.to_owned(), remembers: false }
     }
 
     /// Opens `$XDG_CACHE_HOME/bootwright`, or `~/.cache/bootwright` (XDG Base Directory Specification).
@@ -104,6 +113,7 @@ impl Cache {
     /// Inserts everything that `reader` gives. `origin` names it in errors.
     pub fn insert(&self, mut reader: impl Read, origin: &Path) -> Result<Object, CacheError> {
         let mut file = self.temporary()?;
+        let _guard = Temporary::new(file.path());
         let mut writer = Hashing::new(file.as_file_mut());
         copy(&mut reader, &mut writer, origin, &self.root)?;
         let (_, sha256, size) = writer.finish();
@@ -118,6 +128,7 @@ impl Cache {
         origin: &Path,
     ) -> Result<Object, CacheError> {
         let mut file = self.temporary()?;
+        let _guard = Temporary::new(file.path());
         let mut writer = Hashing::new(file.as_file_mut());
         copy(&mut reader, &mut writer, origin, &self.root)?;
         let (_, found, size) = writer.finish();
@@ -184,6 +195,7 @@ impl Cache {
             return Ok(path);
         }
         let mut file = self.temporary()?;
+        let _guard = Temporary::new(file.path());
         make(file.as_file_mut())?;
         self.finish_derived(file, &path)?;
         Ok(path)
@@ -205,6 +217,7 @@ impl Cache {
             .prefix("derive-")
             .tempdir_in(self.root.join("tmp"))
             .map_err(|source| full_or_io("make a folder in", &self.root.join("tmp"), 0, source))?;
+        let _guard = Temporary::new(folder.path());
         let made = folder.path().join("file");
         make(&made)?;
         let file = File::open(&made).map_err(|source| io_error("open", &made, source))?;
@@ -258,7 +271,7 @@ impl Cache {
         let settled = metadata
             .modified()
             .is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age.as_secs() >= 2));
-        if settled && size == metadata.len() {
+        if self.remembers && settled && size == metadata.len() {
             let mut file = self.temporary()?;
             file.write_all(format!("{digest} {stamp}\n").as_bytes())
                 .map_err(|source| full_or_io("write", &memory, 0, source))?;

@@ -37,12 +37,21 @@ pub enum ArchiveError {
         reason: Box<ReleaseError>,
     },
     /// Nothing could be fetched from there.
-    #[error("suite {suite} (from {origin}): {reason}")]
+    #[error("suite {suite} (from {origin}): {reason}{}", hint(reason))]
     Fetch {
         /// The suite.
         suite: String,
         /// Who named the source.
         origin: String,
+        /// Why.
+        reason: Box<FetchError>,
+    },
+    /// The suite is there, and its index is not.
+    #[error(
+        "the package index: {reason}; the mirror is not whole, or is being updated: try again later, \
+         or set another mirror in [base] of the cluster file"
+    )]
+    Listed {
         /// Why.
         reason: Box<FetchError>,
     },
@@ -91,8 +100,19 @@ pub enum ArchiveError {
 
 impl From<FetchError> for ArchiveError {
     fn from(reason: FetchError) -> Self {
-        let origin = "the signed InRelease".to_owned();
-        ArchiveError::Fetch { suite: "index".to_owned(), origin, reason: Box::new(reason) }
+        match reason {
+            FetchError::Cache(reason) => reason.into(),
+            reason => ArchiveError::Listed { reason: Box::new(reason) },
+        }
+    }
+}
+
+/// What to do about a suite that is not there; other reasons say it themselves.
+fn hint(reason: &FetchError) -> &'static str {
+    if reason.is_absent() {
+        "; check the suite and the address of the mirror, which ends before /dists"
+    } else {
+        ""
     }
 }
 

@@ -120,7 +120,7 @@ impl Client {
                 Err(Failure::Passing(reason)) => reason,
             };
             futile = if brought { 1 } else { futile + 1 };
-            if stop.load(Ordering::Relaxed) {
+            if stop.load(Ordering::Relaxed) || progress.interrupted() {
                 return Err(FetchError::Cancelled);
             }
             if futile >= self.options.attempts || number == MOST_ATTEMPTS {
@@ -154,6 +154,8 @@ impl Client {
             }
             Error::BadUri(reason) => address(reason).into(),
             Error::Http(reason) => address(reason.to_string()).into(),
+            // ureq would put "io: " before it.
+            Error::Io(error) => Failure::Passing(error.to_string()),
             Error::HostNotFound => Failure::Passing("the host name cannot be resolved".to_owned()),
             other => Failure::Passing(other.to_string()),
         }
@@ -201,14 +203,19 @@ fn receive(
     brought: &mut bool,
 ) -> Result<(), Failure> {
     let announced = response.body().content_length().map(|length| hash.size().saturating_add(length));
+    let whole = announced.or(transfer.size);
     let mut reader = Limited::new(body(response), transfer.limit.saturating_sub(hash.size()));
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        if transfer.stop.load(Ordering::Relaxed) {
+        if transfer.stop.load(Ordering::Relaxed) || transfer.progress.interrupted() {
             return Err(FetchError::Cancelled.into());
         }
-        let length =
-            reader.read(&mut buffer).map_err(|error| read_failure(transfer.url, transfer.limit, error))?;
+        let length = reader.read(&mut buffer).map_err(|error| {
+            match read_failure(transfer.url, transfer.limit, error) {
+                Failure::Passing(reason) => Failure::Passing(broken_off(&reason, hash.size(), whole)),
+                lasting => lasting,
+            }
+        })?;
         if length == 0 {
             break;
         }
@@ -221,11 +228,19 @@ fn receive(
         meter.at(hash.size());
         *brought = true;
     }
-    match announced.or(transfer.size) {
-        Some(whole) if hash.size() < whole => {
-            Err(Failure::Passing(format!("the connection ended after {} of {whole} bytes", hash.size())))
+    match whole {
+        Some(length) if hash.size() < length => {
+            Err(Failure::Passing(broken_off("the connection ended", hash.size(), whole)))
         }
         _ => Ok(()),
+    }
+}
+
+/// What went wrong, and how far the file had come: the next attempt goes on from there.
+fn broken_off(reason: &str, size: u64, whole: Option<u64>) -> String {
+    match whole {
+        Some(whole) => format!("{reason} after {size} of {whole} bytes"),
+        None => format!("{reason} after {size} bytes"),
     }
 }
 

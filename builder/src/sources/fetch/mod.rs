@@ -86,8 +86,8 @@ pub enum FetchError {
         /// What the system said.
         source: io::Error,
     },
-    /// Another download failed first.
-    #[error("stopped because another download failed")]
+    /// Another download failed first, or the person asked to stop.
+    #[error("stopped because another download failed, or on request")]
     Cancelled,
     /// The cache.
     #[error(transparent)]
@@ -212,7 +212,7 @@ impl<'a> Fetcher<'a> {
         std::thread::scope(|scope| {
             for _ in 0..self.options.threads.clamp(1, downloads.len().max(1)) {
                 scope.spawn(|| {
-                    while !self.stop.load(Ordering::Relaxed) {
+                    while !self.stop.load(Ordering::Relaxed) && !self.progress.interrupted() {
                         let Some(&index) = order.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
                         let result = match self.object(step, &downloads[index]) {
                             // Another thread has the reason.

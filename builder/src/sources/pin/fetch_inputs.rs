@@ -87,20 +87,27 @@ impl Pinned {
         self.binaries().into_iter().map(download).collect()
     }
 
-    /// Names the package if the archive does not have it any more.
+    /// Names the package if the archive does not have it any more, or has another one.
     fn explained(&self, error: SourcesError, packages: &[&LockedPackage]) -> SourcesError {
         let SourcesError::Fetch(reason) = error else { return error };
         let path = match &reason {
-            FetchError::Status { url, .. } => url.clone(),
+            FetchError::Status { url, .. }
+            | FetchError::Digest { url, .. }
+            | FetchError::Size { url, .. } => url.clone(),
             FetchError::File { path, .. } => path.display().to_string(),
             _ => return SourcesError::Fetch(reason),
         };
-        match packages.iter().find(|package| reason.is_absent() && path.ends_with(&package.path)) {
-            Some(package) => {
-                let (package, version) = (package.name.clone(), package.version.clone());
-                SourcesError::Gone { package, version, reason: Box::new(reason) }
-            }
-            None => SourcesError::Fetch(reason),
+        let Some(package) = packages.iter().find(|package| path.ends_with(&package.path)) else {
+            return SourcesError::Fetch(reason);
+        };
+        let (package, version) = (package.name.clone(), package.version.clone());
+        let other = matches!(reason, FetchError::Digest { .. } | FetchError::Size { .. });
+        if reason.is_absent() {
+            SourcesError::Gone { package, version, reason: Box::new(reason) }
+        } else if other && self.from_lock {
+            SourcesError::NotAsLocked { package, version, reason: Box::new(reason) }
+        } else {
+            SourcesError::Fetch(reason)
         }
     }
 }
@@ -119,6 +126,7 @@ fn summary(packages: usize, files: usize, missing: usize) -> String {
     };
     match missing {
         0 => format!("{what}, all from the cache"),
+        1 => format!("{what}, 1 file fetched"),
         _ => format!("{what}, {missing} files fetched"),
     }
 }

@@ -64,6 +64,19 @@ pub enum SourcesError {
         /// What differs.
         difference: String,
     },
+    /// What came is not what the lock says.
+    #[error(
+        "{package} {version} is not what bootwright.lock says: {reason}; if the lock was changed by hand, \
+         change it back, or build with --update to make it anew"
+    )]
+    NotAsLocked {
+        /// The package.
+        package: String,
+        /// Its version in the lock.
+        version: String,
+        /// The difference.
+        reason: Box<FetchError>,
+    },
     /// The lock names a file that the mirror no longer has.
     #[error(
         "{package} {version} of bootwright.lock is not in the archive any more ({reason}); \
@@ -127,6 +140,8 @@ pub struct Pinned {
     kubernetes: Kubernetes,
     base_dir: PathBuf,
     machine: Machine,
+    /// Whether the lock was there before, and not resolved just now.
+    from_lock: bool,
     sets: Vec<String>,
     binaries: Vec<String>,
     local_binaries: Vec<Artifact>,
@@ -194,6 +209,7 @@ pub(super) fn pin_on(
         kubernetes: request.kubernetes.clone(),
         base_dir: request.base_dir.to_owned(),
         machine,
+        from_lock: false,
         sets: request.sets.iter().map(|set| set.name.clone()).collect(),
         binaries: request.binaries.clone(),
         local_binaries,
@@ -203,6 +219,7 @@ pub(super) fn pin_on(
         Some(lock) => {
             check::check(&pinned, request, lock).map_err(|difference| SourcesError::Locked { difference })?;
             pinned.lock = lock.clone();
+            pinned.from_lock = true;
         }
         None => {
             let fetcher = Fetcher::new(cache, progress, pinned.machine.options.clone());

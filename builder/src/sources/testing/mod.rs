@@ -18,19 +18,22 @@ pub enum Packing {
     Zstd,
 }
 
-/// A package with one file, `/usr/share/<name>`.
+/// A package with the file `/usr/share/<name>`, and those that a test adds.
 #[derive(Debug, Clone)]
 pub struct Deb {
     pub name: String,
     pub version: String,
     pub fields: Vec<(String, String)>,
     pub contents: Vec<u8>,
+    /// Absolute path, contents.
+    pub files: Vec<(String, Vec<u8>)>,
 }
 
 impl Deb {
     pub fn new(name: &str, version: &str) -> Deb {
         let contents = format!("{name} {version}\n").into_bytes();
-        Deb { name: name.to_owned(), version: version.to_owned(), fields: Vec::new(), contents }
+        let (fields, files) = (Vec::new(), Vec::new());
+        Deb { name: name.to_owned(), version: version.to_owned(), fields, contents, files }
     }
 
     pub fn field(mut self, name: &str, value: &str) -> Deb {
@@ -40,6 +43,11 @@ impl Deb {
 
     pub fn contents(mut self, contents: Vec<u8>) -> Deb {
         self.contents = contents;
+        self
+    }
+
+    pub fn file(mut self, path: &str, contents: impl Into<Vec<u8>>) -> Deb {
+        self.files.push((path.to_owned(), contents.into()));
         self
     }
 
@@ -60,8 +68,10 @@ impl Deb {
             Packing::Xz => ".xz",
             Packing::Zstd => ".zst",
         };
-        let control = compress(&tar("./control", self.control().as_bytes()), packing);
-        let data = compress(&tar(&format!("./usr/share/{}", self.name), &self.contents), packing);
+        let control = compress(&tar(&[("/control".to_owned(), self.control().into_bytes())]), packing);
+        let mut files = vec![(format!("/usr/share/{}", self.name), self.contents.clone())];
+        files.extend(self.files.iter().cloned());
+        let data = compress(&tar(&files), packing);
         let mut builder = ar::Builder::new(Vec::new());
         let mut append = |name: String, bytes: &[u8]| {
             let header = ar::Header::new(name.into_bytes(), bytes.len() as u64);
@@ -74,20 +84,22 @@ impl Deb {
     }
 }
 
-fn tar(path: &str, bytes: &[u8]) -> Vec<u8> {
-    let mut header = tar::Header::new_gnu();
-    header.set_size(bytes.len() as u64);
-    header.set_mode(0o644);
+fn tar(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
-    builder.append_data(&mut header, path, bytes).unwrap();
-    let mut tar = builder.into_inner().unwrap();
-    // The crate drops the leading "./" that dpkg writes.
-    let name: Vec<u8> = path.bytes().chain([0]).collect();
-    tar[..name.len()].copy_from_slice(&name);
-    tar[148..156].fill(b' ');
-    let sum: u32 = tar[..512].iter().map(|byte| u32::from(*byte)).sum();
-    tar[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    tar
+    for (path, bytes) in files {
+        let mut header = tar::Header::new_gnu();
+        // By hand: the crate drops the leading "./" that dpkg writes.
+        let name = format!(".{path}");
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        header.set_cksum();
+        builder.append(&header, bytes.as_slice()).unwrap();
+    }
+    builder.into_inner().unwrap()
 }
 
 pub fn compress(bytes: &[u8], packing: Packing) -> Vec<u8> {

@@ -17,6 +17,8 @@ pub enum Fault {
     Status(u16),
     /// Announces everything and closes the connection after so many bytes.
     CutAfter(usize),
+    /// Sends so many bytes at a time, with a pause after each.
+    Trickle(usize, Duration),
     /// Sends the whole file although a range was asked for.
     IgnoreRange,
     /// Sends another file's bytes.
@@ -73,6 +75,11 @@ impl Server {
     /// Every request for `path` meets `fault`.
     pub fn always(&self, path: &str, fault: Fault) {
         self.state.always.lock().unwrap().insert(path.to_owned(), fault);
+    }
+
+    /// Requests for `path` are answered as they should be again.
+    pub fn heal(&self, path: &str) {
+        self.state.always.lock().unwrap().remove(path);
     }
 
     /// Requests so far: path, a space and the range if one was asked for.
@@ -142,10 +149,20 @@ fn request(reader: &mut BufReader<&TcpStream>) -> Option<(String, Option<usize>)
 
 /// Whether the connection may be used again.
 fn answer(mut stream: &TcpStream, path: &PathBuf, range: Option<usize>, fault: Option<Fault>) -> bool {
+    let (step, pause) = match fault {
+        Some(Fault::Trickle(step, pause)) => (step, pause),
+        _ => (usize::MAX, Duration::ZERO),
+    };
     let mut send = |status: u16, headers: &str, body: &[u8], announced: usize| {
         let head = format!("HTTP/1.1 {status} Test\r\nContent-Length: {announced}\r\n{headers}\r\n");
-        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).is_ok()
-            && body.len() == announced
+        let mut sent = stream.write_all(head.as_bytes()).is_ok();
+        for piece in body.chunks(step) {
+            sent = sent && stream.write_all(piece).is_ok();
+            if sent {
+                std::thread::sleep(pause);
+            }
+        }
+        sent && body.len() == announced
     };
     let mut body = match (&fault, fs::read(path)) {
         (Some(Fault::Body(bytes)), _) => bytes.clone(),

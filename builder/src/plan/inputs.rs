@@ -1,0 +1,228 @@
+//! Every input of a build as the lock names it, and where it is now.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use crate::sources::lock::LockedSet;
+use crate::sources::{Lock, LockedPackage, PackageSet, Request};
+
+/// The inputs of a build from archives, mirrors and folders.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct InputsPlan {
+    /// Where the lock lies, or will.
+    pub lock: String,
+    /// Whether it describes this build.
+    #[serde(flatten)]
+    pub state: LockState,
+    /// Where packages come from.
+    pub archive: ArchivePlan,
+    /// The package lists of the build, and what the lock says came of them.
+    pub sets: Vec<SetPlan>,
+    /// Packages of all sets, by name; empty without a lock, as the other lists.
+    pub packages: Vec<InputPlan>,
+    /// Kubernetes binaries.
+    pub binaries: Vec<InputPlan>,
+    /// Local files that the cluster file names.
+    pub files: Vec<InputPlan>,
+    /// All of them.
+    pub total: Amount,
+    /// Those that a build would fetch if it had to make the OS layer anew.
+    pub to_fetch: Amount,
+}
+
+/// Whether the lock describes the build that the cluster file asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "lock-state", rename_all = "kebab-case")]
+pub enum LockState {
+    /// There is none: the first build resolves the package lists and writes it.
+    Absent,
+    /// It does.
+    Fits,
+    /// It does not: `build` refuses, `build --update` renews it.
+    Differs {
+        /// The first difference.
+        difference: String,
+    },
+    /// An input that it has to be compared with cannot be had.
+    Unknown {
+        /// Why; `build` says the same.
+        reason: String,
+    },
+}
+
+/// The package archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ArchivePlan {
+    /// Its suite.
+    pub suite: String,
+    /// Its address; the machine's own apt sources if absent.
+    pub mirror: Option<String>,
+    /// Its date in the lock, seconds since the Unix epoch: the build time of the images.
+    pub epoch: Option<u64>,
+}
+
+/// A package list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SetPlan {
+    /// `os/<role>`, `image/<image>`, or a boot loader's.
+    pub name: String,
+    /// Whether what the packages depend on comes along.
+    pub dependencies: bool,
+    /// What is asked for.
+    pub install: Vec<String>,
+    /// Names in [`InputsPlan::packages`], if the lock has the set.
+    pub packages: Vec<String>,
+}
+
+/// One input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct InputPlan {
+    /// Package, program, or path as written in the cluster file.
+    pub name: String,
+    /// Its version; a local file has none.
+    pub version: Option<String>,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256, hexadecimal.
+    pub sha256: String,
+    /// Where it is now.
+    pub place: Place,
+}
+
+/// Where an input is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// In the cache.
+    Cache,
+    /// In the package archive, to be fetched.
+    Archive,
+    /// On the mirror of Kubernetes, to be fetched.
+    Mirror,
+    /// On this machine, where the cluster file says.
+    Folder,
+}
+
+/// Inputs counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Amount {
+    /// How many.
+    pub inputs: usize,
+    /// Bytes of all.
+    pub bytes: u64,
+}
+
+impl Amount {
+    /// Counts inputs.
+    pub fn of<'a>(inputs: impl IntoIterator<Item = &'a InputPlan>) -> Amount {
+        inputs.into_iter().fold(Amount::default(), |sum, input| Amount {
+            inputs: sum.inputs + 1,
+            bytes: sum.bytes.saturating_add(input.size),
+        })
+    }
+}
+
+impl InputPlan {
+    /// Whether a build would fetch it.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.place, Place::Archive | Place::Mirror)
+    }
+}
+
+impl InputsPlan {
+    /// The inputs of `request` by `lock`; `cached` says whether a file of this digest and size is here.
+    pub fn of(
+        request: &Request<'_>,
+        path: &str,
+        lock: Option<&Lock>,
+        state: LockState,
+        cached: &dyn Fn(&str, u64) -> bool,
+    ) -> InputsPlan {
+        let place =
+            |sha256: &str, size, otherwise| if cached(sha256, size) { Place::Cache } else { otherwise };
+        let sets: Vec<SetPlan> = request.sets.iter().map(|set| set_plan(set, lock)).collect();
+        let names: BTreeSet<&String> = sets.iter().flat_map(|set| &set.packages).collect();
+        let package = |package: &LockedPackage| InputPlan {
+            name: package.name.clone(),
+            version: Some(package.version.clone()),
+            size: package.size,
+            sha256: package.sha256.clone(),
+            place: place(&package.sha256, package.size, Place::Archive),
+        };
+        let packages: Vec<InputPlan> =
+            names.into_iter().filter_map(|name| lock?.package(name)).map(package).collect();
+
+        let from_folder = request.kubernetes.directory.is_some();
+        let locked = lock.map(|lock| &lock.binaries[..]).unwrap_or_default();
+        let wanted = locked.iter().filter(|binary| request.binaries.contains(&binary.name));
+        let binaries: Vec<InputPlan> = wanted
+            .map(|binary| InputPlan {
+                name: binary.name.clone(),
+                version: Some(binary.version.clone()),
+                size: binary.size,
+                sha256: binary.sha256.clone(),
+                place: match from_folder {
+                    true => Place::Folder,
+                    false => place(&binary.sha256, binary.size, Place::Mirror),
+                },
+            })
+            .collect();
+
+        let locked = lock.map(|lock| &lock.files[..]).unwrap_or_default();
+        let files: Vec<InputPlan> = locked
+            .iter()
+            .filter(|file| request.files.contains(&file.path))
+            .map(|file| InputPlan {
+                name: file.path.clone(),
+                version: None,
+                size: file.size,
+                sha256: file.sha256.clone(),
+                place: Place::Folder,
+            })
+            .collect();
+
+        let all = || packages.iter().chain(&binaries).chain(&files);
+        InputsPlan {
+            lock: path.to_owned(),
+            state,
+            archive: ArchivePlan {
+                suite: request.base.suite.clone(),
+                mirror: request.base.mirror.clone(),
+                epoch: lock.map(|lock| lock.epoch),
+            },
+            sets,
+            total: Amount::of(all()),
+            to_fetch: Amount::of(all().filter(|input| input.is_remote())),
+            packages,
+            binaries,
+            files,
+        }
+    }
+
+    /// The input `name` of one of the lists, if the lock fits: then a file of that name has its digest.
+    pub(super) fn locked<'a>(&self, inputs: &'a [InputPlan], name: &str) -> Option<&'a InputPlan> {
+        inputs.iter().find(|input| self.state == LockState::Fits && input.name == name)
+    }
+
+    /// The packages of a set.
+    pub fn packages_of(&self, set: &SetPlan) -> impl Iterator<Item = &InputPlan> {
+        self.packages.iter().filter(|package| set.packages.contains(&package.name))
+    }
+}
+
+fn set_plan(set: &PackageSet, lock: Option<&Lock>) -> SetPlan {
+    let locked: Option<&LockedSet> =
+        lock.and_then(|lock| lock.sets.iter().find(|locked| locked.name == set.name));
+    SetPlan {
+        name: set.name.clone(),
+        dependencies: set.dependencies,
+        install: set.install.clone(),
+        packages: locked.map(|locked| locked.packages.clone()).unwrap_or_default(),
+    }
+}
