@@ -179,6 +179,9 @@ pub struct Service {
     /// cgroup, 1 to 10000. 100 is what the kernel gives one that says nothing.
     #[serde(default)]
     pub cpu_weight: Option<u16>,
+    /// The same until it is ready, for one that others wait for; `cpu-weight` if absent.
+    #[serde(default)]
+    pub starting_cpu_weight: Option<u16>,
     /// For a program written in Go: memory that its collector tries to keep it within (`GOMEMLIMIT`).
     #[serde(default)]
     pub go_memory: Option<GoMemory>,

@@ -228,10 +228,11 @@ fn check_ranges(service: &Service, faults: &mut Vec<ServiceError>) {
     if !(-1000..=1000).contains(&service.oom_score) {
         fault("oom-score", format!("{} must be -1000 to 1000", service.oom_score));
     }
-    if let Some(weight) = service.cpu_weight
-        && !(1..=10_000).contains(&weight)
-    {
-        fault("cpu-weight", format!("{weight} must be 1 to 10000"));
+    let weights = [("cpu-weight", service.cpu_weight), ("starting-cpu-weight", service.starting_cpu_weight)];
+    for (field, weight) in weights {
+        if let Some(weight) = weight.filter(|weight| !(1..=10_000).contains(weight)) {
+            fault(field, format!("{weight} must be 1 to 10000"));
+        }
     }
     if let Some(GoMemory { percent, .. }) = service.go_memory
         && !(1..=100).contains(&percent)

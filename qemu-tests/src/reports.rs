@@ -3,8 +3,8 @@
 use bootwright_model::report::{BootReport, Outcome};
 
 /// Stages that a boot goes through before its services, in order. The pods' network is set up beside those.
-const STAGES: [&str; 8] =
-    ["modules", "root", "mounts", "identity", "network", "clock", "state", "certificates"];
+const STAGES: [&str; 9] =
+    ["modules", "root", "mounts", "identity", "network", "clock", "state", "certificates", "parameters"];
 
 /// Every stage has passed, in the order that they are documented in, and `last` after the others.
 ///

@@ -27,7 +27,12 @@ fn layer(nodes: Vec<Node>) -> ClusterLayer {
             domain: "cluster.local".into(),
             secrets: Secrets::Baked,
         },
-        kubernetes: Kubernetes { version: "1.20.2".into(), directory: None, mirror: None, flags: Default::default() },
+        kubernetes: Kubernetes {
+            version: "1.20.2".into(),
+            directory: None,
+            mirror: None,
+            flags: Default::default(),
+        },
         base: Base::default(),
         disk: Default::default(),
         network: Network::default(),

@@ -14,7 +14,7 @@ use super::Host;
 const INIT: &str = "init";
 
 /// Controllers that the kubelet refuses to start without.
-pub const NEEDED: &[&str] = &["cpu", "cpuset", "memory", "pids"];
+pub const NEEDED: &[&str] = &[CPU, "cpuset", "memory", "pids"];
 
 /// What the kernel refused.
 #[derive(Debug, thiserror::Error)]
@@ -75,8 +75,19 @@ pub fn prepare(host: &Host) -> Result<(), CgroupError> {
             handed_down.map_err(io_error("hand a controller down in", &subtree))?;
         }
     }
+    if host.pid1 {
+        // It does little, and what it does others wait for.
+        Leaf::at(&host.cgroup, INIT).set_cpu_weight(HIGHEST_WEIGHT)?;
+    }
     Ok(())
 }
+
+/// The controller that gives shares of the processors.
+pub const CPU: &str = "cpu";
+/// The largest share of the processors (cgroup-v2.rst, "cpu.weight").
+pub const HIGHEST_WEIGHT: u16 = 10_000;
+/// The share of a cgroup that says nothing.
+pub const USUAL_WEIGHT: u16 = 100;
 
 /// A cgroup that processes sit in, or whose descendants do.
 #[derive(Debug, Clone)]

@@ -13,7 +13,7 @@ use bootwright_model::report::ServiceState;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::cgroup::Leaf;
+use super::cgroup::{self, Leaf};
 use super::definitions::Definition;
 use super::logs::Logs;
 use super::machine::{Action, Event, Machine, Millis, Notice, Spec};
@@ -148,7 +148,14 @@ impl<'a> Supervisor<'a> {
                 self.workloads(i).iter().for_each(|leaf| leaf.signal(Signal::TERM));
             }
             Action::KillWorkloads(i) => self.workloads(i).iter().for_each(Leaf::kill),
-            Action::Say(i, notice) => self.say(i, &notice),
+            Action::Say(i, notice) => {
+                if matches!(notice, Notice::Ready(_))
+                    && self.definitions[i].service.starting_cpu_weight.is_some()
+                {
+                    self.set_weight(i, usual_weight(&self.definitions[i]));
+                }
+                self.say(i, &notice);
+            }
             Action::AllStarted => {
                 self.publish();
                 self.observer.services_started();
@@ -185,12 +192,24 @@ impl<'a> Supervisor<'a> {
             marker.remove()?;
         }
         let leaf = Leaf::make(&self.host.cgroup, &definition.cgroup())?;
-        if let Some(weight) = definition.service.cpu_weight {
-            leaf.set_cpu_weight(weight)?;
-        }
         let procs = leaf.open_procs()?;
         let log = self.logs.pipe(i)?;
-        Ok(Some(spawn::spawn(self.host, definition, &procs, log)?))
+        let weight = definition.service.starting_cpu_weight.unwrap_or_else(|| usual_weight(definition));
+        // We wait until the process has become the program, so that much of its work is ours.
+        self.set_weight(i, cgroup::HIGHEST_WEIGHT);
+        let pid = spawn::spawn(self.host, &self.definitions[i], &procs, log)?;
+        self.set_weight(i, weight);
+        Ok(Some(pid))
+    }
+
+    fn set_weight(&mut self, i: usize, weight: u16) {
+        if !self.host.controllers.contains(&cgroup::CPU) {
+            return;
+        }
+        if let Err(error) = self.leaf(i).set_cpu_weight(weight) {
+            // It runs, which matters more than its share.
+            self.observer.line(&format!("service {}: {}", self.name(i), chain(&error)));
+        }
     }
 
     fn probe(&mut self, i: usize, run: u32, events: &mut VecDeque<Event>) {
@@ -287,6 +306,11 @@ fn spec(definition: &Definition) -> Spec {
 }
 
 /// An error with its causes on one line.
+/// Share of a service that is ready.
+fn usual_weight(definition: &Definition) -> u16 {
+    definition.service.cpu_weight.unwrap_or(cgroup::USUAL_WEIGHT)
+}
+
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

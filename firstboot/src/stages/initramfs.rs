@@ -10,7 +10,7 @@ use rustix::mount::{MountFlags, mount};
 
 use super::command_line::CommandLine;
 use super::modules::Coldplug;
-use super::{Advice, Done, Runner, Stop, hold, root};
+use super::{Advice, Done, Runner, Stop, grace, hold, root};
 use crate::report::Reporter;
 
 /// What the root stage needs, whatever the buses say.
@@ -30,6 +30,7 @@ impl Advice for ExecError {
 /// Never returns: either the root's first boot takes over, or the machine restarts.
 pub fn run() -> ! {
     mount_early();
+    grace::hurry(Path::new("/"));
     let reporter = Reporter::open(Path::new("/"));
     // The first sign of life, and the line that parts the kernel's time from first boot's.
     reporter.line(&format!("bootwright first boot {}", env!("CARGO_PKG_VERSION")));

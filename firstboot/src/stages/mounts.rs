@@ -1,4 +1,4 @@
-//! **mounts**: the kernel's file systems, a writable `/etc`, modules of this machine, kernel parameters.
+//! **mounts**: the kernel's file systems, a writable `/etc`, drivers of this machine.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -47,16 +47,6 @@ pub enum MountsError {
     /// The profile.
     #[error("the image's profile cannot be read")]
     Profile(#[from] BakedError),
-    /// A kernel parameter.
-    #[error("the kernel parameter {name} cannot be set to `{value}`")]
-    Parameter {
-        /// `net.ipv4.ip_forward`
-        name: String,
-        /// Wanted.
-        value: String,
-        /// Why.
-        source: io::Error,
-    },
 }
 
 impl Advice for MountsError {
@@ -70,47 +60,36 @@ impl Advice for MountsError {
             }
             MountsError::Modules(error) => return error.advice(),
             MountsError::Profile(error) => return error.advice(),
-            MountsError::Parameter { .. } => {
-                "correct [sysctl] in the profile, or name the module that brings the parameter in kernel.load"
-            }
         }
         .to_owned()
     }
 }
 
-/// Everything mounted; gives the profile to the later stages.
-pub fn run(root: &Path) -> Result<Done<Profile>, MountsError> {
+/// For the later stages.
+pub struct Mounted {
+    /// The role's profile.
+    pub profile: Profile,
+    /// Where further modules are loaded with.
+    pub coldplug: Coldplug,
+}
+
+/// Everything mounted, and the drivers loaded that this machine's buses ask for.
+pub fn run(root: &Path) -> Result<Done<Mounted>, MountsError> {
     let profile = baked::profile(root)?;
     let mut coldplug = Coldplug::open(root)?;
     coldplug.load(&[OVERLAY])?;
     // Modules are most of this stage, and mounting does not need them.
-    let (mounted, modules) = std::thread::scope(|scope| {
-        let modules = scope.spawn(|| load_modules(&mut coldplug, &profile));
+    let (mounted, settled) = std::thread::scope(|scope| {
+        let settled = scope.spawn(|| coldplug.settle());
         let mounted = mount_all(root);
-        (mounted, modules.join())
+        (mounted, settled.join())
     });
     mounted?;
-    let mut problems = modules.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let settled = settled.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let mut problems: Vec<Problem> = settled.err().iter().map(Problem::of).collect();
     problems.extend(std::mem::take(&mut coldplug.problems));
-    problems.extend(set_parameters(root, &profile));
-    let summary =
-        format!("{}, {} kernel parameters, /etc writable", coldplug.summary(), profile.sysctl.len());
-    Ok(Done { value: profile, summary, problems })
-}
-
-fn load_modules(coldplug: &mut Coldplug, profile: &Profile) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    if let Err(error) = coldplug.settle() {
-        problems.push(Problem::of(&error));
-    }
-    // All in one go, so that they load in parallel; one by one only to find out which is missing.
-    let names: Vec<&str> = profile.kernel.load.iter().map(String::as_str).collect();
-    if coldplug.load(&names).is_err() {
-        for name in names {
-            problems.extend(coldplug.load(&[name]).err().map(|error| Problem::of(&error)));
-        }
-    }
-    problems
+    let summary = format!("{}, /etc writable", coldplug.summary());
+    Ok(Done { value: Mounted { profile, coldplug }, summary, problems })
 }
 
 /// A file system to mount.
@@ -191,24 +170,6 @@ fn mount_points(root: &Path) -> BTreeSet<String> {
     text.lines().filter_map(|line| line.split(' ').nth(4)).map(str::to_owned).collect()
 }
 
-fn set_parameters(root: &Path, profile: &Profile) -> Vec<Problem> {
-    let set = |(name, value): (&String, &String)| {
-        let source = fs::write(parameter_file(root, name), value).err()?;
-        Some(Problem::of(&MountsError::Parameter { name: name.clone(), value: value.clone(), source }))
-    };
-    profile.sysctl.iter().filter_map(set).collect()
-}
-
-/// As sysctl(8): dots separate, and a slash in a name stands for a dot of a link's name.
-fn parameter_file(root: &Path, name: &str) -> PathBuf {
-    let swapped = name.chars().map(|c| match c {
-        '.' => '/',
-        '/' => '.',
-        other => other,
-    });
-    under(root, "/proc/sys").join(swapped.collect::<String>().trim_start_matches(['/', '.']))
-}
-
 fn make_folder(path: &Path) -> Result<(), MountsError> {
     fs::create_dir_all(path).map_err(|source| MountsError::Folder { path: path.to_owned(), source })
 }
@@ -216,16 +177,6 @@ fn make_folder(path: &Path) -> Result<(), MountsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn parameters_have_their_files() {
-        let root = Path::new("/");
-        assert_eq!(parameter_file(root, "net.ipv4.ip_forward"), Path::new("/proc/sys/net/ipv4/ip_forward"));
-        assert_eq!(
-            parameter_file(root, "net.ipv4.conf.eth0/100.rp_filter"),
-            Path::new("/proc/sys/net/ipv4/conf/eth0.100/rp_filter")
-        );
-    }
 
     #[test]
     fn mount_points_of_this_machine_are_read() {

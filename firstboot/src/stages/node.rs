@@ -5,15 +5,19 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use bootwright_model::node::NodeFacts;
+use bootwright_model::profile::Profile;
 use rustix::system::{RebootCommand, reboot};
 
 use super::certificates as certificates_stage;
 use super::command_line::CommandLine;
+use super::modules::Coldplug;
+use super::mounts::{self, Mounted};
+use super::parameters::{self, ParametersError};
 use super::pod_network::{self, PodNetworkError};
 use super::root::RootError;
 use super::services::{self as services_stage, ReportObserver};
 use super::state::{self, Prepared, StateError};
-use super::{Advice, Done, Runner, Stop, clock, hold, identity, mounts, network};
+use super::{Advice, Done, Runner, Stop, clock, hold, identity, network, readahead};
 use crate::certificates::{self, Roots};
 use crate::report::Reporter;
 use crate::services::{self, Definition, Host, halt};
@@ -50,16 +54,20 @@ fn stages(
     host: &Host,
 ) -> Result<Running, Stop> {
     gather_randomness();
+    let readahead = readahead::begin(root);
     let prepared = prepare_state(root, command_line);
-    let profile = runner.run("mounts", || mounts::run(root))?;
+    let Mounted { profile, coldplug } = runner.run("mounts", || mounts::run(root))?;
+    let parameters = prepare_parameters(root, coldplug, &profile);
     let known = runner.run("identity", || identity::run(root))?;
     reporter.node(&known.identity.name);
     let facts = runner.run("network", || network::run(root, known))?;
     runner.run("clock", || clock::run(root, &facts.layer))?;
     runner.run("state", || state::run(root, join(prepared, StateError::Lost)?))?;
     runner.run("certificates", || certificates_stage::run(root, &facts))?;
+    runner.run("parameters", || join(parameters, ParametersError::Lost).map(parameters::run))?;
     begin_pod_network(root, &facts, reporter);
     let definitions = runner.run("services", || services_stage::prepare(host, &profile, &facts))?;
+    drop(readahead);
     Ok(Running { facts, definitions })
 }
 
@@ -116,6 +124,16 @@ fn prepare_state(root: &'static Path, command_line: &CommandLine) -> Job<Prepare
         let guids = guids.ok_or(StateError::Device(RootError::CommandLine))?;
         state::prepare(root, guids)
     })
+}
+
+fn prepare_parameters(
+    root: &'static Path,
+    coldplug: Coldplug,
+    profile: &Profile,
+) -> Job<parameters::Prepared, ParametersError> {
+    let profile = profile.clone();
+    let work = move || Ok(parameters::prepare(root, coldplug, &profile));
+    std::thread::Builder::new().name("parameters".to_owned()).spawn(work)
 }
 
 /// The stage **pod-network**, beside the start of the services: the first pod comes long after them.

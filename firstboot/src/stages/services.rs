@@ -1,5 +1,6 @@
 //! **services**: hands over to the supervisor.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bootwright_model::node::NodeFacts;
@@ -49,6 +50,7 @@ impl Observer for ReportObserver {
     }
 
     fn services_started(&mut self) {
+        super::grace::take_time(Path::new("/"));
         self.0.services_started();
     }
 

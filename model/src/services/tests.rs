@@ -104,6 +104,7 @@ fn faults_of_fields_are_named_all_at_once() {
         ready = { https = "localhost:6443/readyz" }
         cgroup = "/system/../init"
         oom-score = -2000
+        starting-cpu-weight = 10001
         go-memory = { percent = 101, least-mib = 0 }
         stop-seconds = 0
         restart-milliseconds = [10, 5]
@@ -136,6 +137,7 @@ fn faults_of_fields_are_named_all_at_once() {
     service "../etcd", restart-milliseconds: [10, 5] must be [first, largest] with 50 <= first <= largest
     service "../etcd", stop-seconds: 0 must be 1 to 30
     service "../etcd", oom-score: -2000 must be -1000 to 1000
+    service "../etcd", starting-cpu-weight: 10001 must be 1 to 10000
     service "../etcd", go-memory.percent: 101 must be 1 to 100
     service "../etcd", go-memory.least-mib: 0 must be what the program needs at least
     service "b": the command must begin with the absolute path of a program, not ""

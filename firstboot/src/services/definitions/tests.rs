@@ -125,6 +125,6 @@ fn go_s_memory_limit_is_a_share_of_the_machine_s_but_not_too_small() {
         let environment = resolved.definitions[0].environment.clone();
         environment.into_iter().find(|(name, _)| name == "GOMEMLIMIT").unwrap().1
     };
-    assert_eq!(limit(16 << 30), ((16 << 30) / 10_u64).to_string());
+    assert_eq!(limit(16 << 30), ((16 << 30) / 100_u64 * 10).to_string());
     assert_eq!(limit(1 << 30), (150 << 20).to_string());
 }

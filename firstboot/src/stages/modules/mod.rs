@@ -135,6 +135,11 @@ impl Coldplug {
         Ok(!heard.is_empty())
     }
 
+    /// What was loaded so far has been told.
+    pub fn begin_summary(&mut self) {
+        self.loaded.clear();
+    }
+
     /// How many modules were loaded, and which took longest: a phrase for a summary.
     pub fn summary(&self) -> String {
         match self.loaded.iter().max_by_key(|(_, took)| *took) {
