@@ -193,7 +193,7 @@ fn looking_compares_with_the_files_and_writes_nothing() {
     assert_eq!(look().unwrap().state, LockState::Absent);
 
     let mut fitting = lock(&compose::request(&loaded));
-    fitting.files[0].sha256 = crate::sources::readers::sha256(b"hello");
+    fitting.files[0].sha256 = crate::digests::sha256(b"hello");
     fitting.write(&folder.path().join(LOCK_FILE)).unwrap();
     let found = look().unwrap();
     assert_eq!(found.state, LockState::Fits);

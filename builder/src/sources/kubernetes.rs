@@ -216,7 +216,12 @@ mod tests {
     }
 
     fn kubernetes() -> Kubernetes {
-        Kubernetes { version: "1.20.2".to_owned(), directory: Some("bin".to_owned()), mirror: None, flags: Default::default() }
+        Kubernetes {
+            version: "1.20.2".to_owned(),
+            directory: Some("bin".to_owned()),
+            mirror: None,
+            flags: Default::default(),
+        }
     }
 
     fn names(list: &[&str]) -> Vec<String> {

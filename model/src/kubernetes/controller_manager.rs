@@ -29,8 +29,9 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
         // them on the Node objects. A second allocator would hand out others.
         .set("--allocate-node-cidrs", false)
         .set("--cluster-name", &node.facts.layer.file.cluster.name)
-        // An election is for several; alone it only delays the start, by a lease's time after a power cut.
-        .set("--leader-elect", node.replicated())
+        // Alone, too: without an election it gives up after ten seconds without an API, with one it waits. The
+        // price is the lease of the boot before, 15 seconds, after a restart.
+        .set("--leader-elect", true)
         // The default (20, 30) makes the start wait for its own throttle: every controller asks for an
         // account and a token.
         .set("--kube-api-qps", 100)

@@ -17,6 +17,7 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
         .set("--authorization-kubeconfig", &kubeconfig)
         .set("--client-ca-file", node.cluster_pki(&pki::certificate(pki::CA)))
         .set("--requestheader-client-ca-file", node.cluster_pki(&pki::certificate(pki::FRONT_PROXY_CA)))
+        // An election is for several; alone it only delays the start, by a lease's time after a power cut.
         .set("--leader-elect", node.replicated())
         .set("--profiling", false);
     Ok(arguments.with_files(Vec::new()))

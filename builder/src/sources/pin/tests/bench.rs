@@ -41,7 +41,8 @@ pub(super) fn bench() -> Bench {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::open(&folder.path().join("cache")).unwrap();
     let base = repository.base(&server.url());
-    let kubernetes = Kubernetes { version: "1.20.2".to_owned(), directory: None, mirror: None, flags: Default::default() };
+    let kubernetes =
+        Kubernetes { version: "1.20.2".to_owned(), directory: None, mirror: None, flags: Default::default() };
     let sets = vec![set("os", &["app"], true), set("uefi", &["loader"], false)];
     let (binaries, files) = (Vec::new(), Vec::new());
     Bench { repository, server, folder, cache, base, kubernetes, sets, binaries, files }
