@@ -42,10 +42,10 @@ pub struct Stage {
 pub enum Outcome {
     /// It did what it should.
     Passed,
-    /// It could not, and the boot goes on without.
+    /// Some of it it could not do, and the boot goes on without.
     Degraded {
-        /// The error and its causes, outermost first.
-        chain: Vec<String>,
+        /// What is missing, each with what a person can do about it.
+        problems: Vec<Problem>,
     },
     /// It could not, and the boot cannot go on.
     Failed {
@@ -54,6 +54,16 @@ pub enum Outcome {
         /// What first boot does about it.
         next: String,
     },
+}
+
+/// Something that went wrong and that the boot goes on without.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Problem {
+    /// The error and its causes, outermost first.
+    pub chain: Vec<String>,
+    /// What a person can do about it.
+    pub next: String,
 }
 
 /// A service as the supervisor sees it.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use super::netlink::{Link, LinkChanges, Netlink};
-use crate::stages::{Advice, Problem};
+use crate::stages::{Advice, Problem, problem};
 
 /// How long a link may take to appear: drivers that probe in the background.
 const LINK_PATIENCE: Duration = Duration::from_secs(10);
@@ -139,7 +139,7 @@ pub fn configure(wanted: &Wanted) -> Result<Configured, LinkError> {
     let mac = link.mac.clone().unwrap_or_default();
     let problems = match wait_for_carrier(&mut netlink, &mut changes, link.index)? {
         true => Vec::new(),
-        false => vec![Problem::of(&LinkError::NoCarrier { link: link.name.clone(), mac: mac.clone() })],
+        false => vec![problem(&LinkError::NoCarrier { link: link.name.clone(), mac: mac.clone() })],
     };
     Ok(Configured { link: link.name, mac, mtu, problems })
 }

@@ -82,17 +82,18 @@ impl Reporter {
     /// Adds a stage that has ended and prints its line.
     pub fn stage(&self, stage: Stage) {
         let took = format!("{}.{:03} s", stage.duration_us / 1_000_000, stage.duration_us / 1000 % 1000);
-        let (word, chain, next) = match &stage.outcome {
-            Outcome::Passed => ("", &[][..], None),
-            Outcome::Degraded { chain } => ("DEGRADED: ", &chain[..], None),
-            Outcome::Failed { chain, next } => ("FAILED: ", &chain[..], Some(next)),
+        let word = match &stage.outcome {
+            Outcome::Passed => "",
+            Outcome::Degraded { .. } => "DEGRADED: ",
+            Outcome::Failed { .. } => "FAILED: ",
         };
         self.line(&format!("{:<13} {took:>9}  {word}{}", stage.name, stage.summary));
-        for (depth, cause) in chain.iter().enumerate() {
-            self.detail(&format!("{} {cause}", if depth == 0 { "what:" } else { " why:" }));
-        }
-        if let Some(next) = next {
-            self.detail(&format!("next: {next}"));
+        match &stage.outcome {
+            Outcome::Passed => {}
+            Outcome::Degraded { problems } => {
+                problems.iter().for_each(|problem| self.explain(&problem.chain, &problem.next));
+            }
+            Outcome::Failed { chain, next } => self.explain(chain, next),
         }
         self.change(|report| {
             // A stage that runs again replaces what it said before: the report has each stage once.
@@ -101,6 +102,14 @@ impl Reporter {
             let place = report.stages.partition_point(|known| known.started_ms <= stage.started_ms);
             report.stages.insert(place, stage);
         });
+    }
+
+    /// What went wrong, why, and what comes next.
+    fn explain(&self, chain: &[String], next: &str) {
+        for (depth, cause) in chain.iter().enumerate() {
+            self.detail(&format!("{} {cause}", if depth == 0 { "what:" } else { " why:" }));
+        }
+        self.detail(&format!("next: {next}"));
     }
 
     /// Names the node in the report.

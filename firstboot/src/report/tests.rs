@@ -1,3 +1,5 @@
+use bootwright_model::report::Problem;
+
 use super::*;
 
 fn stage(name: &str, outcome: Outcome) -> Stage {
@@ -28,13 +30,15 @@ fn each_outcome_says_what_why_and_what_next() {
     let root = root_with_console();
     let reporter = Reporter::open(root.path());
     reporter.stage(stage("modules", Outcome::Passed));
-    reporter.stage(stage("network", Outcome::Degraded { chain: vec!["no carrier".into()] }));
+    let problem = Problem { chain: vec!["no carrier".into()], next: "plug the cable in".into() };
+    reporter.stage(stage("network", Outcome::Degraded { problems: vec![problem] }));
     let chain = vec!["no root".into(), "no disk".into()];
     reporter.stage(stage("root", Outcome::Failed { chain, next: "reboot in 300 s".into() }));
     insta::assert_snapshot!(console_text(root.path()), @r"
     [time] modules         1.234 s  did it
     [time] network         1.234 s  DEGRADED: did it
                  what: no carrier
+                 next: plug the cable in
     [time] root            1.234 s  FAILED: did it
                  what: no root
                   why: no disk

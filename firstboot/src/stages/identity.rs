@@ -9,7 +9,7 @@ use bootwright_model::baked::{ClusterLayer, OsRelease};
 use bootwright_model::layout;
 
 use super::baked::{self, BakedError};
-use super::{Advice, Done, Problem};
+use super::{Advice, Done, Problem, problem};
 use crate::identity::{self, Claim, Identity, IdentityError, seed};
 use crate::network::links::{self, LinkError};
 use crate::report::under;
@@ -89,7 +89,7 @@ fn read_seed(root: &Path) -> Result<(Option<Claim>, Vec<Problem>), IdentityError
     match seed::read(&device) {
         Ok(claim) => Ok((claim, Vec::new())),
         Err(error @ seed::SeedError::Syntax { .. }) => Err(error.into()),
-        Err(error) => Ok((None, vec![Problem::of(&error)])),
+        Err(error) => Ok((None, vec![problem(&error)])),
     }
 }
 

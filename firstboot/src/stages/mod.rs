@@ -22,6 +22,7 @@ pub mod uevent;
 
 use std::error::Error;
 
+pub use bootwright_model::report::Problem;
 use bootwright_model::report::{Outcome, Stage};
 
 use crate::report::{Reporter, chain, uptime_ms, uptime_us};
@@ -32,20 +33,9 @@ pub trait Advice: Error {
     fn advice(&self) -> String;
 }
 
-/// Something that went wrong and that the boot goes on without.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The error and its causes, then what to do about it.
-    pub lines: Vec<String>,
-}
-
-impl Problem {
-    /// The whole chain of `error` with its advice.
-    pub fn of<E: Advice + 'static>(error: &E) -> Problem {
-        let mut lines = chain(error);
-        lines.push(error.advice());
-        Problem { lines }
-    }
+/// The whole chain of an error that the boot goes on without, with its advice.
+pub fn problem<E: Advice + 'static>(error: &E) -> Problem {
+    Problem { chain: chain(error), next: error.advice() }
 }
 
 /// What a stage did.
@@ -97,8 +87,7 @@ impl<'a> Runner<'a> {
                 (Ok(value), summary, Outcome::Passed)
             }
             Ok(Done { value, summary, problems }) => {
-                let chain = problems.into_iter().flat_map(|problem| problem.lines).collect();
-                (Ok(value), format!("{summary}; going on without"), Outcome::Degraded { chain })
+                (Ok(value), format!("{summary}; going on without"), Outcome::Degraded { problems })
             }
             Err(error) => {
                 let next = format!("{}; {}", error.advice(), self.next);
@@ -132,7 +121,7 @@ mod tests {
         let runner = Runner::new(&reporter, "reboot in 5 s".into());
         let error = || NoDisk(std::io::Error::from_raw_os_error(libc::ENXIO));
         assert_eq!(runner.run("a", || Ok::<_, NoDisk>(Done::new(7, "fine"))), Ok(7));
-        let degraded = Done { problems: vec![Problem::of(&error())], ..Done::new((), "some") };
+        let degraded = Done { problems: vec![problem(&error())], ..Done::new((), "some") };
         assert_eq!(runner.run("b", || Ok::<_, NoDisk>(degraded)), Ok(()));
         assert_eq!(runner.run("c", || Err::<Done<()>, _>(error())), Err(Stop));
         let outcomes: Vec<Outcome> =
@@ -141,7 +130,12 @@ mod tests {
         assert_eq!(outcomes[0], Outcome::Passed);
         assert_eq!(
             outcomes[1],
-            Outcome::Degraded { chain: vec!["no disk".into(), io.into(), "add a disk".into()] }
+            Outcome::Degraded {
+                problems: vec![Problem {
+                    chain: vec!["no disk".into(), io.into()],
+                    next: "add a disk".into()
+                }]
+            }
         );
         assert_eq!(
             outcomes[2],

@@ -11,7 +11,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 
 use super::baked::{self, BakedError};
 use super::modules::{Coldplug, ModulesError};
-use super::{Advice, Done, Problem};
+use super::{Advice, Done, Problem, problem};
 use crate::report::under;
 
 /// Layers of the writable `/etc`.
@@ -86,7 +86,7 @@ pub fn run(root: &Path) -> Result<Done<Mounted>, MountsError> {
     });
     mounted?;
     let settled = settled.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    let mut problems: Vec<Problem> = settled.err().iter().map(Problem::of).collect();
+    let mut problems: Vec<Problem> = settled.err().iter().map(problem).collect();
     problems.extend(std::mem::take(&mut coldplug.problems));
     let summary = format!("{}, /etc writable", coldplug.summary());
     Ok(Done { value: Mounted { profile, coldplug }, summary, problems })

@@ -10,7 +10,7 @@ use std::time::Instant;
 use bootwright_model::profile::Profile;
 
 use super::modules::Coldplug;
-use super::{Advice, Done, Problem};
+use super::{Advice, Done, Problem, problem};
 use crate::report::under;
 
 /// What the boot goes on without, or why there is no result at all.
@@ -77,17 +77,13 @@ fn load(coldplug: &mut Coldplug, profile: &Profile) -> Vec<Problem> {
     if coldplug.load(&names).is_ok() {
         return Vec::new();
     }
-    names
-        .into_iter()
-        .filter_map(|name| coldplug.load(&[name]).err())
-        .map(|error| Problem::of(&error))
-        .collect()
+    names.into_iter().filter_map(|name| coldplug.load(&[name]).err()).map(|error| problem(&error)).collect()
 }
 
 fn set(root: &Path, profile: &Profile) -> Vec<Problem> {
     let set = |(name, value): (&String, &String)| {
         let source = fs::write(file(root, name), value).err()?;
-        Some(Problem::of(&ParametersError::Parameter { name: name.clone(), value: value.clone(), source }))
+        Some(problem(&ParametersError::Parameter { name: name.clone(), value: value.clone(), source }))
     };
     profile.sysctl.iter().filter_map(set).collect()
 }
@@ -129,6 +125,6 @@ mod tests {
         let problems = set(root.path(), &profile);
         assert_eq!(fs::read_to_string(root.path().join("proc/sys/vm/good")).unwrap(), "1");
         assert_eq!(problems.len(), 1);
-        assert!(problems[0].lines[0].contains("net.missing"), "{problems:?}");
+        assert!(problems[0].chain[0].contains("net.missing"), "{problems:?}");
     }
 }

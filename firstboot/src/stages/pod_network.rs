@@ -8,7 +8,7 @@ use bootwright_model::addresses::AddressError;
 use bootwright_model::cluster::NetworkMode;
 use bootwright_model::node::NodeFacts;
 
-use super::{Advice, Done, Problem};
+use super::{Advice, Done, problem};
 use crate::network::cni;
 use crate::network::masquerade::{self, MasqueradeError};
 use crate::report::under;
@@ -53,7 +53,7 @@ pub fn run(root: &Path, facts: &NodeFacts) -> Done<()> {
     let configured = write_configuration(root, facts);
     let masqueraded = masquerade::apply(facts).map_err(PodNetworkError::from);
     let problems = [configured, masqueraded].into_iter().filter_map(Result::err);
-    let problems = problems.map(|error| Problem::of(&error)).collect();
+    let problems = problems.map(|error| problem(&error)).collect();
     let summary =
         format!("pods in {}, MTU {}, masqueraded beyond the cluster", facts.pod_cidr, cni::pod_mtu(facts));
     Done { value: (), summary, problems }

@@ -1,7 +1,7 @@
 //! `[kubernetes]`: a version that the roles' profiles can run, and one place to get it from.
 
-use bootwright_model::kubernetes::FLAG_COMPONENTS;
 use bootwright_model::kubernetes::version::Version;
+use bootwright_model::kubernetes::{COMPONENTS, FLAG_COMPONENTS};
 
 use super::settings::url_finding;
 use super::{Context, node};
@@ -71,8 +71,10 @@ fn flags(context: &Context<'_>, findings: &mut Vec<Finding>) {
             let finding = Finding::new("flags", format!("\"{component}\" takes no flags"))
                 .at_key(table, "not one of the components that do")
                 .help(match similar(component, FLAG_COMPONENTS.into_iter()) {
-                    Some(meant) => format!("did you mean \"{meant}\"?"),
-                    None => format!("flags are for {}", FLAG_COMPONENTS.join(", ")),
+                    Some(meant) if !COMPONENTS.contains(&component.as_str()) => {
+                        format!("did you mean \"{meant}\"?")
+                    }
+                    _ => format!("flags are for {}", FLAG_COMPONENTS.join(", ")),
                 });
             findings.push(finding);
             continue;

@@ -114,7 +114,7 @@ fn a_missing_carrier_is_told_and_the_address_is_set() {
     in_namespace(|| {
         ip("link add eth0 address 52:54:00:00:00:0a type veth peer name far");
         let configured = configure(&wanted(Some("52:54:00:00:00:0a"))).unwrap();
-        assert!(configured.problems[0].lines[0].contains("no carrier"), "{:?}", configured.problems);
+        assert!(configured.problems[0].chain[0].contains("no carrier"), "{:?}", configured.problems);
         assert_eq!(ip("-4 address show dev eth0")[0]["addr_info"][0]["local"], "10.20.0.10");
     });
 }

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::index::Load;
 use super::{ModulesError, Problem};
+use crate::stages::problem;
 
 /// `MODULE_INIT_COMPRESSED_FILE` of linux/module.h: the kernel unpacks the file itself.
 const COMPRESSED_FILE: i32 = 4;
@@ -84,7 +85,7 @@ impl Queue {
                 Ok(false) => {}
                 Err(error) => {
                     state.failed.insert(load.name);
-                    state.problems.push(Problem::of(&error));
+                    state.problems.push(problem(&error));
                 }
             }
             self.changed.notify_all();
