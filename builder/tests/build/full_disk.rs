@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
-use bootwright::sources::readers::sha256;
+use bootwright::digests::sha256;
 
 use crate::world::{Ended, World};
 

@@ -4,6 +4,9 @@
 // An integration test is a crate of its own, and clippy takes only functions marked as tests for tests.
 #![allow(clippy::unwrap_used)]
 
+// By the path that the shared modules below know it by.
+use bootwright::digests;
+
 mod full_disk;
 mod interrupted;
 mod lock;

@@ -1,7 +1,5 @@
 //! The archive that the program's own tests make, by the paths that it has there.
 
-pub use bootwright::sources::readers;
-
 #[path = "../../src/sources/testing/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the program's own tests use the rest")]
 pub mod testing;

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use bootwright::digests::sha256;
 use bootwright::image::bios::GRUB_FILES;
-use bootwright::sources::readers::sha256;
 
 use crate::image::small_stub;
 use crate::sources::testing::{Deb, Packing, Repository, Server};

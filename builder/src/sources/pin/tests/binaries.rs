@@ -8,7 +8,7 @@ fn binaries_of_a_folder_are_locked() {
     bench.binaries = strings(&["kubelet", "kube-proxy"]);
     insta::assert_snapshot!(bench.error(None), @"[kubernetes] has neither directory nor mirror; set directory to the folder of the binaries, or mirror");
     bench.kubernetes.directory = Some("bin".to_owned());
-    insta::assert_snapshot!(bench.error(None), @"/cluster/bin has no kubelet, kube-proxy; put the binaries of Kubernetes 1.20.2 there, correct directory in [kubernetes], or set mirror");
+    insta::assert_snapshot!(bench.error(None), @"there is no folder /cluster/bin; make it with the binaries of Kubernetes 1.20.2 (kubelet, kube-proxy), correct directory in [kubernetes], or set mirror");
     bench.program("bin/kubelet", "one");
     bench.program("bin/kube-proxy", "one");
     let (lock, inputs) = bench.inputs(None, false).unwrap();

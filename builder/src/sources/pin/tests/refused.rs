@@ -103,5 +103,5 @@ fn a_missing_suite_and_a_missing_package() {
     bench.sets[0].install.push("ap".to_owned());
     insta::assert_snapshot!(bench.error(None), @r#"package set "os": the archive has no package "ap" (similar: app); check the package list of the profile"#);
     bench.base.suite = "trixie".to_owned();
-    insta::assert_snapshot!(bench.error(None), @"suite trixie (from [base] of the cluster file): http://mirror/dists/trixie/InRelease: the server answered 404");
+    insta::assert_snapshot!(bench.error(None), @"suite trixie (from [base] of the cluster file): http://mirror/dists/trixie/InRelease: the server answered 404; check the suite and the address of the mirror, which ends before /dists");
 }
