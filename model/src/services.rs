@@ -202,6 +202,10 @@ fn check_fields(service: &Service, faults: &mut Vec<ServiceError>) {
         ),
         (!service.oneshot && service.once.is_some(), "`once` is for a one-shot: add `oneshot = true`"),
         (service.oneshot && service.workloads.is_some(), "`workloads` is for a service that keeps running"),
+        (
+            service.starting_cpu_weight.is_some() && service.ready.is_none(),
+            "`starting-cpu-weight` lasts until it is ready: add `ready`",
+        ),
     ];
     for (_, reason) in contradictions.into_iter().filter(|(wrong, _)| *wrong) {
         faults.push(ServiceError::Contradiction { service: name.clone(), reason });

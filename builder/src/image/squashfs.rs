@@ -33,6 +33,16 @@ const INTERVAL: Duration = Duration::from_millis(50);
 /// The file is padded to this, bytes: the block size of dm-verity.
 const PADDING: u32 = 4096;
 
+/// Ends the watch over tar2sqfs when it is dropped: also when what feeds it panics, as a scope waits for its threads.
+struct Over<'a>(&'a AtomicBool, std::thread::Thread);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+        self.1.unpark();
+    }
+}
+
 /// Why no squashfs was made.
 #[derive(Debug, Error)]
 pub enum SquashfsError {
@@ -158,6 +168,7 @@ where
                 std::thread::park_timeout(INTERVAL);
             }
         });
+        let over = Over(ended, watch.thread().clone());
         let mut pipe = BufWriter::with_capacity(1 << 20, stdin);
         let fed = feed(&mut pipe).map_err(|error| SquashfsError::Feed(Box::new(error)));
         let fed = fed.and_then(|()| pipe.flush().map_err(|error| SquashfsError::Feed(Box::new(error))));
@@ -167,8 +178,7 @@ where
         }
         drop(pipe);
         let message = messages.join().unwrap_or_default();
-        ended.store(true, Ordering::Relaxed);
-        watch.thread().unpark();
+        drop(over);
         (fed, message)
     });
     let status = child.wait().map_err(|source| SquashfsError::Io {

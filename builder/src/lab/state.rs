@@ -9,6 +9,7 @@ use super::machine::{CONSOLE_LOG, CONTROL};
 use super::ports::Forward;
 use super::qmp::Qmp;
 use super::{Error, Machine};
+use crate::files;
 
 /// Name of the state in a machine's folder.
 pub const STATE: &str = "machine.json";
@@ -34,14 +35,14 @@ impl Running {
         let running = Running { process_id, forwards: machine.forwards().to_vec() };
         let path = machine.folder().join(STATE);
         let text = serde_json::to_string(&running).expect("numbers and lists have a JSON form");
-        std::fs::write(&path, text).map_err(Error::file("write", &path))
+        files::replace(&path, text.as_bytes(), 0o600).map_err(Error::file("write", &path))
     }
 
     /// The machine of this folder, if one runs. A process number alone may belong to another process by
     /// now, so QEMU has to answer on the folder's socket.
     ///
     /// # Errors
-    /// The record cannot be read.
+    /// The record cannot be read, or is not one: a machine may run that nobody can find.
     pub fn find(folder: &Path) -> Result<Option<(Running, Qmp)>, Error> {
         let path = folder.join(STATE);
         let text = match std::fs::read_to_string(&path) {
@@ -49,9 +50,12 @@ impl Running {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(Error::File { action: "read", path, source }),
         };
-        let Ok(running) = serde_json::from_str(&text) else {
-            return Ok(None);
-        };
+        let running = serde_json::from_str(&text).map_err(|error| {
+            let path = path.display();
+            Error::State(format!(
+                "{path} is damaged ({error}): end its QEMU if it runs, then delete the file"
+            ))
+        })?;
         Ok(Qmp::connect(folder, CONTROL, Duration::ZERO).ok().map(|qmp| (running, qmp)))
     }
 

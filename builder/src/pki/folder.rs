@@ -6,11 +6,11 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::FlockOperation;
-use tempfile::TempDir;
 
 use super::PkiError;
 use super::keys::Pair;
 use crate::files;
+use crate::progress::interrupt::Temporary;
 
 /// Mark of a completed folder; holds the cluster's name.
 const MARK: &str = "cluster";
@@ -66,8 +66,8 @@ pub(super) fn lock_parent(folder: &Path) -> Result<File, PkiError> {
     Ok(opened)
 }
 
-/// A folder that takes its name only when all is in it.
-pub(super) struct Staging(TempDir);
+/// A folder that takes its name only when all is in it; gone with this, or by a second Ctrl-C, until then.
+pub(super) struct Staging(Temporary);
 
 impl Staging {
     pub(super) fn beside(folder: &Path) -> Result<Staging, PkiError> {
@@ -76,7 +76,7 @@ impl Staging {
             .prefix(".new-")
             .permissions(Permissions::from_mode(0o700))
             .tempdir_in(parent)
-            .map(Staging)
+            .map(|folder| Staging(Temporary::new(folder.keep())))
             .map_err(|source| PkiError::Write { path: parent.to_owned(), source })
     }
 
@@ -87,9 +87,8 @@ impl Staging {
     pub(super) fn publish(self, folder: &Path) -> Result<(), PkiError> {
         let failed = |source| PkiError::Write { path: folder.to_owned(), source };
         File::open(self.path()).and_then(|opened| opened.sync_all()).map_err(failed)?;
-        fs::rename(self.path(), folder).map_err(failed)?;
         // Renamed away: there is nothing left to remove.
-        let _ = self.0.keep();
+        fs::rename(self.path(), folder).map_err(failed)?;
         files::sync_folder_of(folder).map_err(failed)
     }
 }

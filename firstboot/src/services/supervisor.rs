@@ -148,14 +148,12 @@ impl<'a> Supervisor<'a> {
                 self.workloads(i).iter().for_each(|leaf| leaf.signal(Signal::TERM));
             }
             Action::KillWorkloads(i) => self.workloads(i).iter().for_each(Leaf::kill),
-            Action::Say(i, notice) => {
-                if matches!(notice, Notice::Ready(_))
-                    && self.definitions[i].service.starting_cpu_weight.is_some()
-                {
+            Action::Settle(i) => {
+                if self.definitions[i].service.starting_cpu_weight.is_some() {
                     self.set_weight(i, usual_weight(&self.definitions[i]));
                 }
-                self.say(i, &notice);
             }
+            Action::Say(i, notice) => self.say(i, &notice),
             Action::AllStarted => {
                 self.publish();
                 self.observer.services_started();
@@ -305,12 +303,12 @@ fn spec(definition: &Definition) -> Spec {
     }
 }
 
-/// An error with its causes on one line.
 /// Share of a service that is ready.
 fn usual_weight(definition: &Definition) -> u16 {
     definition.service.cpu_weight.unwrap_or(cgroup::USUAL_WEIGHT)
 }
 
+/// An error with its causes on one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

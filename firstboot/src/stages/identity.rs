@@ -1,6 +1,5 @@
 //! **identity**: who this machine is, and the files that say so.
 
-use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -123,17 +122,11 @@ fn write_files(root: &Path, identity: &Identity, layer: &ClusterLayer) -> Result
     ];
     for (path, text) in files {
         let path = under(root, path);
-        write_anew(&path, &text).map_err(|source| StageError::Write { path, source })?;
+        // Replaced, not written to: Debian's resolv.conf may be a link.
+        crate::files::replace(&path, text.as_bytes(), 0o644)
+            .map_err(|source| StageError::Write { path, source })?;
     }
     Ok(())
-}
-
-/// Replaces whatever is there: Debian's resolv.conf may be a link.
-fn write_anew(path: &Path, text: &str) -> io::Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
-    fs::write(&temporary, text)?;
-    fs::rename(&temporary, path)
 }
 
 /// Every node by name, so that nothing on a node waits for a resolver to find another node.
@@ -170,6 +163,8 @@ fn machine_id(identity: &Identity, layer: &ClusterLayer) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn known() -> (Identity, ClusterLayer) {

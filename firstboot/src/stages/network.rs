@@ -1,8 +1,7 @@
 //! **network**: the node's address on its link.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bootwright_model::layout;
@@ -68,14 +67,9 @@ pub fn run(root: &Path, known: Known) -> Result<Done<NodeFacts>, NetworkError> {
 
 fn write_facts(root: &Path, facts: &NodeFacts) -> Result<(), NetworkError> {
     let path = under(root, layout::NODE_FACTS);
-    let temporary = path.with_extension("json.new");
     let write = || {
-        let text = serde_json::to_vec(facts)?;
         fs::create_dir_all(under(root, layout::RUN))?;
-        let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(&text)?;
-        fs::rename(&temporary, &path)
+        crate::files::replace(&path, &serde_json::to_vec(facts)?, 0o600)
     };
     write().map_err(|source| NetworkError::Facts { path: path.clone(), source })
 }

@@ -126,13 +126,15 @@ fn prepare_state(root: &'static Path, command_line: &CommandLine) -> Job<Prepare
     })
 }
 
+/// What of the stage **parameters** must be there before a link is up, and the rest beside the next stages.
 fn prepare_parameters(
     root: &'static Path,
     coldplug: Coldplug,
     profile: &Profile,
 ) -> Job<parameters::Prepared, ParametersError> {
+    let refused = parameters::refused(&parameters::set(root, &profile.sysctl));
     let profile = profile.clone();
-    let work = move || Ok(parameters::prepare(root, coldplug, &profile));
+    let work = move || Ok(parameters::prepare(root, coldplug, &profile, &refused));
     std::thread::Builder::new().name("parameters".to_owned()).spawn(work)
 }
 

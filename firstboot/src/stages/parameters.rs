@@ -1,7 +1,9 @@
 //! **parameters**: the modules that the profile names, and kernel parameters, some of which they bring.
 //!
-//! [`prepare`] does it, beside the stages that find out who the machine is and need none of it.
+//! [`set`] sets what the kernel has by itself, before a link is up: whether a node takes router advertisements must
+//! not depend on which thread was faster. [`prepare`] does the rest beside the stages that need none of it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -43,6 +45,9 @@ impl Advice for ParametersError {
     }
 }
 
+/// Names as sysctl(8) has them, to values.
+pub type Parameters = BTreeMap<String, String>;
+
 /// What was done.
 #[derive(Debug)]
 pub struct Prepared {
@@ -50,13 +55,13 @@ pub struct Prepared {
     problems: Vec<Problem>,
 }
 
-/// Loads the modules and sets the parameters.
-pub fn prepare(root: &Path, mut coldplug: Coldplug, profile: &Profile) -> Prepared {
+/// Loads the modules, and sets those parameters that were `refused` before.
+pub fn prepare(root: &Path, mut coldplug: Coldplug, profile: &Profile, refused: &Parameters) -> Prepared {
     let began = Instant::now();
     coldplug.begin_summary();
     let mut problems = load(&mut coldplug, profile);
     problems.extend(std::mem::take(&mut coldplug.problems));
-    problems.extend(set(root, profile));
+    problems.extend(set(root, refused).iter().map(problem));
     let summary = format!(
         "{}, {} kernel parameters, {:.3} s beside other stages",
         coldplug.summary(),
@@ -80,12 +85,22 @@ fn load(coldplug: &mut Coldplug, profile: &Profile) -> Vec<Problem> {
     names.into_iter().filter_map(|name| coldplug.load(&[name]).err()).map(|error| problem(&error)).collect()
 }
 
-fn set(root: &Path, profile: &Profile) -> Vec<Problem> {
+/// Sets parameters; returns those that the kernel did not take.
+pub fn set(root: &Path, parameters: &Parameters) -> Vec<ParametersError> {
     let set = |(name, value): (&String, &String)| {
         let source = fs::write(file(root, name), value).err()?;
-        Some(problem(&ParametersError::Parameter { name: name.clone(), value: value.clone(), source }))
+        Some(ParametersError::Parameter { name: name.clone(), value: value.clone(), source })
     };
-    profile.sysctl.iter().filter_map(set).collect()
+    parameters.iter().filter_map(set).collect()
+}
+
+/// The parameters that these errors are about.
+pub fn refused(errors: &[ParametersError]) -> Parameters {
+    let pair = |error: &ParametersError| match error {
+        ParametersError::Parameter { name, value, .. } => Some((name.clone(), value.clone())),
+        ParametersError::Lost => None,
+    };
+    errors.iter().filter_map(pair).collect()
 }
 
 /// As sysctl(8): dots separate, and a slash in a name stands for a dot of a link's name.
@@ -116,15 +131,12 @@ mod tests {
     fn a_parameter_that_the_kernel_lacks_is_told_and_the_others_are_set() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("proc/sys/vm")).unwrap();
-        let profile = Profile {
-            sysctl: [("vm.good", "1"), ("net.missing", "2")]
-                .map(|(a, b)| (a.to_owned(), b.to_owned()))
-                .into(),
-            ..toml::from_str(include_str!("../../../profiles/all-in-one.toml")).unwrap()
-        };
-        let problems = set(root.path(), &profile);
+        let wanted = [("vm.good", "1"), ("net.missing", "2")];
+        let wanted = wanted.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let errors = set(root.path(), &wanted);
         assert_eq!(fs::read_to_string(root.path().join("proc/sys/vm/good")).unwrap(), "1");
-        assert_eq!(problems.len(), 1);
-        assert!(problems[0].chain[0].contains("net.missing"), "{problems:?}");
+        assert_eq!(errors.len(), 1);
+        assert!(errors[0].to_string().contains("net.missing"), "{errors:?}");
+        assert_eq!(refused(&errors).into_keys().collect::<Vec<_>>(), ["net.missing"]);
     }
 }

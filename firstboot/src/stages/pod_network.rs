@@ -61,15 +61,13 @@ pub fn run(root: &Path, facts: &NodeFacts) -> Done<()> {
 
 fn write_configuration(root: &Path, facts: &NodeFacts) -> Result<(), PodNetworkError> {
     let path = under(root, cni::CONFLIST);
-    let temporary = path.with_extension("new");
     let text = cni::conflist(facts)?;
     let write = || {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
         fs::create_dir_all(under(root, cni::LEASES))?;
-        fs::write(&temporary, &text)?;
-        fs::rename(&temporary, &path)
+        crate::files::replace(&path, text.as_bytes(), 0o644)
     };
     write().map_err(|source| PodNetworkError::Write { path: path.clone(), source })
 }

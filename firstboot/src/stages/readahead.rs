@@ -14,8 +14,9 @@ use rustix::fs::{Advice, fadvise};
 use super::baked;
 use crate::report::under;
 
-/// What is asked for in one go, bytes: the kernel comes back when it is read, and then the services may have begun.
-const PIECE: u64 = 1 << 20;
+/// What is asked for in one go, bytes: the kernel comes back when it is read, and then the services may have begun. It
+/// takes no more at once than the device's readahead window, 128 KiB by default (`VM_READAHEAD_PAGES`).
+const PIECE: u64 = 128 << 10;
 /// The nice value of somebody who wants only what nobody else does: setpriority(2).
 const NICE: i32 = 19;
 
@@ -56,16 +57,18 @@ fn programs(root: &Path, services: &[Service]) -> Vec<PathBuf> {
     first.filter_map(|service| service.command.first()).map(|program| under(root, program)).collect()
 }
 
-fn read(program: &Path, over: &AtomicBool) {
-    let Ok(file) = File::open(program) else { return };
+/// How many bytes were asked for.
+fn read(program: &Path, over: &AtomicBool) -> u64 {
+    let Ok(file) = File::open(program) else { return 0 };
     let length = file.metadata().map_or(0, |metadata| metadata.len());
     let mut offset = 0;
     while offset < length && !over.load(Ordering::Relaxed) {
         if fadvise(&file, offset, std::num::NonZeroU64::new(PIECE), Advice::WillNeed).is_err() {
-            return;
+            break;
         }
         offset += PIECE;
     }
+    offset
 }
 
 #[cfg(test)]
@@ -88,9 +91,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("program");
         std::fs::write(&path, vec![0; (PIECE + 1) as usize]).unwrap();
-        for over in [false, true] {
-            read(&path, &AtomicBool::new(over));
-        }
-        read(&folder.path().join("absent"), &AtomicBool::new(false));
+        assert_eq!(read(&path, &AtomicBool::new(false)), 2 * PIECE);
+        assert_eq!(read(&path, &AtomicBool::new(true)), 0);
+        assert_eq!(read(&folder.path().join("absent"), &AtomicBool::new(false)), 0);
     }
 }

@@ -55,6 +55,8 @@ impl Observer for ReportObserver {
     }
 
     fn ready(&mut self) {
+        // Also when a convenience could never be started.
+        super::grace::take_time(Path::new("/"));
         self.0.ready();
     }
 

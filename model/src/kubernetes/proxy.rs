@@ -9,7 +9,7 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
     let config = node.etc("kube-proxy.json");
     let document = Document::new(node.version, "kubeproxy.config.k8s.io/v1alpha1", "KubeProxyConfiguration")
         // Not what it serves on, in spite of the name, but which of its addresses is the node's. Told none, it
-        // asks the API for the Node, and does not start until that answers.
+        // asks the API for the Node, and does not start until that answers; the newest releases ask anyway.
         .set("bindAddress", node.address().to_string())
         .set("clientConnection", json!({ "kubeconfig": node.node_pki(&pki::kubeconfig(pki::PROXY)) }))
         // Tells pods' traffic from others': only the latter is masqueraded on its way to a Service.

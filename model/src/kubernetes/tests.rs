@@ -255,13 +255,16 @@ fn addresses_of_both_families() {
 }
 
 #[test]
-fn a_leader_is_elected_only_among_several() {
+fn the_scheduler_elects_a_leader_only_among_several() {
     let mut facts = facts("1.20.2", "1.6.20", "3.4.23");
     let elects = |facts: &NodeFacts| {
         let arguments = component("kube-scheduler", facts).unwrap().arguments;
         arguments.contains(&"--leader-elect=true".to_owned())
     };
     assert!(!elects(&facts));
+    // An election is how the controller manager waits for the API.
+    let controllers = component("kube-controller-manager", &facts).unwrap().arguments;
+    assert!(controllers.contains(&"--leader-elect=true".to_owned()));
     let mut second = facts.layer.file.nodes[0].clone();
     second.role = "control-plane".to_owned();
     facts.layer.file.nodes.push(second);

@@ -121,6 +121,11 @@ fn faults_of_fields_are_named_all_at_once() {
         name = "c"
         command = ["/c"]
         ready = { unix = "run/c.sock" }
+
+        [[service]]
+        name = "d"
+        command = ["/d"]
+        starting-cpu-weight = 200
         "#
     ), @r#"
     service name "../etcd" must be 1 to 40 of a-z, 0-9 and '-', starting with a letter
@@ -146,6 +151,7 @@ fn faults_of_fields_are_named_all_at_once() {
     service "b": a one-shot is ready when it has ended well: take `ready` away
     service "b": `workloads` is for a service that keeps running
     service "c": probe "run/c.sock" must be an absolute path of up to 107 bytes
+    service "d": `starting-cpu-weight` lasts until it is ready: add `ready`
     "#);
 }
 

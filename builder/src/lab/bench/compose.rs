@@ -14,15 +14,20 @@ const MADE: [&str; 2] = ["derived", "layers"];
 
 /// Builds with a cold cache, then with a warm one and a changed cluster file, in turn.
 pub fn measure(options: &Options, table: &mut Table) -> Result<(), Error> {
+    let measured = (0..options.runs).try_for_each(|index| one(options, table, index));
+    // What is booted afterwards is what the cluster file says, also when a run failed.
+    let restored = build(options, &options.loaded.path, &options.boot.cache).map(drop);
+    measured.and(restored)
+}
+
+/// A build with a cold cache, and one with a warm one and a changed cluster file.
+fn one(options: &Options, table: &mut Table, index: u16) -> Result<(), Error> {
     let cluster_file = &options.loaded.path;
-    for index in 0..options.runs {
-        let cache = cold_cache(&options.boot.cache)?;
-        table.record(Figure::ColdCompose, build(options, cluster_file, cache.path())?.as_secs_f64());
-        let changed = changed_cluster_file(cluster_file, index)?;
-        table.record(Figure::WarmCompose, build(options, changed.path(), &options.boot.cache)?.as_secs_f64());
-    }
-    // What is booted afterwards is what the cluster file says.
-    build(options, cluster_file, &options.boot.cache).map(drop)
+    let cache = cold_cache(&options.boot.cache)?;
+    table.record(Figure::ColdCompose, build(options, cluster_file, cache.path())?.as_secs_f64());
+    let changed = changed_cluster_file(cluster_file, index)?;
+    table.record(Figure::WarmCompose, build(options, changed.path(), &options.boot.cache)?.as_secs_f64());
+    Ok(())
 }
 
 /// Builds with a cache; returns the time from the start of the program to its end.
@@ -52,6 +57,8 @@ pub fn build(options: &Options, cluster_file: &Path, cache: &Path) -> Result<Dur
 
 /// A cache that has what was fetched, by links, and nothing that was composed.
 fn cold_cache(cache: &Path) -> Result<tempfile::TempDir, Error> {
+    // A link is looked up from where it lies.
+    let cache = &std::path::absolute(cache).map_err(Error::file("find", cache))?;
     // Beside the cache: what is moved into its links must lie on the same filesystem.
     let folder = cache.parent().unwrap_or(Path::new("."));
     let cold = tempfile::Builder::new()

@@ -33,11 +33,11 @@ fn starts_in_order_of_readiness_and_stops_in_reverse() {
     let mut machine = Machine::new(vec![spec(&[]), oneshot, spec(&[1])]);
     assert_eq!(deeds(&mut machine, 0, Event::Tick), [Start(0)]);
     assert_eq!(deeds(&mut machine, 1, Event::Started(0)), [Probe(0, 1)]);
-    assert_eq!(deeds(&mut machine, 5, Event::Ready(0, 1)), [Start(1)]);
+    assert_eq!(deeds(&mut machine, 5, Event::Ready(0, 1)), [Settle(0), Start(1)]);
     assert_eq!(deeds(&mut machine, 6, Event::Started(1)), []);
     assert_eq!(deeds(&mut machine, 9, Event::Exited(1, true, "exit code 0".into())), [Start(2)]);
     assert_eq!(deeds(&mut machine, 10, Event::Started(2)), [Probe(2, 1), AllStarted]);
-    assert_eq!(deeds(&mut machine, 20, Event::Ready(2, 1)), [AllReady]);
+    assert_eq!(deeds(&mut machine, 20, Event::Ready(2, 1)), [Settle(2), AllReady]);
 
     assert_eq!(deeds(&mut machine, 30, Event::Stop), [Ask(2)], "through the one-shot that is done");
     assert_eq!(deeds(&mut machine, 40, exit(2)), [Ask(0)]);
@@ -82,6 +82,24 @@ fn pauses_double_and_are_short_again_after_a_good_run() {
     assert_eq!(machine.view(0).last_error.as_deref(), Some("exit code 1"));
 }
 
+/// After so many failures the console hears nothing of it; its share of the processors is another matter.
+#[test]
+fn one_that_is_ready_settles_whether_or_not_it_is_talked_about() {
+    let mut machine = Machine::new(vec![spec(&[])]);
+    let mut now = 0;
+    machine.handle(now, Event::Tick);
+    for _ in 0..4 {
+        machine.handle(now, Event::Started(0));
+        machine.handle(now, exit(0));
+        now = machine.deadline().unwrap();
+        machine.handle(now, Event::Tick);
+    }
+    machine.handle(now, Event::Started(0));
+    let actions = machine.handle(now, Event::Ready(0, 5));
+    assert!(actions.contains(&Action::Settle(0)), "{actions:?}");
+    assert!(!actions.iter().any(|action| matches!(action, Action::Say(..))), "{actions:?}");
+}
+
 #[test]
 fn the_log_is_shown_at_the_third_failure_and_then_at_doublings() {
     let mut machine = Machine::new(vec![spec(&[])]);
@@ -121,7 +139,7 @@ fn a_restart_waits_until_what_it_needs_is_ready_again() {
     machine.handle(300, Event::Started(0));
     assert_eq!(deeds(&mut machine, 400, Event::Tick), []);
     assert_eq!(deeds(&mut machine, 401, Event::Ready(0, 1)), [], "of the run before");
-    assert_eq!(deeds(&mut machine, 402, Event::Ready(0, 2)), [Action::Start(1)]);
+    assert_eq!(deeds(&mut machine, 402, Event::Ready(0, 2)), [Action::Settle(0), Action::Start(1)]);
 }
 
 #[test]
@@ -187,7 +205,7 @@ fn the_unessential_may_stay_away() {
     machine.handle(0, Event::Tick);
     machine.handle(0, Event::StartFailed(0, "no such file".into()));
     machine.handle(0, Event::Started(1));
-    assert_eq!(deeds(&mut machine, 1, Event::Ready(1, 1)), [Action::AllReady]);
+    assert_eq!(deeds(&mut machine, 1, Event::Ready(1, 1)), [Action::Settle(1), Action::AllReady]);
     assert_eq!(machine.view(0).state, "backing-off");
 }
 

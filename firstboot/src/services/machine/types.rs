@@ -64,6 +64,8 @@ pub enum Action {
     EndWorkloads(usize),
     /// SIGKILL to its workloads.
     KillWorkloads(usize),
+    /// It is ready: from now on it has its usual share of the processors.
+    Settle(usize),
     /// Tell the person at the console.
     Say(usize, Notice),
     /// Every service that keeps running was started once.
