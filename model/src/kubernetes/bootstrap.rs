@@ -94,6 +94,9 @@ fn node(facts: &NodeFacts) -> Result<Object, KubernetesError> {
             "kind": "Node",
             "metadata": { "name": facts.name, "labels": labels },
             "spec": { "podCIDR": pod_cidr, "podCIDRs": [pod_cidr] },
+            // For the case that the Node does not exist yet: a kubelet of 1.20 panics when it registers and finds
+            // one without these maps (reconcileHugePageResource). On one that exists, status is left alone.
+            "status": { "capacity": { "hugepages-2Mi": "0" }, "allocatable": { "hugepages-2Mi": "0" } },
         }),
     })
 }

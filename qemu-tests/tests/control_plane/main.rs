@@ -32,6 +32,8 @@ fn components_run_with_the_rendered_flags() {
     assert_eq!(count, cluster.apply_bootstrap());
     let node = cluster.get(&admin, "/api/v1/nodes/cp1");
     assert_eq!(node["spec"]["podCIDR"], "10.10.3.0/24");
+    // A kubelet that comes later adds to these.
+    assert!(node["status"]["capacity"].is_object() && node["status"]["allocatable"].is_object(), "{node}");
     assert_eq!(node["metadata"]["labels"]["zone"], "north");
     assert_eq!(node["metadata"]["labels"]["node-role.kubernetes.io/control-plane"], "");
 
