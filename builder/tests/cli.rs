@@ -154,3 +154,18 @@ fn a_bench_that_cannot_measure_prints_its_table_with_the_reasons() {
     let said = text(&bench.stderr);
     assert!(said.contains("4 figures were not measured; the table says why"), "{said}");
 }
+
+#[test]
+fn a_boot_that_is_refused_shows_no_console_of_an_earlier_one() {
+    let folder = folder();
+    let init = bootwright(folder.path(), &["init", "--name", "harbor", "--address", "10.20.0.10/24"]);
+    assert_eq!(init.status.code(), Some(0), "{}", text(&init.stderr));
+    std::fs::create_dir_all(folder.path().join("out/machine")).unwrap();
+    std::fs::write(folder.path().join("out/machine/console.log"), "[   1.000] of another boot\n").unwrap();
+    for options in [&["--node", "cp9"][..], &[][..]] {
+        let arguments = [&["lab", "boot", "--cache", "cache"], options].concat();
+        let boot = bootwright(folder.path(), &arguments);
+        assert_eq!(boot.status.code(), Some(1), "{}", text(&boot.stderr));
+        assert!(!text(&boot.stdout).contains("of another boot"), "{}", text(&boot.stdout));
+    }
+}

@@ -68,15 +68,17 @@ pub fn machine_folder(output: &Path) -> PathBuf {
 /// Boots, runs the pod, tells, and stops or leaves it running.
 ///
 /// # Errors
-/// Anything that did not come out as it should, the clean stop included. The console's last lines are
-/// printed before an error is returned. [`Error::LeftRunning`] if the machine was to be kept and still runs.
+/// Anything that did not come out as it should, the clean stop included. Once the machine was switched on, the
+/// console's last lines are printed before an error is returned. [`Error::LeftRunning`] if the machine was to be kept and still runs.
 pub fn run(options: &Options) -> Result<(), Error> {
     let folder = machine_folder(&options.output);
     if Running::find(&folder)?.is_some() {
         let (output, down) = (options.output.display(), left_running::down(options, false));
         return Err(Error::State(format!("a machine of {output} is running; stop it with `{down}`")));
     }
-    let Err(error) = boot(options, &folder) else { return Ok(()) };
+    // What the folder's console log says before the machine is switched on is of another boot.
+    let session = start(options, &folder)?;
+    let Err(error) = follow(options, &folder, session) else { return Ok(()) };
     if matches!(error, Error::Interrupted(_)) {
         // Who presses Ctrl-C does not expect anything to go on.
         let ended = match Running::find(&folder) {
@@ -108,7 +110,8 @@ pub fn stop(output: &Path, force: bool) -> Result<(), Error> {
     if force { running.kill(&mut qmp, &folder) } else { running.stop(&mut qmp, &folder, STOP) }
 }
 
-fn boot(options: &Options, folder: &Path) -> Result<(), Error> {
+/// Switches the machine on, and records it if it is to be kept.
+fn start(options: &Options, folder: &Path) -> Result<Session, Error> {
     let node = pick_node(options)?;
     let image = image_path(options)?;
     let choice = accelerator::choose(&image, &options.cache)?;
@@ -123,7 +126,12 @@ fn boot(options: &Options, folder: &Path) -> Result<(), Error> {
         session.machine().kill()?;
         return Err(error);
     }
+    Ok(session)
+}
 
+/// Waits for the node, runs the pod, tells, and stops the machine or leaves it running.
+fn follow(options: &Options, folder: &Path, mut session: Session) -> Result<(), Error> {
+    let (node, image) = (pick_node(options)?, image_path(options)?);
     let mut kubeconfig = Kubeconfig::read(&options.output.join(KUBECONFIG))?;
     let api_port = session.machine().host_port(options.cluster.cluster.endpoint_port);
     let api_port = api_port.expect("the API's port is among those that spec() forwards");
