@@ -92,19 +92,31 @@ impl Api {
     pub fn node_ready(&self, node: &str, boot_id: &str, deadline: Instant) -> Result<Instant, Error> {
         let mut obstacle = "the API server does not answer".to_owned();
         while Instant::now() < deadline {
-            match self.watch_node(node, boot_id, deadline) {
+            let outcome = self.watch_node(node, boot_id, deadline, &mut |readiness| {
+                obstacle = format!("node {node} {readiness}");
+            });
+            match outcome {
                 Ok(Readiness::Ready) => return Ok(Instant::now()),
-                Ok(readiness) => obstacle = format!("node {node} {readiness}"),
+                Ok(_) => {}
+                // At the deadline we break it off ourselves: what was seen before stands in the way, not that.
+                Err(_) if Instant::now() >= deadline => break,
                 Err(error) => obstacle = error.to_string(),
             }
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(PAUSE.min(left_until(deadline)));
         }
         Err(self.error(&format!("/api/v1/nodes/{node}"), obstacle))
     }
 
-    /// Follows the node until it is Ready, or the stream ends.
-    fn watch_node(&self, node: &str, boot_id: &str, deadline: Instant) -> Result<Readiness, Error> {
-        let left = deadline.saturating_duration_since(Instant::now());
+    /// Follows the node until it is Ready, the stream ends, or it is `deadline`. `seen` is told each thing that
+    /// the node says.
+    fn watch_node(
+        &self,
+        node: &str,
+        boot_id: &str,
+        deadline: Instant,
+        seen: &mut dyn FnMut(Readiness),
+    ) -> Result<Readiness, Error> {
+        let left = left_until(deadline);
         let path = format!(
             "/api/v1/nodes?watch=1&fieldSelector=metadata.name%3D{node}&timeoutSeconds={}",
             left.as_secs().max(1)
@@ -112,7 +124,7 @@ impl Api {
         let request = self.agent.get(format!("{}{path}", self.server));
         // The answer begins at once; what is watched for may take its time.
         let request = request.config().timeout_connect(Some(REQUEST)).timeout_recv_response(Some(REQUEST));
-        let request = request.timeout_recv_body(Some(left)).build();
+        let request = request.timeout_global(Some(left)).build();
         let mut response = request.call().map_err(|error| self.error(&path, error.to_string()))?;
         let status = response.status().as_u16();
         if status != 200 {
@@ -120,7 +132,7 @@ impl Api {
             self.check_status(&path, status, &body)?;
         }
         let events = BufReader::new(response.body_mut().as_reader());
-        follow(events, boot_id).map_err(|reason| self.error(&path, reason))
+        follow(events, boot_id, seen).map_err(|reason| self.error(&path, reason))
     }
 
     fn check_status(&self, path: &str, status: u16, body: &str) -> Result<(), Error> {
@@ -138,6 +150,10 @@ impl Api {
     fn error(&self, path: &str, reason: String) -> Error {
         Error::Api { address: format!("{}{path}", self.server), reason }
     }
+}
+
+fn left_until(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
 }
 
 /// What a Node object says about a boot of its machine.
@@ -165,8 +181,8 @@ impl std::fmt::Display for Readiness {
 }
 
 /// Reads the events of a watch, one JSON object per line, until one says that the node is Ready in the boot
-/// `boot_id` or they end. Returns what the last one said.
-fn follow(events: impl BufRead, boot_id: &str) -> Result<Readiness, String> {
+/// `boot_id` or they end. Returns what the last one said; `seen` is told what each says.
+fn follow(events: impl BufRead, boot_id: &str, seen: &mut dyn FnMut(Readiness)) -> Result<Readiness, String> {
     let mut last = Readiness::Absent;
     for line in events.lines() {
         let line = line.map_err(|error| error.to_string())?;
@@ -180,6 +196,7 @@ fn follow(events: impl BufRead, boot_id: &str) -> Result<Readiness, String> {
             Some("DELETED") => Readiness::Absent,
             _ => readiness(&event["object"], boot_id),
         };
+        seen(last);
         if last == Readiness::Ready {
             break;
         }
@@ -250,23 +267,62 @@ mod tests {
     #[test]
     fn a_watch_after_a_reboot_waits_for_the_kubelet_of_this_boot() {
         let mut seen = vec![("ADDED", node(BEFORE, "True"))];
-        assert_eq!(follow(events(&seen).as_bytes(), NOW), Ok(Readiness::OtherBoot));
+        assert_eq!(follow(events(&seen).as_bytes(), NOW, &mut |_| {}), Ok(Readiness::OtherBoot));
         seen.push(("MODIFIED", node(NOW, "False")));
-        assert_eq!(follow(events(&seen).as_bytes(), NOW), Ok(Readiness::NotReady));
+        assert_eq!(follow(events(&seen).as_bytes(), NOW, &mut |_| {}), Ok(Readiness::NotReady));
         seen.push(("MODIFIED", node(NOW, "True")));
         // Nothing after it is read: the stream would go on for as long as the node lives.
         let text = events(&seen) + "not read";
-        assert_eq!(follow(text.as_bytes(), NOW), Ok(Readiness::Ready));
+        assert_eq!(follow(text.as_bytes(), NOW, &mut |_| {}), Ok(Readiness::Ready));
     }
 
     #[test]
     fn a_watch_that_ends_says_what_it_saw_last() {
-        assert_eq!(follow(&b""[..], NOW), Ok(Readiness::Absent));
+        assert_eq!(follow(&b""[..], NOW, &mut |_| {}), Ok(Readiness::Absent));
         let deleted = events(&[("ADDED", node(NOW, "False")), ("DELETED", node(NOW, "True"))]);
-        assert_eq!(follow(deleted.as_bytes(), NOW), Ok(Readiness::Absent));
+        assert_eq!(follow(deleted.as_bytes(), NOW, &mut |_| {}), Ok(Readiness::Absent));
         let status = json!({"kind": "Status", "code": 410, "message": "too old resource version"});
         let failed = events(&[("ERROR", status)]);
-        assert_eq!(follow(failed.as_bytes(), NOW), Err("too old resource version".to_owned()));
-        assert!(follow(&b"<html>\n"[..], NOW).unwrap_err().starts_with("not JSON"));
+        assert_eq!(follow(failed.as_bytes(), NOW, &mut |_| {}), Err("too old resource version".to_owned()));
+        assert!(follow(&b"<html>\n"[..], NOW, &mut |_| {}).unwrap_err().starts_with("not JSON"));
+    }
+
+    /// A server on loopback that answers each request with `answer` and keeps the connection; the client of it.
+    fn server(answer: String) -> Api {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let mut kept = Vec::new();
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(answer.as_bytes());
+                kept.push(stream);
+            }
+        });
+        let agent = ureq::Agent::config_builder().proxy(None).http_status_as_error(false).build().into();
+        Api { agent, server }
+    }
+
+    fn in_vain(api: &Api) -> String {
+        let begin = Instant::now();
+        let error = api.node_ready("cp1", NOW, begin + Duration::from_secs(1)).unwrap_err().to_string();
+        assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+        error
+    }
+
+    #[test]
+    fn at_the_deadline_the_last_obstacle_is_told_not_the_end_of_the_wait() {
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n";
+        let watch = events(&[("ADDED", node(BEFORE, "True")), ("MODIFIED", node(NOW, "False"))]);
+        let error = in_vain(&server(format!("{head}{watch}")));
+        assert!(error.ends_with("/api/v1/nodes/cp1: node cp1 is not Ready"), "{error}");
+        // A server that takes the connection and says nothing.
+        let error = in_vain(&server(String::new()));
+        assert!(error.ends_with("the API server does not answer"), "{error}");
+        let refused = "HTTP/1.1 403 Forbidden\r\nContent-Length: 20\r\n\r\n{\"message\": \"no\"}   ";
+        let error = in_vain(&server(refused.to_owned()));
+        assert!(error.ends_with("status 403: no"), "{error}");
     }
 }

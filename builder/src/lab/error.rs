@@ -87,12 +87,14 @@ pub enum Error {
         message: String,
     },
     /// Something did not happen in time.
-    #[error("waited {} s for {what}, in vain; console log: {}", waited.as_secs(), log.display())]
+    #[error("waited {} s for {what}, in vain: {seen}; console log: {}", waited.as_secs(), log.display())]
     Timeout {
         /// What was waited for.
         what: String,
         /// How long.
         waited: Duration,
+        /// What was seen last that stands in the way.
+        seen: String,
         /// Console log to look at.
         log: PathBuf,
     },

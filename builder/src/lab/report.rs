@@ -44,6 +44,23 @@ pub fn failure(report: &BootReport) -> Option<(String, String)> {
     })
 }
 
+/// What of a boot is not there yet: its services that are not ready with their last errors, or else how far it
+/// came.
+pub fn unready(report: &BootReport) -> String {
+    let services = report.services.iter().filter(|service| !matches!(&service.state[..], "ready" | "done"));
+    let services: Vec<String> = services
+        .map(|service| match &service.last_error {
+            Some(error) => format!("{} is {} ({error})", service.name, service.state),
+            None => format!("{} is {}", service.name, service.state),
+        })
+        .collect();
+    match (services.is_empty(), report.stages.last()) {
+        (false, _) => services.join(", "),
+        (true, Some(stage)) => format!("the boot came as far as stage {}", stage.name),
+        (true, None) => "the boot report is empty".to_owned(),
+    }
+}
+
 /// Whether a service was ever ready in this boot.
 pub fn service_ready(report: &BootReport, name: &str) -> bool {
     report.services.iter().any(|service| service.name == name && service.ready_ms.is_some())
@@ -92,5 +109,29 @@ mod tests {
             (stage.as_str(), reason.as_str()),
             ("root", "cannot mount: no such device; reboot in 300 s")
         );
+    }
+
+    #[test]
+    fn what_is_not_ready_is_told_with_its_last_error() {
+        use bootwright_model::report::ServiceState;
+        let mut report = BootReport::default();
+        assert_eq!(unready(&report), "the boot report is empty");
+        let (name, outcome) = ("state".to_owned(), Outcome::Passed);
+        report.stages.push(Stage { name, started_ms: 1, duration_us: 1, summary: String::new(), outcome });
+        assert_eq!(unready(&report), "the boot came as far as stage state");
+        let service = |name: &str, state: &str, last_error: Option<&str>| ServiceState {
+            name: name.to_owned(),
+            state: state.to_owned(),
+            started_ms: None,
+            ready_ms: None,
+            restarts: 0,
+            last_error: last_error.map(str::to_owned),
+        };
+        report.services = vec![
+            service("containerd", "ready", None),
+            service("etcd", "backing-off", Some("exited with 1")),
+            service("kubelet", "waiting", None),
+        ];
+        assert_eq!(unready(&report), "etcd is backing-off (exited with 1), kubelet is waiting");
     }
 }

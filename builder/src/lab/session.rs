@@ -7,10 +7,12 @@ use bootwright_model::report::BootReport;
 
 use super::api::Api;
 use super::console::{Tail, is_stage_line};
-use super::report::{ReportTail, failure, service_ready};
+use super::report::{ReportTail, failure, service_ready, unready};
 use super::{Error, Machine, Spec};
 use crate::progress::interrupt;
 
+/// How long the watch of a node may take to tell its last obstacle when its time is over.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Pause between two looks at the logs.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -95,7 +97,7 @@ impl Session {
             // Nobody listens any more when the boot failed in the meantime.
             let _ = send.send(api.node_ready(&name, &report.boot_id, deadline));
         });
-        let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_secs(1);
+        let left = deadline.saturating_duration_since(Instant::now()) + LAST_WORDS;
         let ready =
             self.wait(&format!("node {node} to be Ready"), left, |_| match receive.try_recv() {
                 Ok(result) => Some(result),
@@ -113,12 +115,19 @@ impl Session {
     /// It did not come within `limit`, or QEMU ended.
     pub fn wait_line(&mut self, text: &str, limit: Duration) -> Result<String, Error> {
         let deadline = Instant::now() + limit;
+        let mut last = None;
         loop {
-            if let Some(line) = self.pump()?.into_iter().find(|line| line.contains(text)) {
-                return Ok(line);
+            for line in self.pump()? {
+                if line.contains(text) {
+                    return Ok(line);
+                }
+                last = Some(line);
             }
             self.machine.check_running()?;
-            self.check_deadline(&format!("'{text}' on the console"), limit, deadline)?;
+            self.check_deadline(&format!("'{text}' on the console"), limit, deadline, || match &last {
+                Some(line) => format!("the last line was '{line}'"),
+                None => "the console said nothing".to_owned(),
+            })?;
             std::thread::sleep(PAUSE);
         }
     }
@@ -157,17 +166,26 @@ impl Session {
             if let Some((stage, reason)) = report.and_then(failure) {
                 return Err(Error::BootFailed { stage, reason, log: self.machine.console_log() });
             }
+            let seen = report.map_or_else(|| "no boot report came".to_owned(), unready);
             self.machine.check_running()?;
-            self.check_deadline(what, limit, deadline)?;
+            self.check_deadline(what, limit, deadline, || seen)?;
             std::thread::sleep(PAUSE);
         }
     }
 
-    fn check_deadline(&self, what: &str, limit: Duration, deadline: Instant) -> Result<(), Error> {
+    /// An error at the deadline, with what was `seen` until then.
+    fn check_deadline(
+        &self,
+        what: &str,
+        limit: Duration,
+        deadline: Instant,
+        seen: impl FnOnce() -> String,
+    ) -> Result<(), Error> {
         if Instant::now() < deadline {
             return Ok(());
         }
-        Err(Error::Timeout { what: what.to_owned(), waited: limit, log: self.machine.console_log() })
+        let log = self.machine.console_log();
+        Err(Error::Timeout { what: what.to_owned(), waited: limit, seen: seen(), log })
     }
 
     /// Shows the console's new lines and returns them all.
