@@ -15,6 +15,7 @@ use super::session::Session;
 use super::state::Running;
 use super::summary::{self, Facts};
 use super::{Error, Firmware, Lifetime, Spec, console, left_running};
+use crate::progress::interrupt;
 
 /// Folder of the machine's files below the output folder.
 const MACHINE: &str = "machine";
@@ -260,8 +261,14 @@ pub fn run_workload(manifest: &Path, kubectl: &Kubectl, web_port: u16) -> Result
 }
 
 /// Asks for a page until it is there, and returns its body.
+///
+/// # Errors
+/// It is not there at `deadline`, or Ctrl-C was pressed.
 pub fn get_until(port: u16, path: &str, deadline: Instant) -> Result<String, Error> {
     loop {
+        if interrupt::requested() {
+            return Err(interrupt::Interrupted.into());
+        }
         match get(port, path) {
             Ok(body) => return Ok(body),
             Err(reason) if Instant::now() >= deadline => {

@@ -109,6 +109,20 @@ impl Session {
         Ok(ready.saturating_duration_since(self.machine.started()))
     }
 
+    /// Leaves the machine alone for `time`.
+    ///
+    /// # Errors
+    /// QEMU ended, or Ctrl-C was pressed: at once.
+    pub fn rest(&mut self, time: Duration) -> Result<(), Error> {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.pump()?;
+            self.machine.check_running()?;
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+
     /// Waits for a line on the console that contains `text`, and returns it.
     ///
     /// # Errors
@@ -203,5 +217,39 @@ impl Session {
     fn follow_anew(&mut self) {
         self.console = self.machine.follow_console();
         self.report = self.machine.follow_report();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_seen_last_is_told_at_the_deadline() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut session = Session::start(Spec::example(folder.path()), |_| {}).unwrap();
+        let limit = Duration::from_millis(200);
+        let error = session.wait_report("the kubelet", limit, |_| false).unwrap_err().to_string();
+        assert!(error.contains("the kubelet, in vain: no boot report came; console log"), "{error}");
+        let console = session.machine().console_log();
+        let said = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            let mut log = std::fs::File::options().append(true).open(console).unwrap();
+            std::io::Write::write_all(&mut log, b"no bootable device\n").unwrap();
+        });
+        let error = session.wait_line("ready", Duration::from_millis(400)).unwrap_err().to_string();
+        said.join().unwrap();
+        assert!(error.contains("'ready' on the console, in vain: the last line was '"), "{error}");
+    }
+
+    #[test]
+    fn a_machine_that_ends_ends_its_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut session = Session::start(Spec::example(folder.path()), |_| {}).unwrap();
+        session.rest(Duration::from_millis(200)).unwrap();
+        session.machine().kill().unwrap();
+        let begin = Instant::now();
+        assert!(session.rest(Duration::from_secs(60)).is_err());
+        assert!(begin.elapsed() < Duration::from_secs(10));
     }
 }

@@ -12,6 +12,7 @@ use crate::lab::api::Api;
 use crate::lab::kubeconfig::Kubeconfig;
 use crate::lab::session::Session;
 use crate::lab::{accelerator, console, machine, summary};
+use crate::progress::interrupt::Temporary;
 
 /// How long a node is left alone before its memory is looked at.
 const IDLE: Duration = Duration::from_secs(30);
@@ -68,6 +69,8 @@ fn boot(options: &demo::Options, ready: impl FnOnce(Duration)) -> Result<Seen, E
     let spec = demo::spec(options, node, &image, &choice, &folder)?;
     let port = options.cluster.cluster.endpoint_port;
     let mut session = Session::start(spec, |_| {})?;
+    // The logs stay; the disk is a gigabyte, and goes however this boot ends.
+    let _disk = Temporary::new(folder.join(machine::DISK));
     let host_port =
         session.machine().host_port(port).expect("the API's port is among those that spec() forwards");
     let path = folder.join(demo::KUBECONFIG);
@@ -81,12 +84,10 @@ fn boot(options: &demo::Options, ready: impl FnOnce(Duration)) -> Result<Seen, E
         }
     }
     ready(outcome?);
-    std::thread::sleep(IDLE);
+    session.rest(IDLE)?;
     let memory = summary::memory_in_use(session.machine().qmp()?)?;
     let report = session.report()?.unwrap_or_default();
     session.power_off(STOP)?;
-    // The logs stay; the disk is a gigabyte.
-    let _ = std::fs::remove_file(folder.join(machine::DISK));
     Ok(Seen { report, memory })
 }
 
