@@ -207,9 +207,25 @@ impl Boot<'_> {
 impl Drop for Boot<'_> {
     fn drop(&mut self) {
         let _ = self.session.machine().kill();
-        // Logs stay to be looked at, the disk does not: there are a dozen of them, a gigabyte each.
+        // Logs stay to be looked at, the disks do not: there are dozens of them, up to a gigabyte each. What a
+        // test made its machine of stays with a failed one.
         let _ = std::fs::remove_file(self.folder.join(machine::DISK));
+        for disk in disks(&self.folder) {
+            match std::thread::panicking() {
+                true => println!("the disk that the test was about: {}", disk.display()),
+                false => drop(std::fs::remove_file(disk)),
+            }
+        }
     }
+}
+
+/// The disk images in a folder.
+fn disks(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|end| end == "raw"))
+        .collect()
 }
 
 /// Where the partition named `label` lies in a disk image: offset and length, bytes.

@@ -256,7 +256,7 @@ fn garbage_on_the_seed_partition_and_on_another_disk_does_not_stop_a_node_of_the
         report.stages.iter().find(|stage| stage.name == "identity").expect("there is such a stage");
     let Outcome::Degraded { problems } = &identity.outcome else { panic!("{identity:?}") };
     assert_eq!(problems[0].next, "write the seed partition again: a FAT filesystem with node.toml");
-    drop(boot);
+    boot.session.machine().kill().expect("QEMU can be ended");
     assert!(std::fs::read(other).expect("it is there still") == garbage.repeat(16), "somebody wrote to it");
 }
 
