@@ -1,6 +1,6 @@
 //! Mistakes that show only when something is built: each message says what, where, why and what to do.
 
-use crate::sources::testing::Fault;
+use crate::sources::testing::{Fault, refusing_port};
 use crate::world::{Ended, World};
 
 /// The build fails, and says all of this.
@@ -31,8 +31,7 @@ fn a_mirror_that_is_not_there_or_has_no_such_suite() {
             "check the suite and the address",
         ],
     );
-    // The port of a listener that is gone: nobody answers there.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (_bound, port) = refusing_port();
     world.write("cluster.toml", world.cluster_file(&format!("http://127.0.0.1:{port}")).as_bytes());
     assert_refused(&world.build(), &["Connection refused", "tried 5 times", "check the network, the mirror"]);
 }

@@ -3,7 +3,7 @@ use std::fs;
 use super::*;
 use crate::digests::sha256;
 use crate::progress::Silent;
-use crate::sources::testing::{Fault, Server};
+use crate::sources::testing::{Fault, Server, refusing_port};
 
 struct Bench {
     folder: tempfile::TempDir,
@@ -163,7 +163,8 @@ fn a_connection_that_keeps_breaking_ends() {
     let error = bench.fetch(bench.download()).unwrap_err();
     assert!(matches!(error, FetchError::Transport { attempts: 3, .. }), "{error}");
     // Nobody listens there.
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_bound, port) = refusing_port();
+    let closed = format!("127.0.0.1:{port}");
     let error = bench.fetch(Download { urls: vec![format!("http://{closed}/")], ..bench.download() });
     assert!(matches!(error, Err(FetchError::Transport { attempts: 3, .. })));
 }

@@ -7,7 +7,7 @@ mod server;
 use std::io::Write;
 
 pub use repository::{Repository, Signer};
-pub use server::{Fault, Server};
+pub use server::{Fault, Server, refusing_port};
 
 /// How `control.tar` and `data.tar` of a package are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,12 +3,15 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 
 /// What happens to one request.
 #[derive(Debug, Clone)]
@@ -101,6 +104,15 @@ impl Drop for Server {
             thread.join().unwrap();
         }
     }
+}
+
+/// A port of loopback that refuses connections for as long as the socket lives: it is bound and does not
+/// listen. The port of a listener that is gone could be given to a test beside this one.
+pub fn refusing_port() -> (OwnedFd, u16) {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let port = SocketAddr::try_from(getsockname(&socket).unwrap()).unwrap().port();
+    (socket, port)
 }
 
 fn serve(stream: &TcpStream, root: &Path, state: &State) {
