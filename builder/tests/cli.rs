@@ -169,3 +169,21 @@ fn a_boot_that_is_refused_shows_no_console_of_an_earlier_one() {
         assert!(!text(&boot.stdout).contains("of another boot"), "{}", text(&boot.stdout));
     }
 }
+
+#[test]
+fn without_a_place_for_the_cache_every_command_fails_alike_and_the_help_says_what_codes_mean() {
+    let folder = folder();
+    let init = bootwright(folder.path(), &["init", "--name", "harbor", "--address", "10.20.0.10/24"]);
+    assert_eq!(init.status.code(), Some(0), "{}", text(&init.stderr));
+    for arguments in [&["plan"][..], &["lab", "boot"]] {
+        let mut command = Command::cargo_bin("bootwright").unwrap();
+        command.current_dir(folder.path()).args(arguments).env_remove("HOME").env_remove("XDG_CACHE_HOME");
+        let ended = command.output().unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{arguments:?}: {}", text(&ended.stderr));
+        assert!(text(&ended.stderr).contains("neither XDG_CACHE_HOME nor HOME is set"), "{arguments:?}");
+    }
+    let help = text(&bootwright(folder.path(), &["--help"]).stdout);
+    for code in ["0    done", "1    it failed", "2    what a person wrote", "130  ended with Ctrl-C"] {
+        assert!(help.contains(code), "{help}");
+    }
+}

@@ -133,7 +133,7 @@ fn demo_options(
 ) -> Result<demo::Options, Failure> {
     let kubectl = options.kubectl.clone().unwrap_or_else(|| find_kubectl(loaded));
     let cache = options.cache.clone().map_or_else(Cache::default_root, Ok);
-    let cache = cache.map_err(|error| Failure::input(miette::Report::msg(error)))?;
+    let cache = cache.map_err(|error| Failure::other(miette::Report::msg(error)))?;
     Ok(demo::Options {
         cluster: loaded.file.clone(),
         program: std::env::args_os().next().map_or_else(|| "bootwright".into(), PathBuf::from),

@@ -21,9 +21,16 @@ const EXIT_BAD_INPUT: u8 = 2;
 /// Everything else that went wrong.
 const EXIT_FAILURE: u8 = 1;
 
+/// What the exit codes mean, for the end of the help.
+const EXIT_CODES: &str = "Exit codes:
+  0    done
+  1    it failed: the network, the disk, a tool, the environment, an input that is not there
+  2    what a person wrote has to change: the cluster file, a profile, the command line
+  130  ended with Ctrl-C";
+
 /// Composes bootable Kubernetes node images from one cluster file.
 #[derive(Debug, Parser)]
-#[command(name = "bootwright", version)]
+#[command(name = "bootwright", version, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
