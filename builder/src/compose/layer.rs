@@ -34,14 +34,17 @@ pub fn digest(build: &Build, profile: &Profile) -> Result<String, ComposeError> 
         .into_iter()
         .chain(images.iter().map(image_set))
         .collect();
-    let packages: BTreeMap<&str, Vec<(&str, &str)>> = sets
-        .iter()
-        .map(|set| {
-            let packages =
-                build.pinned.packages(set).into_iter().map(|package| (&*package.name, &*package.sha256));
-            (&**set, packages.collect())
-        })
-        .collect();
+    // Versions too, although the digests say more: one that somebody changed in the lock is noticed only when
+    // the packages are opened.
+    let packages: BTreeMap<&str, Vec<[&str; 4]>> =
+        sets.iter()
+            .map(|set| {
+                let packages = build.pinned.packages(set).into_iter().map(|package| {
+                    [&*package.name, &*package.version, &*package.architecture, &*package.sha256]
+                });
+                (&**set, packages.collect())
+            })
+            .collect();
     let binaries: Vec<_> =
         build.pinned.binaries().iter().map(|binary| (&*binary.name, &*binary.sha256)).collect();
     let files: Vec<_> = build.pinned.files().iter().map(|(path, file)| (&**path, &*file.sha256)).collect();

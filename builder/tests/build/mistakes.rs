@@ -89,6 +89,11 @@ fn a_lock_that_was_edited() {
             vec!["payload 1 is not what bootwright.lock says", "announced were 7 bytes", "--update"],
         ),
         (
+            line("version"),
+            "version = \"2\"".to_owned(),
+            vec!["payload of bootwright.lock: Version is \"2\" there and \"1\" in the package", "--update"],
+        ),
+        (
             line("path"),
             "path = \"pool/gone.deb\"".to_owned(),
             vec!["payload 1 of bootwright.lock is not in the archive any more", "--update"],
@@ -116,6 +121,21 @@ fn a_lock_that_was_edited() {
         assert_refused(&world.build(), &expected);
         world.assert_tidy();
     }
+}
+
+/// The packages are in the cache and the layer was made: nothing else would open them again.
+#[test]
+fn a_version_that_was_edited_in_the_lock_is_noticed_although_all_is_cached() {
+    let world = World::new();
+    world.build().assert_built();
+    edit(&world, "bootwright.lock", "version = \"3.4.23-4\"", "version = \"3.4.23-5\"");
+    assert_refused(
+        &world.build(),
+        &[
+            "package etcd-server of bootwright.lock: Version is \"3.4.23-5\" there and \"3.4.23-4\"",
+            "--update",
+        ],
+    );
 }
 
 #[test]

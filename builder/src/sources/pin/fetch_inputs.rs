@@ -1,6 +1,7 @@
 //! From exact inputs to files: downloads, and packages unpacked.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use super::{FetchedPackage, Inputs, Pinned, SourcesError};
 use crate::progress::Progress;
@@ -27,7 +28,8 @@ impl Pinned {
         let missing = downloads.iter().filter(|download| cache.find(&download.sha256).is_none()).count();
         let fetcher = Fetcher::new(cache, progress, self.machine.options.clone());
         let artifacts = fetcher.fetch_all::<SourcesError>("fetch", &downloads, |number, artifact| {
-            if number < packages.len() {
+            if let Some(package) = packages.get(number) {
+                check_control(package, &artifact.path)?;
                 deb::data_tar(artifact, cache)?;
             } else {
                 kubernetes::check_program(&artifact.path)?;
@@ -110,6 +112,22 @@ impl Pinned {
             SourcesError::Fetch(reason)
         }
     }
+}
+
+/// Compares what the lock says of a package with what the package says of itself. The digest does not vouch for
+/// the words beside it.
+fn check_control(package: &LockedPackage, path: &Path) -> Result<(), SourcesError> {
+    let control = deb::control(path)?;
+    let fields =
+        [("Package", &package.name), ("Version", &package.version), ("Architecture", &package.architecture)];
+    for (field, locked) in fields {
+        let found = control.get(field).unwrap_or_default();
+        if found != locked {
+            let (package, locked, found) = (package.name.clone(), locked.clone(), found.to_owned());
+            return Err(SourcesError::Mislabelled { package, field, locked, found });
+        }
+    }
+    Ok(())
 }
 
 /// Where a package can be had: at every source of its suite.

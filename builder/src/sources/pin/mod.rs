@@ -77,6 +77,21 @@ pub enum SourcesError {
         /// The difference.
         reason: Box<FetchError>,
     },
+    /// The words of the lock about a package are not those of the package.
+    #[error(
+        "package {package} of bootwright.lock: {field} is {locked:?} there and {found:?} in the package itself; \
+         if the lock was changed by hand, change it back, or build with --update to make it anew"
+    )]
+    Mislabelled {
+        /// The package.
+        package: String,
+        /// Field of its control file (deb-control(5)).
+        field: &'static str,
+        /// What the lock says.
+        locked: String,
+        /// What the package says.
+        found: String,
+    },
     /// The lock names a file that the mirror no longer has.
     #[error(
         "{package} {version} of bootwright.lock is not in the archive any more ({reason}); \
