@@ -7,7 +7,7 @@ use clap::Args;
 use super::Failure;
 use super::output::{cluster_failure, print, print_findings};
 use crate::cluster;
-use crate::plan::{self, Plan};
+use crate::plan::{self, Given, Plan};
 use crate::sources::Cache;
 
 /// Show what would be built: inputs, sizes, digests, addresses. Fetches and writes nothing.
@@ -22,6 +22,13 @@ pub struct PlanOptions {
     /// Folder of the cache; $XDG_CACHE_HOME/bootwright or ~/.cache/bootwright if absent.
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
+    /// Folder with the programs `firstboot` and `pause`; beside this program if absent.
+    #[arg(long, value_name = "DIR", env = "BOOTWRIGHT_RUNTIME")]
+    runtime: Option<PathBuf>,
+    /// Build time that would go into the image, seconds since the Unix epoch; the date of the package archive if
+    /// absent.
+    #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH")]
+    source_date_epoch: Option<u64>,
     /// Write the plan as one JSON object to stdout.
     #[arg(long)]
     json: bool,
@@ -35,7 +42,8 @@ pub fn run(options: &PlanOptions) -> Result<(), Failure> {
         Some(root) => root.clone(),
         None => Cache::default_root().map_err(wrapped)?,
     };
-    let inputs = plan::look(&loaded, &Cache::look(&cache)).map_err(wrapped)?;
+    let given = Given { runtime: options.runtime.as_deref(), epoch: options.source_date_epoch };
+    let inputs = plan::look(&loaded, given, &Cache::look(&cache)).map_err(wrapped)?;
     // A checked file has the addresses that a plan names; the error is for completeness.
     let plan = Plan::of(&loaded, inputs).map_err(wrapped)?;
     if options.json {

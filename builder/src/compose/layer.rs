@@ -7,7 +7,9 @@ use bootwright_model::cluster::WorkloadImage;
 use bootwright_model::profile::Profile;
 
 use super::inputs::{BIOS_SET, UEFI_SET, image_set, os_set};
+use super::runtime::Runtime;
 use super::{Build, ComposeError};
+use crate::cluster::Loaded;
 use crate::digests::sha256;
 use crate::image::bios::GRUB_FILES;
 use crate::image::layer::{OsInputs, OsLayer};
@@ -15,7 +17,7 @@ use crate::rootfs::overlays::Overlay;
 use crate::rootfs::packages::Package;
 use crate::rootfs::tree::{Content, Entry, Kind, RootTree};
 use crate::rootfs::{self, ImageSpec, RootError, RootSpec};
-use crate::sources::{FetchedPackage, Inputs};
+use crate::sources::{Cache, FetchedPackage, Inputs, Pinned};
 
 /// Digest of the source code that makes a layer (see `build.rs`), an input like the others.
 const RECIPE: &str = env!("BOOTWRIGHT_RECIPE");
@@ -24,12 +26,25 @@ const STUB: &str = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 const SYSTEMD_BOOT: &str = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi";
 const GRUB_MODULES: &str = "/usr/lib/grub/i386-pc";
 
+/// What an OS layer is made from, besides a profile.
+pub struct LayerInputs<'a> {
+    /// The cluster file.
+    pub loaded: &'a Loaded,
+    /// Our own programs.
+    pub runtime: &'a Runtime,
+    /// Which packages, binaries and files.
+    pub pinned: &'a Pinned,
+    /// Build time, seconds since the Unix epoch.
+    pub epoch: u64,
+}
+
 /// Digest of everything that the OS layer is made from: known from the lock and from stat(2) alone,
 /// so that an unchanged layer costs no reading.
-pub fn digest(build: &Build, profile: &Profile) -> Result<String, ComposeError> {
-    let (firstboot, _) = build.cache.digest_file(&build.runtime.firstboot)?;
-    let (pause, _) = build.cache.digest_file(&build.runtime.pause)?;
-    let images = &build.loaded.file.images;
+pub fn digest(inputs: &LayerInputs, profile: &Profile, cache: &Cache) -> Result<String, ComposeError> {
+    let LayerInputs { loaded, runtime, pinned, epoch } = inputs;
+    let (firstboot, _) = cache.digest_file(&runtime.firstboot)?;
+    let (pause, _) = cache.digest_file(&runtime.pause)?;
+    let images = &loaded.file.images;
     let sets: Vec<String> = [os_set(&profile.role), UEFI_SET.to_owned(), BIOS_SET.to_owned()]
         .into_iter()
         .chain(images.iter().map(image_set))
@@ -39,27 +54,26 @@ pub fn digest(build: &Build, profile: &Profile) -> Result<String, ComposeError> 
     let packages: BTreeMap<&str, Vec<[&str; 4]>> =
         sets.iter()
             .map(|set| {
-                let packages = build.pinned.packages(set).into_iter().map(|package| {
+                let packages = pinned.packages(set).into_iter().map(|package| {
                     [&*package.name, &*package.version, &*package.architecture, &*package.sha256]
                 });
                 (&**set, packages.collect())
             })
             .collect();
-    let binaries: Vec<_> =
-        build.pinned.binaries().iter().map(|binary| (&*binary.name, &*binary.sha256)).collect();
-    let files: Vec<_> = build.pinned.files().iter().map(|(path, file)| (&**path, &*file.sha256)).collect();
+    let binaries: Vec<_> = pinned.binaries().iter().map(|binary| (&*binary.name, &*binary.sha256)).collect();
+    let files: Vec<_> = pinned.files().iter().map(|(path, file)| (&**path, &*file.sha256)).collect();
     let mut overlays = Vec::new();
     for name in &profile.overlays {
         let mut tree = RootTree::default();
-        Overlay::load(name, Some(&build.loaded.folder))
+        Overlay::load(name, Some(&loaded.folder))
             .and_then(|overlay| overlay.lay(&mut tree))
             .map_err(RootError::from)?;
         overlays.push((name, tree.digest()));
     }
     let mut inputs = serde_json::json!({
         "recipe": RECIPE,
-        "epoch": build.epoch(),
-        "kubernetes": build.loaded.file.kubernetes.version,
+        "epoch": epoch,
+        "kubernetes": loaded.file.kubernetes.version,
         "profile": profile,
         "overlays": overlays,
         "packages": packages,
@@ -74,7 +88,7 @@ pub fn digest(build: &Build, profile: &Profile) -> Result<String, ComposeError> 
 }
 
 /// Fetches what is missing, lays the tree and makes the layer.
-pub fn build(build: &Build, profile: &Profile, digest: &str) -> Result<OsLayer, ComposeError> {
+pub(super) fn build(build: &Build, profile: &Profile, digest: &str) -> Result<OsLayer, ComposeError> {
     let inputs = build.pinned.fetch(build.cache, build.progress)?;
     build.progress.checkpoint()?;
     let packages = unpacked(&inputs, &os_set(&profile.role));

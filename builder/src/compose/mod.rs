@@ -6,9 +6,9 @@
 
 mod error;
 pub(crate) mod inputs;
-mod layer;
+pub(crate) mod layer;
 mod manifest;
-mod runtime;
+pub(crate) mod runtime;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,6 +22,7 @@ use bootwright_model::profile::Profile;
 
 pub use self::error::ComposeError;
 pub use self::inputs::request;
+use self::layer::LayerInputs;
 pub use self::manifest::Manifest;
 use self::runtime::Runtime;
 use crate::cli::BuildOptions;
@@ -121,7 +122,13 @@ struct Build<'a> {
 
 impl Build<'_> {
     fn role(&self, role: &str, profile: &Profile, secrets: &pki::Secrets) -> Result<Manifest, ComposeError> {
-        let digest = layer::digest(self, profile)?;
+        let inputs = LayerInputs {
+            loaded: self.loaded,
+            runtime: self.runtime,
+            pinned: self.pinned,
+            epoch: self.epoch(),
+        };
+        let digest = layer::digest(&inputs, profile, self.cache)?;
         let os_layer = match image::layer::cached(self.cache.root(), &digest)? {
             Some(found) => found,
             None => layer::build(self, profile, &digest)?,

@@ -28,8 +28,36 @@ pub struct InputsPlan {
     pub files: Vec<InputPlan>,
     /// All of them.
     pub total: Amount,
-    /// Those that a build would fetch if it had to make the OS layer anew.
+    /// The OS layers of the build, one per role; empty if the lock does not fit, for then there is no build.
+    pub layers: Vec<LayerPlan>,
+    /// Those that a build would fetch: none if every OS layer is in the cache.
     pub to_fetch: Amount,
+}
+
+/// The finished OS layer of a role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LayerPlan {
+    /// The role.
+    pub role: String,
+    /// Whether it is there.
+    #[serde(flatten)]
+    pub state: LayerState,
+}
+
+/// Whether a finished OS layer is in the cache, so that its inputs need not be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum LayerState {
+    /// It is.
+    Cached,
+    /// A build would make it.
+    Absent,
+    /// Something that its digest is of cannot be had, or the cached one is damaged.
+    Unknown {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Whether the lock describes the build that the cluster file asks for.
@@ -129,7 +157,7 @@ impl Amount {
 }
 
 impl InputPlan {
-    /// Whether a build would fetch it.
+    /// Whether a build would fetch it if it had to make an OS layer.
     pub fn is_remote(&self) -> bool {
         matches!(self.place, Place::Archive | Place::Mirror)
     }
@@ -142,6 +170,7 @@ impl InputsPlan {
         path: &str,
         lock: Option<&Lock>,
         state: LockState,
+        layers: Vec<LayerPlan>,
         cached: &dyn Fn(&str, u64) -> bool,
     ) -> InputsPlan {
         let place =
@@ -198,7 +227,11 @@ impl InputsPlan {
             },
             sets,
             total: Amount::of(all()),
-            to_fetch: Amount::of(all().filter(|input| input.is_remote())),
+            to_fetch: match layers_are_cached(&layers) {
+                true => Amount::default(),
+                false => Amount::of(all().filter(|input| input.is_remote())),
+            },
+            layers,
             packages,
             binaries,
             files,
@@ -210,10 +243,24 @@ impl InputsPlan {
         inputs.iter().find(|input| self.state == LockState::Fits && input.name == name)
     }
 
+    /// Whether a build would fetch the input.
+    pub fn is_fetched(&self, input: &InputPlan) -> bool {
+        input.is_remote() && !self.layers_are_cached()
+    }
+
+    /// Whether a build finds every OS layer finished in the cache.
+    pub fn layers_are_cached(&self) -> bool {
+        layers_are_cached(&self.layers)
+    }
+
     /// The packages of a set.
     pub fn packages_of(&self, set: &SetPlan) -> impl Iterator<Item = &InputPlan> {
         self.packages.iter().filter(|package| set.packages.contains(&package.name))
     }
+}
+
+fn layers_are_cached(layers: &[LayerPlan]) -> bool {
+    !layers.is_empty() && layers.iter().all(|layer| layer.state == LayerState::Cached)
 }
 
 fn set_plan(set: &PackageSet, lock: Option<&Lock>) -> SetPlan {

@@ -18,8 +18,8 @@ use bootwright_model::profile::{Profile, Service};
 use ipnet::IpNet;
 use serde::Serialize;
 
-pub use self::inputs::{InputPlan, InputsPlan, LockState};
-pub use self::look::look;
+pub use self::inputs::{InputPlan, InputsPlan, LayerState, LockState};
+pub use self::look::{Given, look};
 use crate::cluster::Loaded;
 
 /// What would be built.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::inputs::Place;
+use super::inputs::{LayerPlan, Place};
 use super::*;
 use crate::cluster;
 use crate::compose;
@@ -71,8 +71,19 @@ fn lock(request: &Request) -> Lock {
 
 /// The plan with that lock; in the cache is what has one of these digests.
 fn plan(loaded: &Loaded, lock: Option<&Lock>, state: LockState, cached: &[String]) -> Plan {
+    plan_with(loaded, lock, state, Vec::new(), cached)
+}
+
+/// The same with OS layers.
+fn plan_with(
+    loaded: &Loaded,
+    lock: Option<&Lock>,
+    state: LockState,
+    layers: Vec<LayerPlan>,
+    cached: &[String],
+) -> Plan {
     let request = compose::request(loaded);
-    let inputs = InputsPlan::of(&request, "bootwright.lock", lock, state, &|sha256, _| {
+    let inputs = InputsPlan::of(&request, "bootwright.lock", lock, state, layers, &|sha256, _| {
         cached.iter().any(|known| known == sha256)
     });
     Plan::of(loaded, inputs).unwrap()
@@ -115,6 +126,29 @@ fn what_cannot_be_compared_is_said_and_an_empty_cache_lists_no_names() {
     let places = |inputs: &[InputPlan]| inputs.iter().map(|input| input.place).collect::<Vec<_>>();
     assert_eq!(places(&plan.inputs.packages), [Place::Archive; 5]);
     assert_eq!(places(&plan.inputs.binaries), [Place::Folder; 2]);
+}
+
+#[test]
+fn what_is_in_finished_layers_is_not_fetched() {
+    let loaded = loaded();
+    let lock = lock(&compose::request(&loaded));
+    let plan = |state: LayerState| {
+        let layers = vec![LayerPlan { role: "all-in-one".to_owned(), state }];
+        plan_with(&loaded, Some(&lock), LockState::Fits, layers, &[])
+    };
+    let cached = plan(LayerState::Cached);
+    assert_eq!(cached.inputs.to_fetch.inputs, 0);
+    let text = inputs_text(&cached);
+    assert!(
+        text.ends_with("OS layer      of all-in-one: in the cache, finished\n  to fetch      nothing\n"),
+        "{text}"
+    );
+    assert!(text.lines().all(|line| !line.ends_with(" MB")), "nothing is left to fetch: {text}");
+    let absent = plan(LayerState::Absent);
+    assert_eq!(absent.inputs.to_fetch.inputs, absent.inputs.packages.len());
+    let unknown = plan(LayerState::Unknown { reason: "no firstboot".to_owned() });
+    assert_eq!(unknown.inputs.to_fetch, absent.inputs.to_fetch);
+    assert!(inputs_text(&unknown).contains("whether the cache has it: no firstboot"), "{unknown}");
 }
 
 #[test]
@@ -189,7 +223,7 @@ fn looking_compares_with_the_files_and_writes_nothing() {
     write("kubernetes/version", "1.20.2");
     let loaded = cluster::load(&folder.path().join("cluster.toml"), None).unwrap();
     let cache = Cache::look(&folder.path().join("no cache here"));
-    let look = || super::look(&loaded, &cache);
+    let look = || super::look(&loaded, Given::default(), &cache);
     assert_eq!(look().unwrap().state, LockState::Absent);
 
     let mut fitting = lock(&compose::request(&loaded));

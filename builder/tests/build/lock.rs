@@ -39,6 +39,18 @@ fn a_plan_before_and_after_a_build() {
     let found = inputs(&world);
     assert_eq!(found["to-fetch"]["bytes"], payload["size"]);
     assert!(plan(&world, &[]).stdout.ends_with("  to fetch      payload\n"));
+
+    // Unless what it goes into is finished.
+    let finished = plan(&world, &["--runtime", "runtime"]).stdout;
+    let end = "  OS layer      of all-in-one: in the cache, finished\n  to fetch      nothing\n";
+    assert!(finished.ends_with(end), "{finished}");
+    let requests = world.server.requests();
+    world.build().assert_built();
+    assert_eq!(world.server.requests(), requests);
+    std::fs::remove_dir_all(world.path("cache/layers")).unwrap();
+    let lost = plan(&world, &["--runtime", "runtime"]).stdout;
+    assert!(lost.contains("of all-in-one: not in the cache"), "{lost}");
+    assert!(lost.ends_with("  to fetch      payload\n"), "{lost}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{line, list};
-use crate::plan::inputs::{Amount, InputPlan, InputsPlan, LockState, Place, SetPlan};
+use crate::plan::inputs::{Amount, InputPlan, InputsPlan, LayerState, LockState, Place, SetPlan};
 
 /// Columns of a row's name: package lists of workload images are called after the image.
 const NAME: usize = 44;
@@ -38,15 +38,25 @@ pub fn write(f: &mut fmt::Formatter<'_>, inputs: &InputsPlan) -> fmt::Result {
 fn table(f: &mut fmt::Formatter<'_>, inputs: &InputsPlan) -> fmt::Result {
     writeln!(f, "  {:NAME$}{:>NUMBER$}{:>BYTES$}{:>BYTES$}", "", "number", "size", "to fetch")?;
     for set in &inputs.sets {
-        row(f, &format!("packages of {}", set.name), inputs.packages_of(set))?;
+        row(f, inputs, &format!("packages of {}", set.name), inputs.packages_of(set))?;
     }
-    row(f, "packages, each counted once", &inputs.packages)?;
-    row(f, "Kubernetes binaries", &inputs.binaries)?;
-    row(f, "files that the cluster file names", &inputs.files)?;
+    row(f, inputs, "packages, each counted once", &inputs.packages)?;
+    row(f, inputs, "Kubernetes binaries", &inputs.binaries)?;
+    row(f, inputs, "files that the cluster file names", &inputs.files)?;
     let all = || inputs.packages.iter().chain(&inputs.binaries).chain(&inputs.files);
-    row(f, "in all", all())?;
+    row(f, inputs, "in all", all())?;
+    for layer in &inputs.layers {
+        let state = match &layer.state {
+            LayerState::Cached => "in the cache, finished",
+            LayerState::Absent => "not in the cache: a build makes it from the inputs",
+            LayerState::Unknown { reason } => {
+                &format!("it cannot be told whether the cache has it: {reason}")
+            }
+        };
+        line(f, "OS layer", format_args!("of {}: {state}", layer.role))?;
+    }
     let missing: Vec<String> =
-        all().filter(|input| input.is_remote()).map(|input| input.name.clone()).collect();
+        all().filter(|input| inputs.is_fetched(input)).map(|input| input.name.clone()).collect();
     let cacheable = all().filter(|input| input.place != Place::Folder).count();
     match missing.len() {
         0 => line(f, "to fetch", "nothing"),
@@ -58,6 +68,7 @@ fn table(f: &mut fmt::Formatter<'_>, inputs: &InputsPlan) -> fmt::Result {
 
 fn row<'a>(
     f: &mut fmt::Formatter<'_>,
+    plan: &InputsPlan,
     name: &str,
     inputs: impl IntoIterator<Item = &'a InputPlan>,
 ) -> fmt::Result {
@@ -66,7 +77,7 @@ fn row<'a>(
     if all.inputs == 0 {
         return Ok(());
     }
-    let missing = Amount::of(inputs.into_iter().filter(|input| input.is_remote()));
+    let missing = Amount::of(inputs.into_iter().filter(|input| plan.is_fetched(input)));
     let to_fetch = if missing.inputs == 0 { "none".to_owned() } else { megabytes(missing.bytes) };
     let (number, size) = (all.inputs, megabytes(all.bytes));
     writeln!(f, "  {name:NAME$}{number:>NUMBER$}{size:>BYTES$}{to_fetch:>BYTES$}")
