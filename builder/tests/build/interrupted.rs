@@ -10,6 +10,8 @@ use crate::world::{World, digests};
 
 /// Far more than a stop takes, far less than the pieces of work that it has to break off.
 const SOON: Duration = Duration::from_secs(10);
+/// A second or so, and what a busy machine adds.
+const AT_ONCE: Duration = Duration::from_secs(3);
 /// Packages besides the payload, and the index.
 const OTHERS: usize = 6;
 /// The payload would take minutes like this.
@@ -76,15 +78,13 @@ fn a_killed_build_is_resumed_as_well() {
 }
 
 #[test]
-fn a_second_ctrl_c_does_not_wait_for_a_silent_server() {
+fn one_ctrl_c_does_not_wait_for_a_silent_server() {
     let world = World::new();
     world.server.always(&world.payload(), Fault::Trickle(64 << 10, Duration::from_secs(60)));
     let mut build = world.start();
     build.until("a part of the payload", || length(&world.partial()) > 0);
     build.signal(Signal::INT);
-    std::thread::sleep(Duration::from_millis(300));
-    build.signal(Signal::INT);
-    let ended = build.end_within(SOON);
+    let ended = build.end_within(AT_ONCE);
     assert_eq!(ended.code, Some(130), "{}", ended.stderr);
     world.assert_tidy();
 }

@@ -2,12 +2,13 @@
 //! (RFC 9110, section 14: range requests).
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use ureq::http::{Response, StatusCode, header};
-use ureq::{Agent, Body, Proxy};
+use ureq::http::{StatusCode, header};
+use ureq::{Agent, Proxy};
 
+use super::answer::{Answer, NoAnswer, Stop, Stopped};
 use super::{FetchError, Options, shown};
 use crate::progress::Progress;
 use crate::sources::cache::{Partial, full_or_io};
@@ -29,8 +30,7 @@ pub struct Transfer<'t> {
     pub sha256: &'t str,
     pub size: Option<u64>,
     pub limit: u64,
-    pub stop: &'t AtomicBool,
-    pub progress: &'t dyn Progress,
+    pub stop: Stop<'t>,
     pub step: &'t str,
 }
 
@@ -74,14 +74,15 @@ impl Client {
 
     /// See [`super::Fetcher::document`].
     pub fn document(&self, url: &str, limit: u64, progress: &dyn Progress) -> Result<Vec<u8>, FetchError> {
-        self.attempts(url, &AtomicBool::new(false), progress, |_| {
-            let response = self.get(url, 0)?;
-            if response.status() != StatusCode::OK {
-                return Err(refused(url, response.status()));
+        let stop = Stop { flag: &AtomicBool::new(false), progress };
+        self.attempts(url, stop, |_| {
+            let answer = self.get(url, 0, stop)?;
+            if answer.status != StatusCode::OK {
+                return Err(refused(url, answer.status));
             }
-            let announced = response.body().content_length();
+            let announced = answer.length;
             let mut bytes = Vec::new();
-            Limited::new(body(response), limit)
+            Limited::new(answer.into_body(), limit)
                 .read_to_end(&mut bytes)
                 .map_err(|error| read_failure(url, limit, error))?;
             match announced {
@@ -97,7 +98,7 @@ impl Client {
     /// Fills `partial` up to the whole file, verified; returns its size.
     pub fn fill(&self, transfer: &Transfer, partial: &mut Partial) -> Result<u64, FetchError> {
         let mut meter = Meter { transfer, reported: 0 };
-        self.attempts(transfer.url, transfer.stop, transfer.progress, |brought| {
+        self.attempts(transfer.url, transfer.stop, |brought| {
             self.attempt(transfer, partial, &mut meter, brought)
         })
     }
@@ -107,8 +108,7 @@ impl Client {
     fn attempts<T>(
         &self,
         url: &str,
-        stop: &AtomicBool,
-        progress: &dyn Progress,
+        stop: Stop<'_>,
         mut attempt: impl FnMut(&mut bool) -> Result<T, Failure>,
     ) -> Result<T, FetchError> {
         let mut futile = 0;
@@ -120,26 +120,29 @@ impl Client {
                 Err(Failure::Passing(reason)) => reason,
             };
             futile = if brought { 1 } else { futile + 1 };
-            if stop.load(Ordering::Relaxed) || progress.interrupted() {
+            if stop.requested() {
                 return Err(FetchError::Cancelled);
             }
             if futile >= self.options.attempts || number == MOST_ATTEMPTS {
                 return Err(FetchError::Transport { url: shown(url), reason, attempts: number });
             }
             let pause = self.options.pause.saturating_mul(1 << (futile - 1).min(4));
-            progress.warn(&format!("{}: {reason}; trying again in {}", shown(url), seconds(pause)));
-            std::thread::sleep(pause);
+            stop.progress.warn(&format!("{}: {reason}; trying again in {}", shown(url), seconds(pause)));
+            stop.sleep(pause);
         }
         Err(FetchError::Transport { url: shown(url), reason: "no attempt".to_owned(), attempts: 0 })
     }
 
-    fn get(&self, url: &str, offset: u64) -> Result<Response<Body>, Failure> {
+    fn get<'s>(&self, url: &str, offset: u64, stop: Stop<'s>) -> Result<Answer<'s>, Failure> {
         let agent = if url.starts_with("https:") { &self.secure } else { &self.plain };
         let mut request = agent.get(url);
         if offset > 0 {
             request = request.header(header::RANGE, format!("bytes={offset}-"));
         }
-        request.call().map_err(|error| self.classify(url, error))
+        Answer::of(request, stop).map_err(|error| match error {
+            NoAnswer::Stopped => FetchError::Cancelled.into(),
+            NoAnswer::Failed(error) => self.classify(url, error),
+        })
     }
 
     fn classify(&self, url: &str, error: ureq::Error) -> Failure {
@@ -172,10 +175,10 @@ impl Client {
         let resumed = hash.size();
         meter.at(resumed);
         if transfer.size != Some(resumed) {
-            let response = self.get(transfer.url, resumed)?;
-            match response.status() {
+            let answer = self.get(transfer.url, resumed, transfer.stop)?;
+            match answer.status {
                 StatusCode::OK if resumed == 0 => {}
-                StatusCode::PARTIAL_CONTENT if continues(&response, resumed) => {}
+                StatusCode::PARTIAL_CONTENT if continues(&answer, resumed) => {}
                 // The server does not do ranges, and sends everything.
                 StatusCode::OK => {
                     partial.clear().map_err(FetchError::from)?;
@@ -187,7 +190,7 @@ impl Client {
                 }
                 status => return Err(refused(transfer.url, status)),
             }
-            receive(transfer, response, partial, &mut hash, meter, brought)?;
+            receive(transfer, answer, partial, &mut hash, meter, brought)?;
         }
         finish(transfer, partial, hash, resumed)
     }
@@ -196,20 +199,17 @@ impl Client {
 /// Streams the body behind what is in the file.
 fn receive(
     transfer: &Transfer,
-    response: Response<Body>,
+    answer: Answer<'_>,
     partial: &mut Partial,
     hash: &mut Hashing<io::Sink>,
     meter: &mut Meter,
     brought: &mut bool,
 ) -> Result<(), Failure> {
-    let announced = response.body().content_length().map(|length| hash.size().saturating_add(length));
+    let announced = answer.length.map(|length| hash.size().saturating_add(length));
     let whole = announced.or(transfer.size);
-    let mut reader = Limited::new(body(response), transfer.limit.saturating_sub(hash.size()));
+    let mut reader = Limited::new(answer.into_body(), transfer.limit.saturating_sub(hash.size()));
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        if transfer.stop.load(Ordering::Relaxed) || transfer.progress.interrupted() {
-            return Err(FetchError::Cancelled.into());
-        }
         let length = reader.read(&mut buffer).map_err(|error| {
             match read_failure(transfer.url, transfer.limit, error) {
                 Failure::Passing(reason) => Failure::Passing(broken_off(&reason, hash.size(), whole)),
@@ -270,9 +270,9 @@ fn finish(
 }
 
 /// Whether the response is the rest of the file from `offset` on.
-fn continues(response: &Response<Body>, offset: u64) -> bool {
-    let range = response.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
-    response.status() == StatusCode::PARTIAL_CONTENT
+fn continues(answer: &Answer<'_>, offset: u64) -> bool {
+    let range = answer.range.as_ref();
+    answer.status == StatusCode::PARTIAL_CONTENT
         && range.is_some_and(|range| range.starts_with(&format!("bytes {offset}-")))
 }
 
@@ -289,11 +289,6 @@ fn hash_existing(partial: &mut Partial, limit: u64) -> Result<Hashing<io::Sink>,
     Ok(hash)
 }
 
-fn body(response: Response<Body>) -> impl Read {
-    // Our own limit tells a long body from one that ended; ureq's default of 10 MB is for APIs.
-    response.into_body().into_with_config().limit(u64::MAX).reader()
-}
-
 fn refused(url: &str, status: StatusCode) -> Failure {
     match status.as_u16() {
         408 | 425 | 429 | 500..=599 => Failure::Passing(format!("the server answered {}", status.as_u16())),
@@ -306,6 +301,9 @@ fn read_failure(url: &str, limit: u64, error: io::Error) -> Failure {
     if too_long {
         let found = "more came".to_owned();
         return FetchError::Size { url: shown(url), expected: limit, found }.into();
+    }
+    if error.get_ref().is_some_and(|inner| inner.is::<Stopped>()) {
+        return FetchError::Cancelled.into();
     }
     Failure::Passing(error.to_string())
 }
@@ -323,7 +321,7 @@ struct Meter<'m> {
 impl Meter<'_> {
     fn at(&mut self, position: u64) {
         if position > self.reported {
-            self.transfer.progress.advance(self.transfer.step, position - self.reported);
+            self.transfer.stop.progress.advance(self.transfer.step, position - self.reported);
             self.reported = position;
         }
     }

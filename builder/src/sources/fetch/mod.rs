@@ -4,6 +4,7 @@
 //! checksum beside the file), is verified while it streams, and is resumed where an earlier attempt or
 //! an earlier run stopped. What has no digest (the signed index itself) is a small [`Fetcher::document`].
 
+mod answer;
 mod http;
 mod local;
 
@@ -13,6 +14,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use self::answer::Stop;
 use super::Artifact;
 use super::cache::{Cache, CacheError, require_space};
 use crate::progress::{Progress, Unit};
@@ -290,8 +292,7 @@ impl<'a> Fetcher<'a> {
             sha256: &download.sha256,
             size: download.size,
             limit: download.size.unwrap_or(LARGEST_UNANNOUNCED),
-            stop: &self.stop,
-            progress: self.progress,
+            stop: Stop { flag: &self.stop, progress: self.progress },
             step,
         };
         let size = match self.http.fill(&transfer, &mut partial) {
