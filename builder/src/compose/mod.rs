@@ -72,17 +72,17 @@ fn build_all(options: &BuildOptions, progress: &dyn Progress) -> Result<Built, C
         None => Cache::open_default()?,
     };
     error::create_folder(&options.output)?;
+    let name = &loaded.file.cluster.name;
+    let secrets_folder = pki::folder(&loaded.path, name);
+    pki::check(&secrets_folder, name)?;
     let request = request(&loaded);
     let pinned = sources::pin(&request, lock.as_ref(), options.update, &cache, progress)?;
     progress.checkpoint()?;
 
-    let name = &loaded.file.cluster.name;
-    let secrets = pki::open_or_create(&pki::folder(&loaded.path, name), name, SystemTime::now())?;
+    let secrets = pki::open_or_create(&secrets_folder, name, SystemTime::now())?;
     if !secrets.created().is_empty() {
-        progress.warn(&format!(
-            "made new secrets for cluster {name} in {}",
-            pki::folder(&loaded.path, name).display()
-        ));
+        let folder = secrets_folder.display();
+        progress.warn(&format!("made new secrets for cluster {name} in {folder}"));
     }
     let build =
         Build { options, loaded: &loaded, runtime: &runtime, cache: &cache, pinned: &pinned, progress };

@@ -47,6 +47,20 @@ pub(super) fn state(folder: &Path, cluster_name: &str) -> Result<State, PkiError
     Ok(State::Complete)
 }
 
+/// Fails if no file could be made in a folder, or the folder could not be made if it is not there yet.
+pub(super) fn check_writable(folder: &Path) -> Result<(), PkiError> {
+    // The parent of a relative path's first folder is written as nothing.
+    let existing = folder.ancestors().map(|path| match path.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => path,
+    });
+    let mut existing = existing.filter(|path| path.exists());
+    let Some(existing) = existing.next() else { return Ok(()) };
+    // Tried with a file that has no name: permission bits do not tell of a read-only or a remote filesystem.
+    let made = tempfile::tempfile_in(existing);
+    made.map(drop).map_err(|source| PkiError::Write { path: existing.to_owned(), source })
+}
+
 /// Writes the mark: from now on a missing file is an error.
 pub(super) fn mark_complete(folder: &Path, cluster_name: &str) -> Result<(), PkiError> {
     write(&folder.join(MARK), format!("{cluster_name}\n").as_bytes(), 0o644)

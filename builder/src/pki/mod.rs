@@ -134,6 +134,19 @@ impl Secrets {
     }
 }
 
+/// Fails if [`open_or_create`] would fail for the folder's place, rights or cluster; makes nothing. For the
+/// beginning of a build, whose other work takes longer.
+///
+/// # Errors
+/// The folder is another cluster's or open to others, or has to be written to and cannot.
+pub fn check(folder: &Path, cluster_name: &str) -> Result<(), PkiError> {
+    match folder::state(folder, cluster_name)? {
+        folder::State::Absent => folder::check_writable(crate::files::folder_of(folder)),
+        folder::State::Supplied => folder::check_writable(folder),
+        folder::State::Complete => Ok(()),
+    }
+}
+
 /// Opens the secrets of a cluster, and makes them if there are none yet.
 ///
 /// A folder in which somebody put authorities (`ca.crt` and `ca.key`, and so on) is completed with the

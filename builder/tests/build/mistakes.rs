@@ -166,6 +166,17 @@ fn an_output_that_is_a_file_or_below_one() {
 }
 
 #[test]
+fn secrets_that_cannot_be_written_stop_a_build_before_it_fetches() {
+    let world = World::new();
+    world.write("secrets", b"mine");
+    assert_refused(&world.build(), &["secrets", "ot a directory"]);
+    std::fs::remove_file(world.path("secrets")).unwrap();
+    std::os::unix::fs::symlink("/proc", world.path("secrets")).unwrap();
+    assert_refused(&world.build(), &["secrets"]);
+    assert_eq!(world.server.requests(), [""; 0]);
+}
+
+#[test]
 fn a_folder_of_profiles_that_is_not_there() {
     let world = World::new();
     let ended = Ended::from(world.command().args(["--profiles", "none"]).output().unwrap());
