@@ -179,7 +179,9 @@ impl Machine {
         service.state = State::Ready { since };
         service.ready_ms.get_or_insert(now);
         service.probe_error = None;
-        actions.push(Action::Settle(i));
+        if service.spec.settles {
+            actions.push(Action::Settle(i));
+        }
         if service.spec.probed && is_loud(service.failures) {
             actions.push(Action::Say(i, Notice::Ready(now - since)));
         }

@@ -148,11 +148,7 @@ impl<'a> Supervisor<'a> {
                 self.workloads(i).iter().for_each(|leaf| leaf.signal(Signal::TERM));
             }
             Action::KillWorkloads(i) => self.workloads(i).iter().for_each(Leaf::kill),
-            Action::Settle(i) => {
-                if self.definitions[i].service.starting_cpu_weight.is_some() {
-                    self.set_weight(i, usual_weight(&self.definitions[i]));
-                }
-            }
+            Action::Settle(i) => self.set_weight(i, usual_weight(&self.definitions[i])),
             Action::Say(i, notice) => self.say(i, &notice),
             Action::AllStarted => {
                 self.publish();
@@ -300,6 +296,7 @@ fn spec(definition: &Definition) -> Spec {
         restart: service.restart_milliseconds.map(Millis::from),
         stop: Millis::from(service.stop_seconds) * 1000,
         workloads: service.workloads.is_some(),
+        settles: service.starting_cpu_weight.is_some(),
     }
 }
 

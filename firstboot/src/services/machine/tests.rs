@@ -12,6 +12,7 @@ fn spec(after: &[usize]) -> Spec {
         restart: [200, 30_000],
         stop: 10_000,
         workloads: false,
+        settles: false,
     }
 }
 
@@ -33,11 +34,11 @@ fn starts_in_order_of_readiness_and_stops_in_reverse() {
     let mut machine = Machine::new(vec![spec(&[]), oneshot, spec(&[1])]);
     assert_eq!(deeds(&mut machine, 0, Event::Tick), [Start(0)]);
     assert_eq!(deeds(&mut machine, 1, Event::Started(0)), [Probe(0, 1)]);
-    assert_eq!(deeds(&mut machine, 5, Event::Ready(0, 1)), [Settle(0), Start(1)]);
+    assert_eq!(deeds(&mut machine, 5, Event::Ready(0, 1)), [Start(1)]);
     assert_eq!(deeds(&mut machine, 6, Event::Started(1)), []);
     assert_eq!(deeds(&mut machine, 9, Event::Exited(1, true, "exit code 0".into())), [Start(2)]);
     assert_eq!(deeds(&mut machine, 10, Event::Started(2)), [Probe(2, 1), AllStarted]);
-    assert_eq!(deeds(&mut machine, 20, Event::Ready(2, 1)), [Settle(2), AllReady]);
+    assert_eq!(deeds(&mut machine, 20, Event::Ready(2, 1)), [AllReady]);
 
     assert_eq!(deeds(&mut machine, 30, Event::Stop), [Ask(2)], "through the one-shot that is done");
     assert_eq!(deeds(&mut machine, 40, exit(2)), [Ask(0)]);
@@ -82,10 +83,20 @@ fn pauses_double_and_are_short_again_after_a_good_run() {
     assert_eq!(machine.view(0).last_error.as_deref(), Some("exit code 1"));
 }
 
+#[test]
+fn only_what_has_another_share_while_it_starts_settles() {
+    let mut machine = Machine::new(vec![Spec { settles: true, ..spec(&[]) }, spec(&[])]);
+    machine.handle(0, Event::Tick);
+    machine.handle(0, Event::Started(0));
+    machine.handle(0, Event::Started(1));
+    assert_eq!(deeds(&mut machine, 1, Event::Ready(0, 1)), [Action::Settle(0)]);
+    assert_eq!(deeds(&mut machine, 2, Event::Ready(1, 1)), [Action::AllReady]);
+}
+
 /// After so many failures the console hears nothing of it; its share of the processors is another matter.
 #[test]
 fn one_that_is_ready_settles_whether_or_not_it_is_talked_about() {
-    let mut machine = Machine::new(vec![spec(&[])]);
+    let mut machine = Machine::new(vec![Spec { settles: true, ..spec(&[]) }]);
     let mut now = 0;
     machine.handle(now, Event::Tick);
     for _ in 0..4 {
@@ -139,7 +150,7 @@ fn a_restart_waits_until_what_it_needs_is_ready_again() {
     machine.handle(300, Event::Started(0));
     assert_eq!(deeds(&mut machine, 400, Event::Tick), []);
     assert_eq!(deeds(&mut machine, 401, Event::Ready(0, 1)), [], "of the run before");
-    assert_eq!(deeds(&mut machine, 402, Event::Ready(0, 2)), [Action::Settle(0), Action::Start(1)]);
+    assert_eq!(deeds(&mut machine, 402, Event::Ready(0, 2)), [Action::Start(1)]);
 }
 
 #[test]
@@ -205,7 +216,7 @@ fn the_unessential_may_stay_away() {
     machine.handle(0, Event::Tick);
     machine.handle(0, Event::StartFailed(0, "no such file".into()));
     machine.handle(0, Event::Started(1));
-    assert_eq!(deeds(&mut machine, 1, Event::Ready(1, 1)), [Action::Settle(1), Action::AllReady]);
+    assert_eq!(deeds(&mut machine, 1, Event::Ready(1, 1)), [Action::AllReady]);
     assert_eq!(machine.view(0).state, "backing-off");
 }
 
@@ -318,6 +329,7 @@ fn specs() -> impl Strategy<Value = Vec<Spec>> {
                 restart: [first, 30_000],
                 stop: 5_000,
                 workloads: workloads && !oneshot,
+                settles: first % 2 == 0,
             },
         )
     };

@@ -22,6 +22,8 @@ pub struct Spec {
     pub stop: Millis,
     /// Runs processes for others, which are ended before it.
     pub workloads: bool,
+    /// Has another share of the processors while it starts.
+    pub settles: bool,
 }
 
 /// What happened.
@@ -64,7 +66,7 @@ pub enum Action {
     EndWorkloads(usize),
     /// SIGKILL to its workloads.
     KillWorkloads(usize),
-    /// It is ready: from now on it has its usual share of the processors.
+    /// It is ready: from now on it has its usual share of the processors. For those that [`Spec::settles`] is of.
     Settle(usize),
     /// Tell the person at the console.
     Say(usize, Notice),
