@@ -13,6 +13,7 @@ use std::thread;
 use place::{Place, Seen, host};
 
 use super::*;
+use crate::services::cgroup::USUAL_WEIGHT;
 
 fn position(lines: &[String], part: &str) -> usize {
     lines.iter().position(|line| line.contains(part)).unwrap_or_else(|| panic!("no {part:?} in {lines:#?}"))
@@ -326,5 +327,36 @@ fn a_readiness_that_comes_back_restarts_what_waited() {
     fs::remove_file(place.path("fall")).unwrap();
     let _socket = UnixListener::bind(place.path("sock")).unwrap();
     running.until("upper runs again", |_| place.read("upper").lines().count() == 2);
+    running.stop(Signal::TERM);
+}
+
+#[test]
+fn the_share_of_the_processors_is_another_one_until_a_service_is_ready() {
+    let place = Place::with_plain_cgroup(&["slow", "plain"]);
+    let mut running = place.start(
+        r#"
+        [[service]]
+        name = "slow"
+        command = ["/bin/sleep", "1000"]
+        ready = { unix = "DIR/slow.sock" }
+        cpu-weight = 200
+        starting-cpu-weight = 400
+        [[service]]
+        name = "plain"
+        command = ["/bin/sleep", "1000"]
+        ready = { unix = "DIR/plain.sock" }
+        "#,
+    );
+    let weight = |name: &str| place.read(&format!("cgroup/system/{name}/cpu.weight"));
+    running.until("both run", |r| {
+        ["slow", "plain"].iter().all(|name| r.state(name).is_some_and(|s| s.state == "running"))
+    });
+    assert_eq!((weight("slow"), weight("plain")), ("400".to_owned(), USUAL_WEIGHT.to_string()));
+    assert_eq!(place.read("cgroup/system/cgroup.subtree_control"), "+cpu");
+    // What somebody else sets stays with a service that has one share only.
+    fs::write(place.path("cgroup/system/plain/cpu.weight"), "7").unwrap();
+    let _sockets = ["slow.sock", "plain.sock"].map(|name| UnixListener::bind(place.path(name)).unwrap());
+    running.until("all ready", |r| r.seen().contains(&Seen::Ready));
+    assert_eq!((weight("slow"), weight("plain")), ("200".to_owned(), "7".to_owned()));
     running.stop(Signal::TERM);
 }

@@ -15,11 +15,13 @@ use bootwright_model::report::ServiceState;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
-use crate::services::cgroup::Leaf;
+use crate::services::cgroup::{CPU, Leaf};
 use crate::services::{Host, Observer, Supervisor, prepare};
 
 /// No step here takes this long; a test that hangs has failed.
 const LIMIT: Duration = Duration::from_secs(60);
+/// Folder in place of a cgroup filesystem, if a test has it.
+const PLAIN_CGROUP: &str = "cgroup";
 /// Names the folder of a test for the process that supervises.
 const FOLDER: &str = "BOOTWRIGHT_TEST_FOLDER";
 
@@ -70,11 +72,16 @@ fn cgroup2() -> PathBuf {
 
 pub(super) fn host(folder: &Path) -> Host {
     let name = format!("bootwright-test-{}", folder.file_name().unwrap().to_str().unwrap());
+    let plain = folder.join(PLAIN_CGROUP);
+    let (cgroup, controllers): (_, &[&str]) = match plain.is_dir() {
+        true => (plain, &[CPU]),
+        // What the filesystem of a test machine offers differs; a leaf needs none.
+        false => (cgroup2().join(name), &[]),
+    };
     Host {
         root: folder.join("root"),
-        cgroup: cgroup2().join(name),
-        // What the filesystem of a test machine offers differs; a leaf needs none.
-        controllers: &[],
+        cgroup,
+        controllers,
         logs: folder.join("logs"),
         log_cap: 1 << 20,
         markers: folder.join("done"),
@@ -134,10 +141,28 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn new() -> Place {
+    /// With a plain folder as the cgroup root, whose files keep what is written to them: what a test machine's
+    /// kernel offers does not matter then. The services of these names can run in it.
+    pub(super) fn with_plain_cgroup(services: &[&str]) -> Place {
+        let path = Place::folder();
+        for service in services {
+            let leaf = path.join(PLAIN_CGROUP).join("system").join(service);
+            fs::create_dir_all(&leaf).unwrap();
+            fs::write(leaf.join("cgroup.procs"), "").unwrap();
+        }
+        fs::write(path.join(PLAIN_CGROUP).join("cgroup.controllers"), CPU).unwrap();
+        Place { path }
+    }
+
+    fn folder() -> PathBuf {
         let name = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::SeqCst));
         let path = std::env::temp_dir().join(name);
         fs::create_dir_all(path.join("root")).unwrap();
+        path
+    }
+
+    pub(super) fn new() -> Place {
+        let path = Place::folder();
         fs::create_dir(host(&path).cgroup).expect("these tests need to be root and to write to cgroup v2");
         Place { path }
     }
