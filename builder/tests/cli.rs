@@ -73,6 +73,16 @@ fn init_refuses_options_that_do_not_fit() {
 }
 
 #[test]
+fn init_says_how_long_a_prefix_can_be() {
+    let folder = folder();
+    for (address, longest) in [("10.20.0.10/33", "0 to 32"), ("fd00::1/129", "0 to 128")] {
+        let init = bootwright(folder.path(), &["init", "--address", address]);
+        assert_eq!(init.status.code(), Some(2));
+        assert!(text(&init.stderr).contains(longest), "{}", text(&init.stderr));
+    }
+}
+
+#[test]
 fn bad_input_is_exit_code_2_with_everything_that_is_wrong() {
     let folder = folder();
     std::fs::write(folder.path().join("cluster.toml"), "[cluster]\nname = \"A\"\nnme = 1\n").unwrap();

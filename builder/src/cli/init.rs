@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::Failure;
 use super::output::{print, print_findings};
 use crate::cluster::template::Template;
+use crate::cluster::text::cidr_advice;
 use crate::files;
 
 /// Write a new cluster file with comments. Never overwrites one.
@@ -24,7 +25,7 @@ pub struct InitOptions {
     #[arg(long, value_name = "NAME", default_value = "cp1")]
     node: String,
     /// Address of the node with the prefix length of its network.
-    #[arg(long, value_name = "ADDRESS/PREFIX", default_value = "10.0.2.15/24")]
+    #[arg(long, value_name = "ADDRESS/PREFIX", default_value = "10.0.2.15/24", value_parser = network_address)]
     address: IpNet,
     /// Default gateway of the node; the first address of the network if absent.
     #[arg(long, value_name = "ADDRESS")]
@@ -48,6 +49,10 @@ enum InitError {
     #[error("cannot write {}: {source}", path.display())]
     #[diagnostic(help("name a file in a folder that exists and that you may write to"))]
     Write { path: PathBuf, source: std::io::Error },
+}
+
+fn network_address(text: &str) -> Result<IpNet, String> {
+    text.parse().map_err(|_| cidr_advice(text))
 }
 
 /// Runs the command.

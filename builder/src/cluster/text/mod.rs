@@ -24,6 +24,7 @@ use render::Findings;
 use walk::Walk;
 
 pub use walk::similar;
+pub use words::cidr_advice;
 
 /// A file read as `T`.
 pub struct Reading<T> {

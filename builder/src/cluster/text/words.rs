@@ -68,11 +68,24 @@ pub fn not_a_cidr(text: &str, path: &KeyPath) -> Option<Finding> {
     if text.parse::<IpNet>().is_ok() {
         return None;
     }
-    let help = if text.parse::<IpAddr>().is_ok() {
-        format!("add the prefix length of its network: \"{text}/…\"")
-    } else {
-        "write an address and a prefix length, such as \"10.0.2.15/24\" or \"fd00::/64\"".to_owned()
-    };
+    let help = cidr_advice(text);
     let finding = Finding::new("cidr", format!("\"{text}\" is not an address with a prefix length"));
     Some(finding.at_value(path.clone(), "not address/prefix").help(help))
+}
+
+/// What to write instead of a text that is no address with a prefix length.
+pub fn cidr_advice(text: &str) -> String {
+    if text.parse::<IpAddr>().is_ok() {
+        return format!("add the prefix length of its network: \"{text}/…\"");
+    }
+    let family = match text.split_once('/').and_then(|(address, _)| address.parse().ok()) {
+        Some(IpAddr::V4(_)) => ("IPv4", 32),
+        Some(IpAddr::V6(_)) => ("IPv6", 128),
+        None => {
+            return "write an address and a prefix length, such as \"10.0.2.15/24\" or \"fd00::/64\""
+                .to_owned();
+        }
+    };
+    let (name, longest) = family;
+    format!("the address is good; the prefix length of an {name} address is a number from 0 to {longest}")
 }
