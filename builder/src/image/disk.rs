@@ -15,6 +15,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use super::bios::{self, BiosLoader};
+use super::refusal::REFUSAL;
 use super::table::{self, TableError};
 use crate::files::{self, Draft};
 use crate::sources::cache::{free_bytes, is_full};
@@ -261,7 +262,11 @@ fn fill(
 ) -> Result<(), DiskError> {
     let io = |action| move |source| DiskError::Io { action, path: out.to_owned(), source };
     disk.set_len(size).map_err(io("grow"))?;
-    let boot_code = spec.bios.map(|loader| &loader.boot_code);
+    let boot_code = match (spec.bios, spec.sector_size) {
+        (Some(loader), _) => Some(&loader.boot_code),
+        (None, SectorSize::S4096) => Some(&REFUSAL),
+        (None, SectorSize::S512) => None,
+    };
     table::write(disk, spec.guid, spec.sector_size, boot_code, partitions)?;
     if let Some(loader) = spec.bios {
         disk.write_all_at(&loader.core, bios::CORE_LBA * 512).map_err(io("write"))?;

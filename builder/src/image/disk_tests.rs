@@ -143,7 +143,7 @@ fn sectors_of_4096_bytes_give_a_table_that_the_crate_reads_back() {
         assert_eq!(read.part_guid, partition.guid);
     }
     let bytes = std::fs::read(&out).unwrap();
-    assert!(bytes[..440].iter().all(|byte| *byte == 0), "no BIOS boots from such a disk");
+    assert_eq!(bytes[..440], REFUSAL, "a BIOS cannot boot from such a disk, and says so");
 }
 
 #[test]

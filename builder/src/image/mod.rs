@@ -11,6 +11,7 @@ pub mod fat;
 pub mod host;
 pub mod initramfs;
 pub mod layer;
+pub mod refusal;
 pub mod role;
 pub mod squashfs;
 pub mod table;

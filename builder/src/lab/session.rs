@@ -223,6 +223,8 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::refusal::REFUSAL;
+    use crate::lab::console;
 
     #[test]
     fn what_was_seen_last_is_told_at_the_deadline() {
@@ -251,5 +253,23 @@ mod tests {
         let begin = Instant::now();
         assert!(session.rest(Duration::from_secs(60)).is_err());
         assert!(begin.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_bios_that_is_given_an_image_for_other_sectors_says_so_on_the_serial_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = Spec::example(folder.path());
+        let mut sector = vec![0; 512];
+        sector[..REFUSAL.len()].copy_from_slice(&REFUSAL);
+        sector[510..].copy_from_slice(&[0x55, 0xaa]);
+        std::fs::write(&spec.image, sector).unwrap();
+        let mut session = Session::start(spec, |_| {}).unwrap();
+        let said = session.wait_line("build with sector-size = 512", Duration::from_secs(60));
+        said.unwrap();
+        let console = console::last_lines(&session.machine().console_log(), 10).join("\n");
+        assert!(
+            console.contains("bootwright: this image is for disks with sectors of 4096 bytes"),
+            "{console}"
+        );
     }
 }
