@@ -96,6 +96,13 @@ impl Api {
         answer(&url, request.send(object.to_string())).map(|_| ())
     }
 
+    /// Merge patch (`application/merge-patch+json`, RFC 7396): sets these fields, and removes those that are null.
+    pub fn merge(&self, path: &str, patch: &Value) -> Result<(), ApiError> {
+        let url = format!("{}{path}?fieldManager={FIELD_MANAGER}", self.server);
+        let request = self.agent.patch(&url).header("Content-Type", "application/merge-patch+json");
+        answer(&url, request.send(patch.to_string())).map(|_| ())
+    }
+
     /// The object at a path.
     pub fn get(&self, path: &str) -> Result<Value, ApiError> {
         let url = format!("{}{path}", self.server);

@@ -5,6 +5,7 @@
 //! Server-side apply makes it idempotent and lets an image with other contents bring them up to date.
 
 mod api;
+mod lease;
 
 use std::fs;
 use std::path::Path;
@@ -90,6 +91,12 @@ fn read_facts(root: &Path) -> Result<NodeFacts, BootstrapError> {
 /// Applies everything through this node's own API server; returns the number of objects.
 pub fn run(roots: &Roots, facts: &NodeFacts) -> Result<usize, BootstrapError> {
     let api = Api::open(roots, facts.layer.file.cluster.endpoint_port)?;
+    // Of no consequence for the objects, and without it the controller manager only waits.
+    match lease::release(&api, facts) {
+        Ok(true) => println!("took the controller manager of the boot before out of its lease"),
+        Ok(false) => {}
+        Err(error) => eprintln!("apply: the lease of the boot before has to run out by itself: {error}"),
+    }
     let objects = objects(facts, &token(roots)?)?;
     let deadline = Instant::now() + PATIENCE;
     for object in &objects {

@@ -29,8 +29,8 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
         // them on the Node objects. A second allocator would hand out others.
         .set("--allocate-node-cidrs", false)
         .set("--cluster-name", &node.facts.layer.file.cluster.name)
-        // Alone, too: without an election it gives up after ten seconds without an API, with one it waits. The
-        // price is the lease of the boot before, 15 seconds, after a restart.
+        // Alone, too: without an election it gives up after ten seconds without an API, with one it waits. After a
+        // restart `firstboot apply` takes the holder of the boot before out of the lease, which has 15 seconds.
         .set("--leader-elect", true)
         // The default (20, 30) makes the start wait for its own throttle: every controller asks for an
         // account and a token.

@@ -43,6 +43,7 @@ fn components_run_with_the_rendered_flags() {
     patches(&cluster, &admin);
     scheduler_and_controllers(&cluster, &admin);
     health(&cluster);
+    lease_of_the_boot_before(&cluster, &admin);
 }
 
 /// Who may do what, by certificate and token.
@@ -90,6 +91,31 @@ fn another_pod_cidr_is_explained(cluster: &Cluster) {
         "the Node cp1 exists with another pod CIDR than this machine's 10.10.9.0/24; \
          run \"kubectl delete node cp1\" and restart the machine"
     );
+}
+
+/// What this node's boot before held is free at once; what somebody else holds stays his. A controller manager that
+/// finds itself out of its lease ends, so this comes last.
+fn lease_of_the_boot_before(cluster: &Cluster, admin: &Identity) {
+    let path = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager";
+    let holder = || cluster.get(admin, path)["spec"]["holderIdentity"].clone();
+    let hold = |name: &str| {
+        let renewed = "2020-01-01T00:00:00.000000Z";
+        // An hour: nobody waits for its end here.
+        let spec = json!({ "holderIdentity": name, "leaseDurationSeconds": 3600, "renewTime": renewed });
+        let patch = json!({ "spec": spec }).to_string();
+        let kind = "application/merge-patch+json";
+        let (status, answer) = cluster.call(admin, "PATCH", path, kind, Some(patch.as_bytes()));
+        assert_eq!(status, 200, "{answer}");
+    };
+    programs::eventually("the controller manager has its lease", Duration::from_secs(600), || {
+        cluster.call(admin, "GET", path, JSON, None).0 == 200
+    });
+    hold("cp2_of-another-node");
+    cluster.apply_bootstrap();
+    assert_eq!(holder(), "cp2_of-another-node");
+    hold("cp1_of-another-boot");
+    cluster.apply_bootstrap();
+    assert_ne!(holder(), "cp1_of-another-boot");
 }
 
 /// JSON bodies of several kinds: with an old reflect2 the API server panics on some of them.
