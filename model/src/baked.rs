@@ -18,6 +18,20 @@ pub struct ClusterLayer {
     pub epoch: u64,
     /// Root hash of the OS layer, 64 hexadecimal digits.
     pub root_hash: String,
+    /// Room that first boot makes for the OS layer of an upgrade.
+    #[serde(default)]
+    pub second_slot: SecondSlot,
+}
+
+/// Sizes of the partitions of the second root slot. They are made once, for every OS layer to come: one that is as
+/// large as the first would take no layer that has grown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SecondSlot {
+    /// Least size of the root partition, bytes; it is never smaller than the first slot's.
+    pub root_bytes: u64,
+    /// The same of the partition of its hash tree.
+    pub verity_bytes: u64,
 }
 
 /// `os.json` of the OS layer: what it is made of, without a secret or a cluster's name.

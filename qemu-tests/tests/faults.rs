@@ -86,7 +86,8 @@ fn a_disk_that_was_cut_short_is_refused() {
 fn a_disk_without_room_for_state_says_how_much_it_needs() {
     let (stage, reason) = boot_damaged("too-small", |_, _| {}, |spec| spec.disk_bytes = 0);
     assert_eq!(stage, "state", "{reason}");
-    assert!(reason.contains("the second root slot and at least 512 MiB of state need"), "{reason}");
+    assert!(reason.contains("the second root slot of "), "{reason}");
+    assert!(reason.contains(" MiB and at least 512 MiB of state need "), "{reason}");
 }
 
 #[test]

@@ -177,6 +177,7 @@ impl Build<'_> {
             role: role.to_owned(),
             epoch: self.epoch(),
             root_hash: os_layer.facts.root_hash.clone(),
+            second_slot: image::slots::second_slot(os_layer.squashfs_size()),
         };
         let mut files = BTreeMap::new();
         let json = serde_json::to_vec_pretty(&layer).map_err(ComposeError::Serialise)?;

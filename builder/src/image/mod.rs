@@ -13,6 +13,7 @@ pub mod initramfs;
 pub mod layer;
 pub mod refusal;
 pub mod role;
+pub mod slots;
 pub mod squashfs;
 pub mod table;
 pub mod uki;

@@ -71,6 +71,17 @@ impl HashTree {
     }
 }
 
+/// Bytes of the hash tree over `data_size` bytes, superblock included.
+pub fn tree_size(data_size: u64) -> u64 {
+    let mut blocks = data_size.div_ceil(BLOCK_SIZE as u64);
+    let mut all = 1;
+    while blocks > 1 {
+        blocks = blocks.div_ceil(FAN_OUT as u64);
+        all += blocks;
+    }
+    all * BLOCK_SIZE as u64
+}
+
 /// Hashes everything that `data` yields.
 ///
 /// `salt` goes before each block; `uuid` names the superblock. Both decide the bytes, so a caller who

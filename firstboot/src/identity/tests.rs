@@ -40,7 +40,8 @@ fn layer(nodes: Vec<Node>) -> ClusterLayer {
         nodes,
         images: Vec::new(),
     };
-    ClusterLayer { file, role: "all-in-one".into(), epoch: 0, root_hash: "0".repeat(64) }
+    let (role, root_hash) = ("all-in-one".into(), "0".repeat(64));
+    ClusterLayer { file, role, epoch: 0, root_hash, second_slot: Default::default() }
 }
 
 fn seed(says: Seed) -> Claim {

@@ -9,8 +9,10 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use bootwright_model::baked::SecondSlot;
 use rustix::mount::{MountFlags, mount};
 
+use super::baked::{self, BakedError};
 use super::root::{RootError, partition_device};
 use super::{Advice, Done};
 use crate::report::under;
@@ -36,6 +38,9 @@ pub enum StateError {
         /// Why.
         source: GptError,
     },
+    /// The room for a second slot is not known.
+    #[error("what the image says of the second root slot cannot be read")]
+    Baked(#[from] BakedError),
     /// The partitions that should be.
     #[error("{disk}: the partitions of the node cannot be made")]
     Plan {
@@ -99,6 +104,7 @@ impl Advice for StateError {
             StateError::Plan { source: GrowError::TooSmall { need, .. }, .. } => {
                 return format!("make the disk at least {need} MiB (qemu-img resize, or a larger disk) and boot again");
             }
+            StateError::Baked(error) => return error.advice(),
             StateError::Plan { .. } => "write the image to the disk again, or move the foreign partition elsewhere",
             StateError::Foreign { .. } => {
                 "save what is on it and erase its first megabyte, or write the image to the disk again"
@@ -130,7 +136,8 @@ pub struct Prepared {
 pub fn prepare(root: &Path, guids: RootGuids) -> Result<Prepared, StateError> {
     let began = Instant::now();
     let disk = disks::boot_disk(root).map_err(StateError::Disk)?;
-    let plan = write_table(&disk, guids)?;
+    let slot = baked::cluster_layer(root)?.second_slot;
+    let plan = write_table(&disk, guids, slot)?;
     let partition = plan.table.entries[plan.state as usize - 1].as_ref();
     let bytes = partition.map_or(0, |partition| partition.blocks() * disk.sector);
     let device = known_to_kernel(root, &disk, &plan)?;
@@ -146,11 +153,11 @@ pub fn prepare(root: &Path, guids: RootGuids) -> Result<Prepared, StateError> {
 }
 
 /// Writes what of the planned table is not on the disk yet.
-fn write_table(disk: &Disk, guids: RootGuids) -> Result<Plan, StateError> {
+fn write_table(disk: &Disk, guids: RootGuids, slot: SecondSlot) -> Result<Plan, StateError> {
     let name = || disk.name.clone();
     let io = |offset| move |source| GptError::Io { offset, source };
     let table = disk.table().map_err(|source| StateError::Table { disk: name(), source })?;
-    let plan = grow::plan(&table, disk.blocks, guids.root, guids.verity)
+    let plan = grow::plan(&table, disk.blocks, guids, slot)
         .map_err(|source| StateError::Plan { disk: name(), source })?;
     let opened = fs::OpenOptions::new().read(true).write(true).open(&disk.device);
     let file = opened.map_err(io(0)).map_err(|source| StateError::Table { disk: name(), source })?;

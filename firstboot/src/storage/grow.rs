@@ -1,8 +1,10 @@
 //! What first boot makes of the shipped table: the second root slot and the state partition, and the
 //! end of a disk that has grown. A plan is a value; nothing here touches a disk.
 
+use bootwright_model::baked::SecondSlot;
 use bootwright_model::layout;
 
+use super::disks::RootGuids;
 use super::ext4;
 use super::gpt::{Guid, Partition, Step, Table};
 
@@ -10,6 +12,8 @@ use super::gpt::{Guid, Partition, Step, Table};
 const ALIGNMENT_BYTES: u64 = 1 << 20;
 /// Less state than this holds neither the workload images nor etcd's log, bytes.
 pub const SMALLEST_STATE_BYTES: u64 = 512 << 20;
+/// No slot is larger, bytes.
+const MOST_SLOT_BYTES: u64 = 1 << 40;
 /// `no-auto` of the Discoverable Partitions Specification: an empty slot is nobody's to mount.
 const ATTRIBUTE_NO_AUTO: u64 = 1 << 63;
 
@@ -37,13 +41,15 @@ pub struct Plan {
 pub enum GrowError {
     /// The disk does not hold what is needed.
     #[error(
-        "the disk has {have} MiB; the second root slot and at least {} MiB of state need {need} MiB",
+        "the disk has {have} MiB; the second root slot of {slot} MiB and at least {} MiB of state need {need} MiB",
         SMALLEST_STATE_BYTES >> 20
     )]
     TooSmall {
         /// Size of the disk, MiB.
         have: u64,
-        /// Size that it must have, MiB.
+        /// Size of the second root slot, MiB.
+        slot: u64,
+        /// Size that the disk must have, MiB.
         need: u64,
     },
     /// The root partitions are not in this table.
@@ -65,11 +71,12 @@ pub enum GrowError {
     Full(usize),
 }
 
-/// Plans the table of a disk of `blocks` blocks whose root lies in `root` and `verity`.
-pub fn plan(table: &Table, blocks: u64, root: Guid, verity: Guid) -> Result<Plan, GrowError> {
+/// Plans the table of a disk of `blocks` blocks whose root lies at `root`. A second slot that has to be made gets the
+/// sizes of `slot`, and at least those of the first.
+pub fn plan(table: &Table, blocks: u64, root: RootGuids, slot: SecondSlot) -> Result<Plan, GrowError> {
     let mut table = table.clone();
     if blocks < 2 + table.entry_blocks() + table.first_usable {
-        return Err(GrowError::TooSmall { have: mebibytes(blocks * table.sector), need: 0 });
+        return Err(GrowError::TooSmall { have: mebibytes(blocks * table.sector), slot: 0, need: 0 });
     }
     table.fit(blocks);
     let known = table.by_name(layout::STATE_LABEL).map(|(number, _)| number);
@@ -78,7 +85,7 @@ pub fn plan(table: &Table, blocks: u64, root: Guid, verity: Guid) -> Result<Plan
             extend(&mut table, number);
             Ok(Plan { table, state: number, new: false, erase: Vec::new() })
         }
-        None => add(table, blocks, root, verity),
+        None => add(table, blocks, root, slot),
     }
 }
 
@@ -95,12 +102,12 @@ fn extend(table: &mut Table, number: u32) {
     }
 }
 
-fn add(mut table: Table, blocks: u64, root: Guid, verity: Guid) -> Result<Plan, GrowError> {
+fn add(mut table: Table, blocks: u64, root: RootGuids, slot: SecondSlot) -> Result<Plan, GrowError> {
     if table.entries.len() < STATE as usize {
         return Err(GrowError::Full(table.entries.len()));
     }
-    let (_, root) = table.by_guid(root).ok_or(GrowError::NoRoot(root))?;
-    let (_, verity) = table.by_guid(verity).ok_or(GrowError::NoRoot(verity))?;
+    let (_, verity) = table.by_guid(root.verity).ok_or(GrowError::NoRoot(root.verity))?;
+    let (_, root) = table.by_guid(root.root).ok_or(GrowError::NoRoot(root.root))?;
     let (root, verity) = (root.clone(), verity.clone());
     if let Some((number, partition)) = table.partitions().find(|(number, _)| *number >= ROOT_B) {
         return Err(GrowError::Foreign { number, name: partition.name.clone() });
@@ -108,25 +115,31 @@ fn add(mut table: Table, blocks: u64, root: Guid, verity: Guid) -> Result<Plan, 
 
     let unit = ALIGNMENT_BYTES / table.sector;
     let after = table.partitions().map(|(_, partition)| partition.last).max().unwrap_or(0) + 1;
+    // What is recorded comes from the image, and may be anything: a sum of these does not overflow.
+    let blocks_for =
+        |bytes: u64, first: &Partition| (bytes.min(MOST_SLOT_BYTES) / table.sector).max(first.blocks());
+    let (root_blocks, verity_blocks) =
+        (blocks_for(slot.root_bytes, &root), blocks_for(slot.verity_bytes, &verity));
     let root_first = align_up(after, unit);
-    let verity_first = align_up(root_first + root.blocks(), unit);
-    let state_first = align_up(verity_first + verity.blocks(), unit);
+    let verity_first = align_up(root_first + root_blocks, unit);
+    let state_first = align_up(verity_first + verity_blocks, unit);
     let end = align_down(table.last_usable + 1, unit);
     if end < state_first + SMALLEST_STATE_BYTES / table.sector {
-        let tail = unit + 1 + table.entry_blocks();
+        let tail = align_up(1 + table.entry_blocks(), unit);
         let need = (state_first + tail) * table.sector + SMALLEST_STATE_BYTES;
         return Err(GrowError::TooSmall {
             have: mebibytes(blocks * table.sector),
-            need: mebibytes(need) + 1,
+            slot: mebibytes((state_first - root_first) * table.sector),
+            need: mebibytes(need),
         });
     }
 
     let guid = |purpose: &str| Guid::derived(table.disk, purpose);
-    let slot = |name: &str, like: &Partition, first: u64| Partition {
+    let empty = |name: &str, like: &Partition, first: u64, blocks: u64| Partition {
         kind: like.kind,
         guid: guid(name),
         first,
-        last: first + like.blocks() - 1,
+        last: first + blocks - 1,
         attributes: ATTRIBUTE_NO_AUTO,
         name: name.to_owned(),
     };
@@ -139,8 +152,8 @@ fn add(mut table: Table, blocks: u64, root: Guid, verity: Guid) -> Result<Plan, 
         attributes: 0,
         name: layout::STATE_LABEL.to_owned(),
     };
-    let root_b = slot("root-b", &root, root_first);
-    let verity_b = slot("verity-b", &verity, verity_first);
+    let root_b = empty("root-b", &root, root_first, root_blocks);
+    let verity_b = empty("verity-b", &verity, verity_first, verity_blocks);
     let erase = erase(state_first * table.sector, state.blocks() * table.sector);
     for (number, partition) in [(ROOT_B, root_b), (VERITY_B, verity_b), (STATE, state)] {
         table.entries[number as usize - 1] = Some(partition);

@@ -32,6 +32,7 @@ pub(super) fn facts(kubernetes: &str, containerd: &str, etcd: &str) -> NodeFacts
             role: "all-in-one".to_owned(),
             epoch: 1_700_000_000,
             root_hash: "ab".repeat(32),
+            second_slot: Default::default(),
         },
         os: crate::baked::OsRelease {
             kernel_release: "6.1.0-1-cloud-amd64".to_owned(),

@@ -250,6 +250,7 @@ fn facts() -> NodeFacts {
             role: "all-in-one".to_owned(),
             epoch: 1_700_000_000,
             root_hash: "00".repeat(32),
+            second_slot: Default::default(),
         },
         os: OsRelease {
             kernel_release: String::new(),

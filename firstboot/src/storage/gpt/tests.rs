@@ -2,6 +2,7 @@ use std::fs::File;
 use std::io::Cursor;
 use std::process::Command;
 
+use bootwright_model::baked::SecondSlot;
 use proptest::prelude::*;
 
 use super::*;
@@ -9,6 +10,9 @@ use crate::storage::disks::RootGuids;
 use crate::storage::grow::{self, GrowError, SMALLEST_STATE_BYTES};
 
 const ROOT_HASH: &str = "00112233445566778899aabbccddeeff0123456789abcdef0123456789abcdef";
+
+/// What the builder records for the root that [`shipped`] has, smaller.
+const SLOT: SecondSlot = SecondSlot { root_bytes: 64 << 20, verity_bytes: 2 << 20 };
 
 fn guids() -> RootGuids {
     RootGuids::of(ROOT_HASH).unwrap()
@@ -80,7 +84,7 @@ fn grow_disk(disk: &std::path::Path, sector: u64, limit: usize) -> Result<grow::
     let file = File::options().read(true).write(true).open(disk).unwrap();
     let blocks = file.metadata().unwrap().len() / sector;
     let table = table_of(disk, sector).unwrap();
-    let plan = grow::plan(&table, blocks, guids().root, guids().verity)?;
+    let plan = grow::plan(&table, blocks, guids(), SLOT)?;
     let steps = all_steps(&file, &plan);
     apply(&file, &steps[..limit.min(steps.len())]).unwrap();
     Ok(plan)
@@ -108,9 +112,9 @@ fn a_grown_disk_gets_its_partitions_and_sgdisk_agrees() {
     2 root-a 18432 32768
     3 verity-a 51200 2048
     4 SEED 53248 16384
-    5 root-b 69632 32768
-    6 verity-b 102400 2048
-    7 STATE 104448 4087808
+    5 root-b 69632 131072
+    6 verity-b 200704 4096
+    7 STATE 204800 3987456
     ");
     let mut mbr = [0; 440];
     std::os::unix::fs::FileExt::read_exact_at(disk.as_file(), &mut mbr, 0).unwrap();
@@ -129,7 +133,7 @@ fn a_second_run_changes_nothing_and_a_second_growth_extends_the_state() {
     grow_disk(disk.path(), 512, usize::MAX).unwrap();
     sgdisk_is_content(disk.path());
     let table = table_of(disk.path(), 512).unwrap();
-    assert_eq!(table.by_name("STATE").unwrap().1.blocks(), 4_087_808 + (1 << 30) / 512);
+    assert_eq!(table.by_name("STATE").unwrap().1.blocks(), 3_987_456 + (1 << 30) / 512);
 }
 
 #[test]
@@ -180,11 +184,40 @@ fn a_write_torn_in_the_middle_is_recovered_too() {
 fn a_disk_that_is_too_small_says_how_large_it_must_be() {
     let disk = shipped(300 << 20);
     let error = grow_disk(disk.path(), 512, usize::MAX).unwrap_err();
-    let GrowError::TooSmall { have: 300, need } = error else { panic!("{error}") };
+    let GrowError::TooSmall { have: 300, slot: 66, need } = error else { panic!("{error}") };
+    assert_eq!(
+        error.to_string(),
+        "the disk has 300 MiB; the second root slot of 66 MiB and at least 512 MiB of state need 613 MiB"
+    );
+    // A MiB less is not enough.
+    disk.as_file().set_len((need - 1) << 20).unwrap();
+    assert_eq!(
+        grow_disk(disk.path(), 512, usize::MAX),
+        Err(GrowError::TooSmall { have: need - 1, slot: 66, need })
+    );
     disk.as_file().set_len(need << 20).unwrap();
     let plan = grow_disk(disk.path(), 512, usize::MAX).unwrap();
     let state = plan.table.by_name("STATE").unwrap().1.blocks() * 512;
     assert!(state >= SMALLEST_STATE_BYTES, "{state}");
+}
+
+#[test]
+fn the_second_slot_has_the_recorded_size_and_at_least_that_of_the_first() {
+    let blocks = (8 << 30) / 512;
+    let sizes = |root_bytes, verity_bytes| {
+        let plan =
+            grow::plan(&table(512, 150), blocks, guids(), SecondSlot { root_bytes, verity_bytes }).unwrap();
+        ["root-b", "verity-b"].map(|name| (plan.table.by_name(name).unwrap().1.blocks() * 512) >> 20)
+    };
+    assert_eq!(sizes(512 << 20, 5 << 20), [512, 5]);
+    // Of an image that records none.
+    assert_eq!(sizes(0, 0), [150, 3]);
+    let absurd = SecondSlot { root_bytes: u64::MAX, verity_bytes: u64::MAX };
+    let refused = grow::plan(&table(512, 150), blocks, guids(), absurd);
+    assert!(matches!(refused, Err(GrowError::TooSmall { .. })), "{refused:?}");
+    // A disk that has its slot keeps it.
+    let made = grow::plan(&table(512, 150), blocks, guids(), SLOT).unwrap();
+    assert_eq!(grow::plan(&made.table, blocks, guids(), absurd).unwrap().table, made.table);
 }
 
 #[test]
@@ -258,12 +291,14 @@ proptest! {
     fn a_plan_keeps_the_rules(
         sector in prop_oneof![Just(512_u64), Just(4096)],
         root in 1_u64..600,
+        slot in (0_u64..1 << 31, 0_u64..1 << 25),
         bytes in (32_u64 << 20)..(1_u64 << 44),
     ) {
+        let slot = SecondSlot { root_bytes: slot.0, verity_bytes: slot.1 };
         let before = table(sector, root);
         let blocks = bytes / sector;
-        match grow::plan(&before, blocks, guids().root, guids().verity) {
-            Err(GrowError::TooSmall { have, need }) => prop_assert!(need == 0 || have < need),
+        match grow::plan(&before, blocks, guids(), slot) {
+            Err(GrowError::TooSmall { have, need, .. }) => prop_assert!(need == 0 || have < need),
             Err(error) => prop_assert!(false, "{error}"),
             Ok(plan) => {
                 let mut last = plan.table.first_usable - 1;
@@ -275,7 +310,7 @@ proptest! {
                 prop_assert!(last <= plan.table.last_usable);
                 prop_assert!(plan.table.last_usable + plan.table.entry_blocks() + 2 == blocks);
                 prop_assert_eq!(&before.entries[..4], &plan.table.entries[..4]);
-                let again = grow::plan(&plan.table, blocks, guids().root, guids().verity).unwrap();
+                let again = grow::plan(&plan.table, blocks, guids(), slot).unwrap();
                 prop_assert_eq!(again.table, plan.table);
             }
         }
