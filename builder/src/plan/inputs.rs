@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::sources::lock::LockedSet;
-use crate::sources::{Lock, LockedPackage, PackageSet, Request};
+use crate::sources::{Lock, LockedBinary, LockedFile, LockedPackage, PackageSet, Request};
 
 /// The inputs of a build from archives, mirrors and folders.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -157,6 +157,11 @@ impl Amount {
 }
 
 impl InputPlan {
+    fn locked(name: &str, version: Option<&String>, size: u64, sha256: &str, place: Place) -> InputPlan {
+        let (name, sha256) = (name.to_owned(), sha256.to_owned());
+        InputPlan { name, version: version.cloned(), size, sha256, place }
+    }
+
     /// Whether a build would fetch it if it had to make an OS layer.
     pub fn is_remote(&self) -> bool {
         matches!(self.place, Place::Archive | Place::Mirror)
@@ -177,44 +182,31 @@ impl InputsPlan {
             |sha256: &str, size, otherwise| if cached(sha256, size) { Place::Cache } else { otherwise };
         let sets: Vec<SetPlan> = request.sets.iter().map(|set| set_plan(set, lock)).collect();
         let names: BTreeSet<&String> = sets.iter().flat_map(|set| &set.packages).collect();
-        let package = |package: &LockedPackage| InputPlan {
-            name: package.name.clone(),
-            version: Some(package.version.clone()),
-            size: package.size,
-            sha256: package.sha256.clone(),
-            place: place(&package.sha256, package.size, Place::Archive),
+        let package = |package: &LockedPackage| {
+            let LockedPackage { name, version, size, sha256, .. } = package;
+            InputPlan::locked(name, Some(version), *size, sha256, place(sha256, *size, Place::Archive))
         };
         let packages: Vec<InputPlan> =
             names.into_iter().filter_map(|name| lock?.package(name)).map(package).collect();
 
         let from_folder = request.kubernetes.directory.is_some();
-        let locked = lock.map(|lock| &lock.binaries[..]).unwrap_or_default();
-        let wanted = locked.iter().filter(|binary| request.binaries.contains(&binary.name));
-        let binaries: Vec<InputPlan> = wanted
-            .map(|binary| InputPlan {
-                name: binary.name.clone(),
-                version: Some(binary.version.clone()),
-                size: binary.size,
-                sha256: binary.sha256.clone(),
-                place: match from_folder {
-                    true => Place::Folder,
-                    false => place(&binary.sha256, binary.size, Place::Mirror),
-                },
-            })
-            .collect();
+        let binary = |binary: &LockedBinary| {
+            let LockedBinary { name, version, size, sha256 } = binary;
+            let place = match from_folder {
+                true => Place::Folder,
+                false => place(sha256, *size, Place::Mirror),
+            };
+            InputPlan::locked(name, Some(version), *size, sha256, place)
+        };
+        let locked = lock.map(|lock| &lock.binaries[..]).unwrap_or_default().iter();
+        let binaries: Vec<InputPlan> =
+            locked.filter(|locked| request.binaries.contains(&locked.name)).map(binary).collect();
 
-        let locked = lock.map(|lock| &lock.files[..]).unwrap_or_default();
-        let files: Vec<InputPlan> = locked
-            .iter()
-            .filter(|file| request.files.contains(&file.path))
-            .map(|file| InputPlan {
-                name: file.path.clone(),
-                version: None,
-                size: file.size,
-                sha256: file.sha256.clone(),
-                place: Place::Folder,
-            })
-            .collect();
+        let file =
+            |file: &LockedFile| InputPlan::locked(&file.path, None, file.size, &file.sha256, Place::Folder);
+        let locked = lock.map(|lock| &lock.files[..]).unwrap_or_default().iter();
+        let files: Vec<InputPlan> =
+            locked.filter(|locked| request.files.contains(&locked.path)).map(file).collect();
 
         let all = || packages.iter().chain(&binaries).chain(&files);
         InputsPlan {

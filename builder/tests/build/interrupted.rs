@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::sources::testing::Fault;
-use crate::world::{World, digests};
+use crate::world::{Ended, Running, World, digests};
 
 /// Far more than a stop takes, far less than the pieces of work that it has to break off.
 const SOON: Duration = Duration::from_secs(10);
@@ -22,13 +22,30 @@ fn length(path: &std::path::Path) -> u64 {
 }
 
 /// Starts a build and waits until a part of the payload has come, and everything else.
-fn fetching(world: &World) -> crate::world::Running {
+fn fetching(world: &World) -> Running {
     world.server.always(&world.payload(), SLOWLY);
     let mut build = world.start();
     build.until("a part of the payload and all else", || {
         length(&world.partial()) >= 64 << 10 && world.objects().len() == OTHERS
     });
     build
+}
+
+/// Starts a build and waits until it packs the root, with a program that takes two minutes and runs `before` first.
+fn packing(world: &World, before: &str) -> Running {
+    let started = world.path("started");
+    world.tool("tar2sqfs", &format!("{before}\n: > {}\nexec /bin/sleep 120", started.display()));
+    let mut build = world.start();
+    build.until("packing", || started.exists());
+    build
+}
+
+/// The build ends as one that was interrupted, and leaves nothing half-made.
+fn assert_stopped(world: &World, build: Running, most: Duration) -> Ended {
+    let ended = build.end_within(most);
+    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+    world.assert_tidy();
+    ended
 }
 
 /// The payload came in two parts, of which the second begins where the first ended.
@@ -45,11 +62,9 @@ fn ctrl_c_while_fetching_stops_soon_and_the_next_build_resumes() {
     let world = World::new();
     let build = fetching(&world);
     build.signal(Signal::INT);
-    let ended = build.end_within(SOON);
-    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+    let ended = assert_stopped(&world, build, SOON);
     assert!(ended.said().ends_with("running the command again resumes from the cache"), "{}", ended.stderr);
     assert!(ended.said().contains("Ctrl-C again stops at once"), "{}", ended.stderr);
-    world.assert_tidy();
     assert_eq!(world.names("out"), [""; 0]);
     assert!(!world.path("bootwright.lock").exists());
     let part = length(&world.partial());
@@ -84,22 +99,15 @@ fn one_ctrl_c_does_not_wait_for_a_silent_server() {
     let mut build = world.start();
     build.until("a part of the payload", || length(&world.partial()) > 0);
     build.signal(Signal::INT);
-    let ended = build.end_within(AT_ONCE);
-    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
-    world.assert_tidy();
+    assert_stopped(&world, build, AT_ONCE);
 }
 
 #[test]
 fn ctrl_c_while_the_root_is_packed_ends_the_packer_and_keeps_what_was_fetched() {
     let world = World::new();
-    let started = world.path("started");
-    world.tool("tar2sqfs", &format!(": > {}\nexec /bin/sleep 120", started.display()));
-    let mut build = world.start();
-    build.until("packing", || started.exists());
+    let build = packing(&world, "");
     build.signal(Signal::INT);
-    let ended = build.end_within(SOON);
-    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
-    world.assert_tidy();
+    assert_stopped(&world, build, SOON);
     assert_eq!(world.names("cache/layers"), [""; 0]);
     assert_eq!(world.names("out"), [""; 0]);
 
@@ -114,17 +122,12 @@ fn ctrl_c_while_the_root_is_packed_ends_the_packer_and_keeps_what_was_fetched() 
 #[test]
 fn a_second_ctrl_c_takes_the_half_made_layer_along() {
     let world = World::new();
-    let started = world.path("started");
     // It cannot be ended as long as its output is held by a process of its own.
-    world.tool("tar2sqfs", &format!("/bin/sleep 30 &\n: > {}\nexec /bin/sleep 120", started.display()));
-    let mut build = world.start();
-    build.until("packing", || started.exists());
+    let build = packing(&world, "/bin/sleep 30 &");
     build.signal(Signal::INT);
     std::thread::sleep(Duration::from_millis(300));
     build.signal(Signal::INT);
-    let ended = build.end_within(SOON);
-    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
-    world.assert_tidy();
+    assert_stopped(&world, build, SOON);
 }
 
 #[test]
