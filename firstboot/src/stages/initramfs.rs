@@ -43,9 +43,7 @@ pub fn run() -> ! {
 fn stages(runner: &Runner<'_>, command_line: &CommandLine) -> Result<Infallible, Stop> {
     let mut coldplug = runner.run("modules", || {
         let mut coldplug = Coldplug::open(Path::new("/"))?;
-        // With the buses' in one go: they load in parallel.
-        coldplug.load(&NEEDED)?;
-        coldplug.settle()?;
+        coldplug.settle(&NEEDED)?;
         let summary = coldplug.summary();
         let problems = std::mem::take(&mut coldplug.problems);
         Ok::<_, super::modules::ModulesError>(Done { value: coldplug, summary, problems })

@@ -17,7 +17,7 @@ use crate::report::under;
 /// Layers of the writable `/etc`.
 const ETC_UPPER: &str = "/run/bootwright/etc/upper";
 const ETC_WORK: &str = "/run/bootwright/etc/work";
-/// Needed before anything else: `/etc` is mounted with it.
+/// `/etc` is mounted with it.
 const OVERLAY: &str = "overlay";
 
 /// Why the root cannot be used.
@@ -76,16 +76,19 @@ pub struct Mounted {
 /// Everything mounted, and the drivers loaded that this machine's buses ask for.
 pub fn run(root: &Path) -> Result<Done<Mounted>, MountsError> {
     let profile = baked::profile(root)?;
+    let present = mount_points(root);
     let mut coldplug = Coldplug::open(root)?;
-    coldplug.load(&[OVERLAY])?;
-    // Modules are most of this stage, and mounting does not need them.
+    // Modules are most of this stage, and only `/etc` is mounted with one.
     let (mounted, settled) = std::thread::scope(|scope| {
-        let settled = scope.spawn(|| coldplug.settle());
-        let mounted = mount_all(root);
+        let settled = scope.spawn(|| coldplug.settle(&[OVERLAY]));
+        let mounted = mount_all(root, &present);
         (mounted, settled.join())
     });
     mounted?;
     let settled = settled.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    if !present.contains("/etc") {
+        mount_etc(root)?;
+    }
     let mut problems: Vec<Problem> = settled.err().iter().map(problem).collect();
     problems.extend(std::mem::take(&mut coldplug.problems));
     let summary = format!("{}, /etc writable", coldplug.summary());
@@ -114,8 +117,7 @@ fn table() -> Vec<Mount> {
     ]
 }
 
-fn mount_all(root: &Path) -> Result<(), MountsError> {
-    let present = mount_points(root);
+fn mount_all(root: &Path, present: &BTreeSet<String>) -> Result<(), MountsError> {
     for Mount { target, kind, flags, options } in table() {
         if present.contains(target) {
             continue;
@@ -126,9 +128,6 @@ fn mount_all(root: &Path) -> Result<(), MountsError> {
             make_folder(&target)?;
         }
         mounted(mount(kind, &target, kind, flags, Some(options)), &target, kind)?;
-    }
-    if !present.contains("/etc") {
-        mount_etc(root)?;
     }
     link_standard_streams(root);
     // Kubelet passes mounts of pods on to the host and back (mount propagation), which needs a shared root.

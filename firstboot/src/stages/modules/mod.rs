@@ -113,12 +113,14 @@ impl Coldplug {
         Ok(())
     }
 
-    /// Loads what the devices ask for, and what the devices ask for that appear by that, until
-    /// nothing new is asked for.
-    pub fn settle(&mut self) -> Result<(), ModulesError> {
+    /// Loads modules by name and what the devices ask for, all in parallel; then what the devices ask for that
+    /// appear by that, until nothing new is asked for.
+    pub fn settle(&mut self, names: &[&str]) -> Result<(), ModulesError> {
+        let mut modules = self.index.resolve(names)?;
         let mut aliases = bus_aliases(&self.root);
         loop {
-            self.load_for(aliases);
+            modules.extend(self.wanted(aliases));
+            self.load_all(std::mem::take(&mut modules));
             let heard = self.events.drain().map_err(|source| ModulesError::Events { source })?;
             aliases = self.asked_for(&heard);
             if aliases.is_empty() {
@@ -131,7 +133,8 @@ impl Coldplug {
     pub fn wait(&mut self, end: Instant) -> Result<bool, ModulesError> {
         let heard = self.events.wait(end).map_err(|source| ModulesError::Events { source })?;
         let aliases = self.asked_for(&heard);
-        self.load_for(aliases);
+        let modules = self.wanted(aliases);
+        self.load_all(modules);
         Ok(!heard.is_empty())
     }
 
@@ -165,22 +168,19 @@ impl Coldplug {
         aliases
     }
 
-    fn load_for(&mut self, aliases: Vec<String>) {
+    /// The modules for these aliases, with what they need.
+    fn wanted(&mut self, aliases: Vec<String>) -> Vec<Load> {
         let mut names = BTreeSet::new();
         for alias in aliases {
             names.extend(self.index.matches(&alias).into_iter().map(str::to_owned));
             self.known.insert(alias);
         }
         // An alias of a module that the image leaves out, or that is built in, is no fault.
-        let resolved = names.iter().filter_map(|name| self.index.resolve(&[name]).ok()).flatten();
-        let mut seen = BTreeSet::new();
-        let modules = resolved.filter(|module| seen.insert(module.name.clone())).collect();
-        self.load_all(modules);
+        names.iter().filter_map(|name| self.index.resolve(&[name]).ok()).flatten().collect()
     }
 
     fn load_all(&mut self, mut modules: Vec<Load>) {
-        modules.retain(|module| !self.done.contains(&module.name));
-        self.done.extend(modules.iter().map(|module| module.name.clone()));
+        modules.retain(|module| self.done.insert(module.name.clone()));
         let (loaded, problems) = load::load(modules);
         self.loaded.extend(loaded);
         self.problems.extend(problems);
