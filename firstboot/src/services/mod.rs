@@ -135,7 +135,7 @@ pub fn prepare(host: &Host, profile: &Profile, facts: &NodeFacts) -> Result<Vec<
 }
 
 /// The machine's memory, bytes.
-fn memory() -> u64 {
+pub fn memory() -> u64 {
     let info = rustix::system::sysinfo();
     info.totalram.saturating_mul(u64::from(info.mem_unit))
 }

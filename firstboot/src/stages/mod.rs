@@ -15,6 +15,7 @@ pub mod node;
 pub mod parameters;
 pub mod pod_network;
 pub mod readahead;
+pub mod reserve;
 pub mod root;
 pub mod services;
 pub mod state;

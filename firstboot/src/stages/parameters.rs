@@ -12,7 +12,7 @@ use std::time::Instant;
 use bootwright_model::profile::Profile;
 
 use super::modules::Coldplug;
-use super::{Advice, Done, Problem, problem};
+use super::{Advice, Done, Problem, problem, reserve};
 use crate::report::under;
 
 /// What the boot goes on without, or why there is no result at all.
@@ -62,6 +62,8 @@ pub fn prepare(root: &Path, mut coldplug: Coldplug, profile: &Profile, refused: 
     let mut problems = load(&mut coldplug, profile);
     problems.extend(std::mem::take(&mut coldplug.problems));
     problems.extend(set(root, refused).iter().map(problem));
+    problems
+        .extend(reserve::lower(root, &profile.sysctl, crate::services::memory()).err().iter().map(problem));
     let summary = format!(
         "{}, {} kernel parameters, {:.3} s beside other stages",
         coldplug.summary(),
