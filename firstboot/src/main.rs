@@ -29,8 +29,11 @@ fn main() -> ExitCode {
 
 /// What this program does beside PID 1, by its first argument.
 fn command(name: Option<&str>) -> ExitCode {
-    if name == Some("apply") {
-        return firstboot::bootstrap::main(Path::new("/"));
+    match name {
+        Some("apply") => return firstboot::bootstrap::main(Path::new("/")),
+        Some("labels") => return firstboot::bootstrap::labels::main(Path::new("/")),
+        Some("join") => return firstboot::bootstrap::join::main(Path::new("/")),
+        _ => {}
     }
     let given = name.map_or("nothing".to_owned(), |name| format!("`{name}`"));
     eprintln!("firstboot is PID 1 of a bootwright image and does nothing with {given}");

@@ -6,7 +6,8 @@ use crate::cluster::ClusterFile;
 
 /// `cluster.json` of the cluster layer. Certificates and keys lie beside it as PEM files
 /// (see [`crate::layout::CLUSTER_PKI`]): `ca.crt`, `ca.key`, `front-proxy-ca.crt`, `front-proxy-ca.key`,
-/// `etcd-ca.crt`, `etcd-ca.key`, `sa.pub`, `sa.key`, `bootstrap-token`; keys are PKCS#8, mode 0600.
+/// `etcd-ca.crt`, `etcd-ca.key`, `sa.pub`, `sa.key`, `bootstrap-token`; keys are PKCS#8, mode 0600. A role
+/// without an API server gets `ca.crt` and `bootstrap-token` only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ClusterLayer {
@@ -42,9 +43,9 @@ pub struct OsRelease {
     pub kernel_release: String,
     /// Kubernetes version without `v`.
     pub kubernetes: String,
-    /// Version of containerd's package (upstream part), for the configuration format.
+    /// Version of containerd's package (upstream part), for the configuration format; empty if the role has none.
     pub containerd: String,
-    /// Version of etcd's package (upstream part), for flags.
+    /// Version of etcd's package (upstream part), for flags; empty if the role has none.
     pub etcd: String,
     /// Reference of the pause image.
     pub pause_image: String,

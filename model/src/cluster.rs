@@ -211,7 +211,7 @@ pub struct Clock {
 pub struct Node {
     /// Host name and Node name, an RFC 1123 label.
     pub name: String,
-    /// What the node is: the name of a profile, `all-in-one`.
+    /// What the node is, the name of a profile: `all-in-one`, `control-plane` or `worker`, or one of your own.
     pub role: String,
     /// MAC address of the link that carries `address`; recognises the machine.
     #[serde(default)]

@@ -55,6 +55,8 @@ pub const CNI_BIN: &str = "/usr/lib/cni";
 
 /// Leaf certificates, their keys and kubeconfigs, issued on the node and kept over reboots.
 pub const NODE_PKI: &str = "/var/lib/bootwright/pki";
+/// Certificates that the kubelet of a node without authorities was given, and their keys.
+pub const KUBELET_PKI: &str = "/var/lib/kubelet/pki";
 /// Logs of the services, one size-capped file each.
 pub const SERVICE_LOGS: &str = "/var/log/services";
 /// Configuration files that first boot renders (a tmpfs overlay over the root's `/etc`).

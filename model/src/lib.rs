@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod kubernetes;
 pub mod layout;
 pub mod node;
+pub mod parts;
 pub mod placeholders;
 pub mod profile;
 pub mod report;

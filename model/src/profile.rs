@@ -17,6 +17,10 @@ pub struct Profile {
     pub description: String,
     /// Kubernetes minor versions that the profile can run, for example `["1.20"]`.
     pub kubernetes: Vec<String>,
+    /// Files `parts/<name>.toml` that the profile is put together from, the first at the bottom; what the
+    /// profile says itself comes on top ([`crate::parts`]). None in a profile that has been put together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<String>,
     /// Kernel, modules.
     pub kernel: KernelProfile,
     /// Debian packages, besides the kernel.

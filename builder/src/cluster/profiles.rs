@@ -1,7 +1,10 @@
 //! Role profiles: the ones that come with the program, and the ones that replace them.
 
+mod layers;
+
 use std::path::{Path, PathBuf};
 
+use bootwright_model::parts::PARTS;
 use bootwright_model::profile::Profile;
 use include_dir::{Dir, include_dir};
 
@@ -52,21 +55,36 @@ impl ProfileStore {
 
     /// Names of all roles that have a profile, sorted.
     pub fn roles(&self) -> Vec<String> {
-        let files =
-            self.folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
-        let mut paths: Vec<PathBuf> = files.map(|entry| entry.path()).collect();
-        paths.extend(EMBEDDED.files().map(|file| file.path().to_owned()));
-        paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
-        let mut roles: Vec<String> =
-            paths.iter().filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect();
-        roles.sort();
-        roles.dedup();
-        roles
+        self.names("")
     }
 
-    /// The profile of `role`, checked.
+    /// Names of all parts of profiles, sorted.
+    fn parts(&self) -> Vec<String> {
+        self.names(PARTS)
+    }
+
+    /// Names of the files `<name>.toml` in a folder of every place.
+    fn names(&self, below: &str) -> Vec<String> {
+        let folders = self.folders.iter().filter_map(|folder| std::fs::read_dir(folder.join(below)).ok());
+        let mut paths: Vec<PathBuf> = folders.flatten().flatten().map(|entry| entry.path()).collect();
+        let embedded = if below.is_empty() { Some(&EMBEDDED) } else { EMBEDDED.get_dir(below) };
+        paths.extend(embedded.into_iter().flat_map(Dir::files).map(|file| file.path().to_owned()));
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+        let mut names: Vec<String> =
+            paths.iter().filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// The profile of `role`, put together from its parts and checked.
     pub fn load(&self, role: &str) -> Result<Profile, ProfileError> {
-        let (path, text) = self.find(role)?;
+        let Some((path, text)) = self.read(&format!("{role}.toml"), role)? else {
+            return Err(ProfileError::Unknown { role: role.to_owned(), known: self.roles().join(", ") });
+        };
+        if layers::has_parts(&text) {
+            return layers::load(self, role, &path, text);
+        }
         let mut reading: Reading<Profile> = text::read(text);
         if let Some(profile) = &reading.value {
             let findings = checks::profile(profile, role);
@@ -80,26 +98,22 @@ impl ProfileStore {
         }
     }
 
-    fn find(&self, role: &str) -> Result<(PathBuf, String), ProfileError> {
-        let unknown = || ProfileError::Unknown { role: role.to_owned(), known: self.roles().join(", ") };
-        // A role is a name: one that is a path must not be able to leave the folder.
-        if super::checks::is_role_name(role) {
-            let name = format!("{role}.toml");
-            for folder in &self.folders {
-                let path = folder.join(&name);
-                match std::fs::read_to_string(&path) {
-                    Ok(text) => return Ok((path, text)),
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    Err(source) => return Err(ProfileError::Read { path, source }),
-                }
-            }
-            let embedded = EMBEDDED.get_file(&name).and_then(include_dir::File::contents_utf8);
-            return match embedded {
-                Some(text) => Ok((Path::new("profiles").join(name), text.to_owned())),
-                None => Err(unknown()),
-            };
+    /// The first file of this path below the folders, or the embedded one. `name` is the part of the path that
+    /// a person wrote: one that is a path itself must not be able to leave the folder.
+    fn read(&self, below: &str, name: &str) -> Result<Option<(PathBuf, String)>, ProfileError> {
+        if !super::checks::is_role_name(name) {
+            return Ok(None);
         }
-        Err(unknown())
+        for folder in &self.folders {
+            let path = folder.join(below);
+            match std::fs::read_to_string(&path) {
+                Ok(text) => return Ok(Some((path, text))),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(source) => return Err(ProfileError::Read { path, source }),
+            }
+        }
+        let embedded = EMBEDDED.get_file(below).and_then(include_dir::File::contents_utf8);
+        Ok(embedded.map(|text| (Path::new("profiles").join(below), text.to_owned())))
     }
 }
 
@@ -140,5 +154,51 @@ mod tests {
         let Err(ProfileError::Invalid(findings)) = store.load("all-in-one") else { panic!() };
         let plain = findings.plain().replace(&folder.path().display().to_string(), "");
         insta::assert_snapshot!(plain);
+    }
+
+    /// Findings about a profile beside the cluster file that is put together from parts.
+    fn composed(files: &[(&str, &str)]) -> Result<Profile, String> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("profiles/parts")).unwrap();
+        for (name, text) in files {
+            std::fs::write(folder.path().join("profiles").join(name), text).unwrap();
+        }
+        let store = ProfileStore::new(folder.path(), None);
+        store.load("edge").map_err(|error| match error {
+            ProfileError::Invalid(findings) => {
+                findings.plain().replace(&folder.path().display().to_string(), "")
+            }
+            other => panic!("{other}"),
+        })
+    }
+
+    const EDGE: &str = "role = \"edge\"\ndescription = \"x\"\nkubernetes = [\"1.20\"]\n";
+
+    #[test]
+    fn a_profile_of_ones_own_is_a_few_lines_on_top_of_parts() {
+        let own = "parts = [\"node\", \"gpu\"]\n[kernel]\nflavour = \"full\"\n";
+        let gpu = "[packages]\ninstall = [\"pciutils\"]\n[[service]]\nname = \"kubelet\"\noom-score = -500\n";
+        let profile = composed(&[("edge.toml", &format!("{EDGE}{own}")), ("parts/gpu.toml", gpu)]).unwrap();
+        assert!(profile.parts.is_empty());
+        assert_eq!(profile.kernel.flavour.package(), "linux-image-amd64");
+        assert!(profile.packages.install.ends_with(&["util-linux".to_owned(), "pciutils".to_owned()]));
+        let kubelet = profile.services.iter().find(|service| service.name == "kubelet").unwrap();
+        assert_eq!((kubelet.oom_score, kubelet.component.as_deref()), (-500, Some("kubelet")));
+    }
+
+    #[test]
+    fn mistakes_are_shown_where_they_were_written() {
+        let own = "parts = [\"node\"]\n[packages]\ninstall = [\"Nope\", \"chrony\"]\n[[service]]\nname = \"kubelet\"\nafter = [\"lost\"]\n";
+        let own = composed(&[("edge.toml", &format!("{EDGE}{own}"))]).unwrap_err();
+        let unknown = composed(&[("edge.toml", &format!("{EDGE}parts = [\"nodes\"]\n"))]).unwrap_err();
+        let lacking = composed(&[
+            ("edge.toml", &format!("{EDGE}parts = [\"gpu\"]\n")),
+            ("parts/gpu.toml", "[packages]\ninstall = []\n"),
+        ]);
+        let in_part = composed(&[
+            ("edge.toml", &format!("{EDGE}parts = [\"gpu\"]\n")),
+            ("parts/gpu.toml", "role = \"edge\"\n[packages]\ninstal = []\n"),
+        ]);
+        insta::assert_snapshot!([own, unknown, lacking.unwrap_err(), in_part.unwrap_err()].join("\n"));
     }
 }

@@ -96,12 +96,20 @@ mode = "vxlan"
 
 [[node]]
 name = {node}
-# A profile: "all-in-one" is a whole cluster on one machine.
+# A profile: "all-in-one" is a whole cluster on one machine, "control-plane" keeps pods to the other nodes, and
+# "worker" runs pods. A cluster has one node of the first two.
 role = "all-in-one"
 # MAC address of the link that gets the address; recognises the machine.
 {mac}
 address = {address}
 {gateway}
+
+# Another node. It joins by itself when it boots the image of its role.
+# [[node]]
+# name = "w1"
+# role = "worker"
+# mac = "52:54:00:00:00:02"
+# address = "…"
 
 # A workload image that needs no registry, composed from packages and files beside this one.
 # [[image]]

@@ -60,7 +60,9 @@ pub fn digest(inputs: &LayerInputs, profile: &Profile, cache: &Cache) -> Result<
                 (&**set, packages.collect())
             })
             .collect();
-    let binaries: Vec<_> = pinned.binaries().iter().map(|binary| (&*binary.name, &*binary.sha256)).collect();
+    // Those of other roles of the cluster do not matter here.
+    let binaries = pinned.binaries().into_iter().filter(|binary| profile.binaries.contains(&binary.name));
+    let binaries: Vec<_> = binaries.map(|binary| (&*binary.name, &*binary.sha256)).collect();
     let files: Vec<_> = pinned.files().iter().map(|(path, file)| (&**path, &*file.sha256)).collect();
     let mut overlays = Vec::new();
     for name in &profile.overlays {

@@ -30,7 +30,8 @@ pub struct Manifest {
     pub kubernetes: String,
     /// Build time baked into it, seconds since the Unix epoch.
     pub epoch: u64,
-    /// Whether the image holds the cluster's private keys: then it is to be kept like one.
+    /// Whether the image holds the cluster's private keys, or the token to join it with: then it is to be kept
+    /// like a key.
     pub private: bool,
 }
 

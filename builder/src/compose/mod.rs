@@ -17,6 +17,7 @@ use std::time::SystemTime;
 
 use bootwright_model::baked::ClusterLayer;
 use bootwright_model::cluster::Cluster;
+use bootwright_model::kubernetes::is_control_plane;
 use bootwright_model::layout;
 use bootwright_model::profile::Profile;
 
@@ -91,8 +92,12 @@ fn build_all(options: &BuildOptions, progress: &dyn Progress) -> Result<Built, C
         images.push(build.role(role, profile, &secrets)?);
     }
     // The lock is kept only once everything it names has been fetched and used.
-    if lock.as_ref() != Some(&pinned.lock) {
-        pinned.lock.write(&lock_path)?;
+    let mut kept = pinned.lock.clone();
+    if let Some(before) = &lock {
+        kept.keep(before);
+    }
+    if lock.as_ref() != Some(&kept) {
+        kept.write(&lock_path)?;
     }
     let kubeconfig = options.output.join("kubeconfig");
     secrets.write_kubeconfig(&kubeconfig, &api_url(&loaded.file.cluster))?;
@@ -182,7 +187,12 @@ impl Build<'_> {
         let mut files = BTreeMap::new();
         let json = serde_json::to_vec_pretty(&layer).map_err(ComposeError::Serialise)?;
         files.insert(layout::CLUSTER_FILE.to_owned(), json);
-        for file in secrets.baked_files() {
+        let baked: Vec<&pki::SecretFile> = if is_control_plane(role) {
+            secrets.baked_files().iter().collect()
+        } else {
+            secrets.files_to_join().collect()
+        };
+        for file in baked {
             files.insert(format!("{}/{}", layout::CLUSTER_PKI, file.name), file.contents.clone());
         }
         layer::private_tree(layout::INITRAMFS_CLUSTER, files)

@@ -94,6 +94,12 @@ impl Secrets {
         &self.files
     }
 
+    /// The same for any other node, which signs nothing: whom to trust, and the token to ask with.
+    pub fn files_to_join(&self) -> impl Iterator<Item = &SecretFile> {
+        let wanted = [KUBERNETES.certificate, pki::BOOTSTRAP_TOKEN];
+        self.files.iter().filter(move |file| wanted.contains(&file.name))
+    }
+
     /// Names of the files that this call made; empty if all were there.
     pub fn created(&self) -> &[String] {
         &self.created

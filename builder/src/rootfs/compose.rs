@@ -261,19 +261,20 @@ fn images(spec: &RootSpec) -> Result<(Content, Vec<String>), RootError> {
 }
 
 fn os_release(spec: &RootSpec, kernel_release: &str, images: Vec<String>) -> Result<OsRelease, RootError> {
-    let upstream = |package: &'static str, what: &'static str| {
+    let upstream = |package: &'static str, what: &'static str, component: &str| {
         let found = spec.packages.iter().find(|found| found.name == package);
-        found.map(|found| upstream_version(&found.version).to_owned()).ok_or_else(|| RootError::Package {
-            role: spec.profile.role.clone(),
-            what,
-            package,
-        })
+        let runs = spec.profile.services.iter().any(|one| one.component.as_deref() == Some(component));
+        match found {
+            Some(found) => Ok(upstream_version(&found.version).to_owned()),
+            None if !runs => Ok(String::new()),
+            None => Err(RootError::Package { role: spec.profile.role.clone(), what, package }),
+        }
     };
     Ok(OsRelease {
         kernel_release: kernel_release.to_owned(),
         kubernetes: spec.kubernetes.to_owned(),
-        containerd: upstream("containerd", "containers")?,
-        etcd: upstream("etcd-server", "etcd")?,
+        containerd: upstream("containerd", "containers", "containerd")?,
+        etcd: upstream("etcd-server", "etcd", "etcd")?,
         pause_image: PAUSE_IMAGE.to_owned(),
         images,
     })

@@ -12,6 +12,7 @@ mod interrupted;
 mod lock;
 mod missing_tools;
 mod mistakes;
+mod roles;
 mod sources;
 mod world;
 

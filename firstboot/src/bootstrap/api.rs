@@ -1,9 +1,13 @@
-//! The few calls that first boot makes to the API server, as the node's administrator.
+//! The few calls that first boot makes to the API server: on a control plane as the cluster's administrator, on
+//! other nodes as the node itself.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bootwright_model::kubernetes::bootstrap::{Method, Object};
 use bootwright_model::kubernetes::pki;
 use serde_json::Value;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
@@ -14,6 +18,11 @@ use crate::certificates::Roots;
 const FIELD_MANAGER: &str = "bootwright";
 /// One call; generous for a processor that is emulated.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the API server lets a watch last.
+const WATCH: Duration = Duration::from_secs(300);
+/// What is asked for of an object whose metadata is enough.
+const METADATA_ONLY: &str = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -58,20 +67,31 @@ impl ApiError {
     }
 }
 
-/// A connection to this node's own API server.
+/// A connection to an API server.
 pub struct Api {
     agent: ureq::Agent,
     server: String,
 }
 
 impl Api {
-    /// Uses the administrator's certificate of this node.
+    /// This node's own API server, as the administrator whose certificate a control plane has.
     pub fn open(roots: &Roots, port: u16) -> Result<Api, ApiError> {
+        let certificate = roots.node_pki.join(pki::certificate(pki::ADMIN));
+        let key = roots.node_pki.join(pki::key(pki::ADMIN));
+        Api::connect(roots, [&certificate, &key], SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port))
+    }
+
+    /// The API server at `server`, as the node whose kubelet has been given its certificate.
+    pub fn open_as_node(roots: &Roots, server: SocketAddr) -> Result<Api, ApiError> {
+        let both = roots.kubelet_pki.join(pki::KUBELET_CLIENT_CURRENT);
+        Api::connect(roots, [&both, &both], server)
+    }
+
+    fn connect(roots: &Roots, [certificate, key]: [&Path; 2], server: SocketAddr) -> Result<Api, ApiError> {
         let authority =
             load(&roots.cluster_pki.join(pki::certificate(pki::CA)), |pem| Certificate::from_pem(pem))?;
-        let certificate =
-            load(&roots.node_pki.join(pki::certificate(pki::ADMIN)), |pem| Certificate::from_pem(pem))?;
-        let key = load(&roots.node_pki.join(pki::key(pki::ADMIN)), |pem| PrivateKey::from_pem(pem))?;
+        let certificate = load(certificate, |pem| Certificate::from_pem(pem))?;
+        let key = load(key, |pem| PrivateKey::from_pem(pem))?;
         let tls = TlsConfig::builder()
             .root_certs(RootCerts::new_with_certs(&[authority]))
             .client_cert(Some(ClientCert::new_with_certs(&[certificate], key)))
@@ -85,7 +105,26 @@ impl Api {
             .http_status_as_error(false)
             .build()
             .new_agent();
-        Ok(Api { agent, server: format!("https://127.0.0.1:{port}") })
+        Ok(Api { agent, server: format!("https://{server}") })
+    }
+
+    /// Brings an object into the cluster in its own way.
+    pub fn send(&self, object: &Object) -> Result<(), ApiError> {
+        match object.method {
+            Method::Apply => self.apply(&object.path, &object.body),
+            Method::Create => match self.create(&object.path, &object.body) {
+                // There is one.
+                Err(ApiError::Refused { status: 409, .. }) => Ok(()),
+                other => other,
+            },
+        }
+    }
+
+    /// Creates an object in the collection at `path`.
+    fn create(&self, path: &str, object: &Value) -> Result<(), ApiError> {
+        let url = format!("{}{path}?fieldManager={FIELD_MANAGER}", self.server);
+        let request = self.agent.post(&url).header("Content-Type", "application/json");
+        answer(&url, request.send(object.to_string())).map(|_| ())
     }
 
     /// Server-side apply (`application/apply-patch+yaml`, KEP-555): creates the object, or sets these
@@ -101,6 +140,31 @@ impl Api {
         let url = format!("{}{path}?fieldManager={FIELD_MANAGER}", self.server);
         let request = self.agent.patch(&url).header("Content-Type", "application/merge-patch+json");
         answer(&url, request.send(patch.to_string())).map(|_| ())
+    }
+
+    /// Calls `each` for every object of the collection at `path` and for every change after that, with their
+    /// metadata alone, until the API server ends the watch. An error of `each` ends it too.
+    ///
+    /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes>
+    pub fn watch(
+        &self,
+        path: &str,
+        mut each: impl FnMut(Value) -> Result<(), ApiError>,
+    ) -> Result<(), ApiError> {
+        let url = format!("{}{path}?watch=true&timeoutSeconds={}", self.server, WATCH.as_secs());
+        let request = self.agent.get(&url).header("Accept", METADATA_ONLY);
+        let request = request.config().timeout_global(Some(WATCH + TIMEOUT)).build();
+        let call = |source| ApiError::Call { url: url.clone(), source: Box::new(source) };
+        let mut response = request.call().map_err(call)?;
+        if !response.status().is_success() {
+            return answer(&url, Ok(response)).map(|_| ());
+        }
+        // One JSON document per line.
+        for line in BufReader::new(response.body_mut().as_reader()).lines() {
+            let line = line.map_err(|error| call(error.into()))?;
+            each(serde_json::from_str(&line).unwrap_or_default())?;
+        }
+        Ok(())
     }
 
     /// The object at a path.

@@ -1,10 +1,14 @@
-//! `firstboot apply`: brings the objects that no component makes for itself into the cluster.
+//! Programs of their own beside PID 1 that bring objects into the cluster.
 //!
-//! A program of its own beside PID 1, run once per boot as soon as the API server is ready:
-//! `command = ["/usr/lib/bootwright/firstboot", "apply"]`, `oneshot = true`, `after = ["kube-apiserver"]`.
-//! Server-side apply makes it idempotent and lets an image with other contents bring them up to date.
+//! - `firstboot apply`, once per boot on a control plane as soon as its API server is ready: the objects that no
+//!   component makes for itself. `oneshot = true`, `after = ["kube-apiserver"]`. Server-side apply makes it
+//!   idempotent and lets an image with other contents bring them up to date.
+//! - `firstboot labels`, all the time on a control plane ([`labels`]).
+//! - `firstboot join`, once per boot on every other node ([`join`]).
 
 mod api;
+pub mod join;
+pub mod labels;
 mod lease;
 
 use std::fs;
@@ -41,6 +45,25 @@ pub enum BootstrapError {
         /// The file.
         path: String,
     },
+    /// The kubelet has no certificate yet.
+    #[error(
+        "the kubelet has been given no certificate for {seconds} s; see whether a control plane answers at {server} \
+         and \"kubectl get csr\" shows the request"
+    )]
+    NoCertificate {
+        /// Where it asks.
+        server: std::net::SocketAddr,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// The bootstrap token stays on the machine.
+    #[error("cannot remove {path}")]
+    Forget {
+        /// The file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The version has no flags, or a range is too small.
     #[error(transparent)]
     Kubernetes(#[from] KubernetesError),
@@ -63,19 +86,19 @@ pub enum BootstrapError {
 /// Runs as a program below `root` (`/` on a node): prints a line, and says by the exit status whether it
 /// worked.
 pub fn main(root: &Path) -> std::process::ExitCode {
-    match read_facts(root).and_then(|facts| run(&Roots::below(root), &facts)) {
-        Ok(count) => {
-            println!("applied {count} objects");
+    let count = read_facts(root).and_then(|facts| run(&Roots::below(root), &facts));
+    tell("apply", count.map(|count| format!("applied {count} objects")))
+}
+
+/// Says how a program ended.
+fn tell(program: &str, result: Result<String, impl std::error::Error + 'static>) -> std::process::ExitCode {
+    match result {
+        Ok(line) => {
+            println!("{line}");
             std::process::ExitCode::SUCCESS
         }
         Err(error) => {
-            let mut text = error.to_string();
-            let mut source = std::error::Error::source(&error);
-            while let Some(cause) = source {
-                text = format!("{text}: {cause}");
-                source = cause.source();
-            }
-            eprintln!("apply: {text}");
+            eprintln!("{program}: {}", crate::report::chain(&error).join(": "));
             std::process::ExitCode::FAILURE
         }
     }
@@ -116,7 +139,7 @@ fn token(roots: &Roots) -> Result<BootstrapToken, BootstrapError> {
 /// Tries again while the API server may still be filling its store.
 fn apply(api: &Api, object: &Object, deadline: Instant) -> Result<(), ApiError> {
     loop {
-        match api.apply(&object.path, &object.body) {
+        match api.send(object) {
             Err(error) if error.is_temporary() && Instant::now() < deadline => std::thread::sleep(PAUSE),
             other => return other,
         }

@@ -55,10 +55,38 @@ pub(super) fn latest_not_before(folder: &Path) -> Result<u64, CertificatesError>
     let mut latest = 0;
     for name in [pki::CA, pki::FRONT_PROXY_CA, pki::ETCD_CA] {
         let path = folder.join(pki::certificate(name));
-        let pem = read_certificate(&path)?;
+        let pem = match read_certificate(&path) {
+            // A node without authorities knows one of the three.
+            Err(CertificatesError::AuthorityMissing { .. }) => continue,
+            other => other?,
+        };
         latest = latest.max(seconds(&parse(&path, &pem)?.validity().not_before));
     }
     Ok(latest)
+}
+
+/// An authority of which only the certificate is here.
+pub(super) struct Trusted(Pem);
+
+impl Trusted {
+    /// Loads and checks it; it has to be valid at `now`.
+    pub(super) fn load(folder: &Path, name: &str, now: u64) -> Result<Trusted, CertificatesError> {
+        let path = folder.join(pki::certificate(name));
+        let pem = read_certificate(&path)?;
+        check_time(&path, &parse(&path, &pem)?, now)?;
+        Ok(Trusted(pem))
+    }
+
+    /// Whether this authority signed the certificate.
+    pub(super) fn signed(&self, leaf: &X509Certificate) -> bool {
+        signed(&self.0, leaf)
+    }
+}
+
+/// Whether the authority of this certificate signed the leaf.
+fn signed(authority: &Pem, leaf: &X509Certificate) -> bool {
+    let Ok((_, own)) = X509Certificate::from_der(&authority.contents) else { return false };
+    leaf.issuer().as_raw() == own.subject().as_raw() && leaf.verify_signature(Some(own.public_key())).is_ok()
 }
 
 impl Authority {
@@ -88,9 +116,7 @@ impl Authority {
 
     /// Whether this authority signed the certificate.
     pub(super) fn signed(&self, leaf: &X509Certificate) -> bool {
-        let Ok((_, own)) = X509Certificate::from_der(&self.certificate.contents) else { return false };
-        leaf.issuer().as_raw() == own.subject().as_raw()
-            && leaf.verify_signature(Some(own.public_key())).is_ok()
+        signed(&self.certificate, leaf)
     }
 
     /// The end of a certificate issued at `now`: none outlives its authority.

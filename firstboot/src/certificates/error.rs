@@ -25,7 +25,7 @@ pub enum CertificatesError {
         source: io::Error,
     },
     /// The cluster layer lacks a file of an authority.
-    #[error("{} is missing: a control plane issues its certificates from it; build the image again, with secrets = \"baked\"", path.display())]
+    #[error("{} is missing, and every certificate hangs on it; build the image again, with secrets = \"baked\"", path.display())]
     AuthorityMissing {
         /// The file.
         path: PathBuf,

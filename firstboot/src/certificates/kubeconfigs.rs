@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bootwright_model::kubernetes::kubeconfig::{Kubeconfig, Pem};
-use bootwright_model::kubernetes::pki;
+use bootwright_model::kubernetes::{api_server, pki};
 use bootwright_model::node::NodeFacts;
 
 use super::Roots;
@@ -13,8 +13,7 @@ use super::profiles::Profile;
 /// clients see a renewed one.
 pub(super) fn all(roots: &Roots, facts: &NodeFacts, profiles: &[Profile]) -> Vec<(String, String)> {
     let cluster = &facts.layer.file.cluster;
-    // This node's own API server: no other machine is needed to be up.
-    let server = format!("https://127.0.0.1:{}", cluster.endpoint_port);
+    let server = format!("https://{}", api_server(facts));
     let authority = text(&roots.cluster_pki.join(pki::certificate(pki::CA)));
     profiles
         .iter()

@@ -1,4 +1,5 @@
-//! Leaf certificates and kubeconfigs, issued on the node from the baked authorities.
+//! Leaf certificates and kubeconfigs, issued on the node from the baked authorities; on a node without them, what
+//! its kubelet needs to ask for its own ([`joined`]).
 //!
 //! Desired state ([`profiles`]), observed state ([`inspect`]), difference ([`renew_due`]), apply
 //! ([`ensure`]): running it twice changes nothing. What is renewed is renewed in place, and components
@@ -8,6 +9,7 @@ mod authority;
 mod error;
 mod files;
 mod inspect;
+mod joined;
 mod kubeconfigs;
 mod profiles;
 #[cfg(test)]
@@ -20,7 +22,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bootwright_model::kubernetes::pki;
+use bootwright_model::kubernetes::{is_control_plane, pki};
 use bootwright_model::layout;
 use bootwright_model::node::NodeFacts;
 
@@ -44,6 +46,8 @@ pub struct Roots {
     pub cluster_pki: PathBuf,
     /// Leaves and kubeconfigs.
     pub node_pki: PathBuf,
+    /// What the kubelet of a node without authorities was given.
+    pub kubelet_pki: PathBuf,
 }
 
 impl Roots {
@@ -53,6 +57,7 @@ impl Roots {
         Roots {
             cluster_pki: place(layout::RUN_CLUSTER).join(layout::CLUSTER_PKI),
             node_pki: place(layout::NODE_PKI),
+            kubelet_pki: place(layout::KUBELET_PKI),
         }
     }
 }
@@ -103,12 +108,20 @@ impl fmt::Display for Issued {
 /// Issues below `root` (`/` on a node) at the machine's time; the summary is one line for the report.
 pub fn issue(root: &Path, facts: &NodeFacts) -> Result<String, CertificatesError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    Ok(ensure(&Roots::below(root), facts, now)?.to_string())
+    let roots = Roots::below(root);
+    if !is_control_plane(&facts.layer.role) {
+        return joined::ensure(&roots, facts, now);
+    }
+    Ok(ensure(&roots, facts, now)?.to_string())
 }
 
 /// Makes every certificate and kubeconfig of this node good at `now` (seconds since the Unix epoch):
-/// what is missing, about to expire, or does not fit authority, names or key is issued anew.
+/// what is missing, about to expire, or does not fit authority, names or key is issued anew. A node without
+/// authorities is made ready to ask for them instead.
 pub fn ensure(roots: &Roots, facts: &NodeFacts, now: u64) -> Result<Issued, CertificatesError> {
+    if !is_control_plane(&facts.layer.role) {
+        return joined::ensure(roots, facts, now).map(|_| Issued::default());
+    }
     let authorities = Authorities::load(&roots.cluster_pki, now)?;
     let profiles = profiles::all(facts)?;
     files::make_private_folder(&roots.node_pki)?;

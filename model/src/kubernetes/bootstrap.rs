@@ -3,18 +3,29 @@
 //! First boot's `apply` sends each to the API server by server-side apply: idempotent, and an image
 //! with other contents brings them up to date. `v1` groups only, which every supported release serves.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::{CONTROL_PLANE_ROLES, KubernetesError, Version, gates, pki};
+use super::{KubernetesError, node_object, pki};
 use crate::node::NodeFacts;
 
 /// One object to apply.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object {
-    /// Path of the object on the API server.
+    /// Path of the object on the API server; of its collection if it is to be created.
     pub path: String,
+    /// How it is sent.
+    pub method: Method,
     /// The object.
     pub body: Value,
+}
+
+/// How an object is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Created, and left as it is if there is one of its name.
+    Create,
+    /// Server-side apply: created, or brought up to date.
+    Apply,
 }
 
 /// A token that a machine may join with, split at its dot.
@@ -65,46 +76,22 @@ pub fn objects(facts: &NodeFacts, token: &BootstrapToken) -> Result<Vec<Object>,
             "Group",
             "system:nodes",
         ),
+        // kube-proxy of a node without authorities shows the kubelet's certificate. Whoever has that could read
+        // on the node what kube-proxy may read anyway: Services, endpoints and Nodes.
+        binding("bootwright:node-proxier", "system:node-proxier", "Group", "system:nodes"),
         token_secret(token),
     ];
     // The Node first: the kubelet's quick way to Ready waits for its pod CIDR.
-    objects.insert(0, node(facts)?);
+    objects.insert(0, node_object::of(facts)?);
+    objects.splice(0..0, node_object::tainted(facts)?);
     Ok(objects)
-}
-
-/// The Node with what the inventory knows: its pod CIDR, and labels that a kubelet may not set itself.
-fn node(facts: &NodeFacts) -> Result<Object, KubernetesError> {
-    let version: Version = facts.os.kubernetes.parse()?;
-    let mut labels = Map::new();
-    let inventory = facts.layer.file.nodes.iter().find(|node| node.name == facts.name);
-    for (key, value) in inventory.into_iter().flat_map(|node| &node.labels) {
-        labels.insert(key.clone(), value.as_str().into());
-    }
-    if CONTROL_PLANE_ROLES.contains(&facts.layer.role.as_str()) {
-        labels.insert("node-role.kubernetes.io/control-plane".to_owned(), "".into());
-        if gates::MASTER_LABEL.open(version) {
-            labels.insert(gates::MASTER_LABEL.option.to_owned(), "".into());
-        }
-    }
-    let pod_cidr = facts.pod_cidr.trunc().to_string();
-    Ok(Object {
-        path: format!("/api/v1/nodes/{}", facts.name),
-        body: json!({
-            "apiVersion": "v1",
-            "kind": "Node",
-            "metadata": { "name": facts.name, "labels": labels },
-            "spec": { "podCIDR": pod_cidr, "podCIDRs": [pod_cidr] },
-            // For the case that the Node does not exist yet: a kubelet of 1.20 panics when it registers and finds
-            // one without these maps (reconcileHugePageResource). On one that exists, status is left alone.
-            "status": { "capacity": { "hugepages-2Mi": "0" }, "allocatable": { "hugepages-2Mi": "0" } },
-        }),
-    })
 }
 
 fn binding(name: &str, role: &str, kind: &str, subject: &str) -> Object {
     let group = "rbac.authorization.k8s.io";
     Object {
         path: format!("/apis/{group}/v1/clusterrolebindings/{name}"),
+        method: Method::Apply,
         body: json!({
             "apiVersion": format!("{group}/v1"),
             "kind": "ClusterRoleBinding",
@@ -120,6 +107,7 @@ fn token_secret(token: &BootstrapToken) -> Object {
     let name = format!("bootstrap-token-{}", token.id);
     Object {
         path: format!("/api/v1/namespaces/kube-system/secrets/{name}"),
+        method: Method::Apply,
         body: json!({
             "apiVersion": "v1",
             "kind": "Secret",
@@ -149,15 +137,6 @@ mod tests {
             .map(|object| format!("{}\n{}", object.path, super::super::render::text(object.body.clone())))
             .collect();
         insta::assert_snapshot!(text.join("\n\n"));
-    }
-
-    #[test]
-    fn the_master_label_goes_with_1_24() {
-        let labels =
-            |version| node(&facts(version, "1.6.20", "3.5.6")).unwrap().body["metadata"]["labels"].clone();
-        assert!(labels("1.23.17").get("node-role.kubernetes.io/master").is_some());
-        assert!(labels("1.24.0").get("node-role.kubernetes.io/master").is_none());
-        assert!(labels("1.24.0").get("node-role.kubernetes.io/control-plane").is_some());
     }
 
     #[test]

@@ -52,6 +52,16 @@ gates! {
     /// Age at which unused images go whatever the disk has free.
     IMAGE_MAXIMUM_GC_AGE: "kubelet" "imageMaximumGCAge", (1, 29), None;
 
+    /// What the Node is tainted with when the kubelet makes it.
+    REGISTER_WITH_TAINTS_FLAG: "kubelet" "--register-with-taints", (1, 20), Some((1, 23));
+    /// Where the flag went.
+    REGISTER_WITH_TAINTS: "kubelet" "registerWithTaints", (1, 23), None;
+
+    /// Taint of control planes in its old spelling.
+    MASTER_TAINT: "taint" "node-role.kubernetes.io/master", (1, 20), Some((1, 25));
+    /// The same in its new spelling.
+    CONTROL_PLANE_TAINT: "taint" "node-role.kubernetes.io/control-plane", (1, 24), None;
+
     /// Label of control planes in its old spelling.
     MASTER_LABEL: "node" "node-role.kubernetes.io/master", (1, 20), Some((1, 24));
 

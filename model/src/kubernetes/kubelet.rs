@@ -4,9 +4,10 @@ use ipnet::IpNet;
 use serde_json::json;
 
 use super::containerd::SOCKET;
+use super::node_object::{self, EFFECT};
 use super::render::{Arguments, Document};
 use super::{Component, KubernetesError, NodeContext, gates, pki};
-use crate::addresses;
+use crate::{addresses, layout};
 
 /// Flex volume drivers. The default lies in `/usr`, which is read-only.
 pub(super) const VOLUME_PLUGINS: &str = "/var/lib/kubelet/volumeplugins";
@@ -23,20 +24,61 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
         .set("--kubeconfig", node.node_pki(&pki::kubeconfig(pki::KUBELET_CLIENT)))
         .set("--hostname-override", &node.facts.name)
         .set("--node-ip", node.address())
-        .set("--root-dir", node.path("/var/lib/kubelet"))
+        .set("--root-dir", node.path("/var/lib/kubelet"));
+    let arguments = taints(bootstrap(arguments, node), node)
         .gated(&gates::CONTAINER_RUNTIME, "remote")
         .gated(&gates::CONTAINER_RUNTIME_ENDPOINT_FLAG, &endpoint)
         .gated(&gates::POD_INFRA_CONTAINER_IMAGE, &node.facts.os.pause_image);
     // No `--node-labels`: they count only when the kubelet creates the Node, and those of roles are
     // forbidden to it. First boot's `apply` sets labels.
     let document = Document::new(node.version, "kubelet.config.k8s.io/v1beta1", "KubeletConfiguration");
-    let document = images_and_disk(runtime(identity(document, node)?, node, &endpoint));
+    let document =
+        register_with_taints(images_and_disk(runtime(identity(document, node)?, node, &endpoint)), node);
     Ok(arguments.with_files(vec![document.file(config)]))
+}
+
+/// How a kubelet without an authority at hand gets its first certificate.
+fn bootstrap(arguments: Arguments, node: &NodeContext) -> Arguments {
+    if node.is_control_plane() {
+        return arguments;
+    }
+    arguments
+        .set("--bootstrap-kubeconfig", node.node_pki(&pki::kubeconfig(pki::KUBELET_BOOTSTRAP)))
+        .set("--cert-dir", node.path(layout::KUBELET_PKI))
+}
+
+/// For the case that the kubelet makes the Node before first boot's `apply` does.
+fn taints(arguments: Arguments, node: &NodeContext) -> Arguments {
+    let taints: Vec<String> =
+        node_object::taints(node.facts, node.version).map(|key| format!("{key}=:{EFFECT}")).collect();
+    if taints.is_empty() {
+        arguments
+    } else {
+        arguments.gated(&gates::REGISTER_WITH_TAINTS_FLAG, taints.join(","))
+    }
+}
+
+/// The same for releases that take it from the configuration file.
+fn register_with_taints(document: Document, node: &NodeContext) -> Document {
+    let taints = node_object::taint_list(node.facts, node.version);
+    if taints.is_empty() { document } else { document.gated(&gates::REGISTER_WITH_TAINTS, taints) }
 }
 
 /// Who may talk to the kubelet, and how it shows who it is.
 fn identity(document: Document, node: &NodeContext) -> Result<Document, KubernetesError> {
     let cluster = &node.facts.layer.file.cluster;
+    let document = if node.is_control_plane() {
+        document
+            .set("tlsCertFile", node.node_pki(&pki::certificate(pki::KUBELET_SERVER)))
+            .set("tlsPrivateKeyFile", node.node_pki(&pki::key(pki::KUBELET_SERVER)))
+            // First boot renews both certificates from the authority's key.
+            .set("rotateCertificates", false)
+            .set("serverTLSBootstrap", false)
+    } else {
+        // It asks for both, and asks again before they end. The one that it serves with has no approver among
+        // the cluster's own controllers.
+        document.set("rotateCertificates", true).set("serverTLSBootstrap", true)
+    };
     Ok(document
         .set(
             "authentication",
@@ -47,11 +89,6 @@ fn identity(document: Document, node: &NodeContext) -> Result<Document, Kubernet
             }),
         )
         .set("authorization", json!({ "mode": "Webhook" }))
-        .set("tlsCertFile", node.node_pki(&pki::certificate(pki::KUBELET_SERVER)))
-        .set("tlsPrivateKeyFile", node.node_pki(&pki::key(pki::KUBELET_SERVER)))
-        // First boot renews both certificates from the authority's key, which a control plane has.
-        .set("rotateCertificates", false)
-        .set("serverTLSBootstrap", false)
         .set("address", node.any_address())
         .set("readOnlyPort", 0)
         .set("healthzBindAddress", "127.0.0.1")
@@ -79,7 +116,7 @@ fn runtime(document: Document, node: &NodeContext, endpoint: &str) -> Document {
         .set("kubeAPIBurst", 100)
         .set("eventRecordQPS", 50)
         .set("serializeImagePulls", true);
-    if super::CONTROL_PLANE_ROLES.contains(&node.facts.layer.role.as_str()) {
+    if node.is_control_plane() {
         document.set("systemReserved", json!({ "memory": CONTROL_PLANE_MEMORY }))
     } else {
         document

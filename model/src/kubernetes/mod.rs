@@ -7,6 +7,7 @@
 pub mod bootstrap;
 pub mod gates;
 pub mod kubeconfig;
+pub mod node_object;
 pub mod pki;
 pub mod version;
 
@@ -22,7 +23,7 @@ mod scheduler;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::addresses::AddressError;
 use crate::layout;
@@ -48,7 +49,24 @@ pub const FLAG_COMPONENTS: [&str; 5] =
     ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet"];
 
 /// Roles that run an API server, and etcd beside it.
-pub const CONTROL_PLANE_ROLES: [&str; 2] = ["all-in-one", "control-plane"];
+pub const CONTROL_PLANE_ROLES: [&str; 2] = [ALL_IN_ONE, "control-plane"];
+/// The role of a control plane that runs everybody's pods as well: its Node has no taint.
+pub const ALL_IN_ONE: &str = "all-in-one";
+
+/// Whether nodes of this role run an API server. They hold the authorities' keys; all others ask for their
+/// certificates.
+pub fn is_control_plane(role: &str) -> bool {
+    CONTROL_PLANE_ROLES.contains(&role)
+}
+
+/// Where the programs of this node reach the API: a control plane by its own server, so that no other machine
+/// is needed, and every other node by the cluster's endpoint.
+pub fn api_server(facts: &NodeFacts) -> SocketAddr {
+    let cluster = &facts.layer.file.cluster;
+    let address =
+        if is_control_plane(&facts.layer.role) { Ipv4Addr::LOCALHOST.into() } else { cluster.endpoint };
+    SocketAddr::new(address, cluster.endpoint_port)
+}
 
 /// What a service needs in addition to its command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,6 +199,11 @@ impl NodeContext<'_> {
         format!("{}{}/{}/{file}", self.root, layout::RUN_CLUSTER, layout::CLUSTER_PKI)
     }
 
+    /// Whether this node holds the authorities' keys and issues its own certificates.
+    fn is_control_plane(&self) -> bool {
+        is_control_plane(&self.facts.layer.role)
+    }
+
     /// A file below `/etc/kubernetes`.
     fn etc(&self, file: &str) -> String {
         format!("{}{}/{file}", self.root, layout::ETC_KUBERNETES)
@@ -199,7 +222,7 @@ impl NodeContext<'_> {
     /// More than one control plane: controllers must elect a leader.
     fn replicated(&self) -> bool {
         let nodes = &self.facts.layer.file.nodes;
-        nodes.iter().filter(|node| CONTROL_PLANE_ROLES.contains(&node.role.as_str())).count() > 1
+        nodes.iter().filter(|node| is_control_plane(&node.role)).count() > 1
     }
 }
 

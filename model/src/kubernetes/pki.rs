@@ -30,6 +30,11 @@ pub const ETCD_PEER: &str = "etcd-peer";
 pub const ETCD_HEALTH_CLIENT: &str = "etcd-health-client";
 /// The kubelet towards the API server.
 pub const KUBELET_CLIENT: &str = "kubelet-client";
+/// Certificate and key in one file of [`crate::layout::KUBELET_PKI`] that the kubelet of a node without
+/// authorities keeps for itself; a link to the latest.
+pub const KUBELET_CLIENT_CURRENT: &str = "kubelet-client-current.pem";
+/// The kubeconfig, without a certificate, that such a kubelet asks for its first certificate with.
+pub const KUBELET_BOOTSTRAP: &str = "kubelet-bootstrap";
 /// The kubelet's serving certificate: logs, exec, metrics.
 pub const KUBELET_SERVER: &str = "kubelet-server";
 /// The controller manager towards the API server.

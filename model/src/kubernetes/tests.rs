@@ -45,6 +45,23 @@ pub(super) fn facts(kubernetes: &str, containerd: &str, etcd: &str) -> NodeFacts
     }
 }
 
+/// A worker of the same cluster.
+pub(super) fn worker(kubernetes: &str) -> NodeFacts {
+    let mut facts = facts(kubernetes, "1.6.20", "");
+    let mut node = facts.layer.file.nodes[0].clone();
+    node.name = "w1".to_owned();
+    node.role = "worker".to_owned();
+    node.address = "10.20.0.11/24".parse().unwrap();
+    let labels = [("disk", "fast"), ("topology.kubernetes.io/zone", "north")];
+    node.labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    facts.name = node.name.clone();
+    facts.address = node.address;
+    facts.pod_cidr = "10.10.4.0/24".parse().unwrap();
+    facts.layer.role = node.role.clone();
+    facts.layer.file.nodes.push(node);
+    facts
+}
+
 /// containerd and etcd that fit a Kubernetes release.
 fn fitting(minor: u16) -> NodeFacts {
     let (containerd, etcd) = match minor {
@@ -67,6 +84,38 @@ fn golden(minor: u16) {
     for name in COMPONENTS {
         let rendered = component(name, &fitting(minor)).unwrap();
         insta::assert_snapshot!(format!("1.{minor}-{name}"), text(&rendered));
+    }
+}
+
+/// What a worker runs, where it differs from a control plane.
+#[test]
+fn golden_worker() {
+    for version in ["1.20.2", "1.25.0"] {
+        for name in ["kubelet", "kube-proxy"] {
+            let rendered = component(name, &worker(version)).unwrap();
+            insta::assert_snapshot!(format!("worker-{version}-{name}"), text(&rendered));
+        }
+    }
+}
+
+#[test]
+fn programs_of_a_worker_reach_the_api_at_the_endpoint() {
+    assert_eq!(api_server(&worker("1.20.2")).to_string(), "10.20.0.10:6443");
+    assert_eq!(api_server(&facts("1.20.2", "1.6.20", "3.4.23")).to_string(), "127.0.0.1:6443");
+}
+
+#[test]
+fn a_dedicated_control_plane_registers_with_its_taint() {
+    for minor in 20..=36 {
+        let mut facts = fitting(minor);
+        facts.layer.role = "control-plane".to_owned();
+        let rendered = component("kubelet", &facts).unwrap();
+        let flag = rendered.arguments.iter().find(|flag| flag.starts_with("--register-with-taints="));
+        let field = rendered.files[0].contents.contains("registerWithTaints");
+        assert_eq!((flag.is_some(), field), (minor < 23, minor >= 23), "1.{minor}");
+        if minor < 23 {
+            assert!(flag.unwrap().ends_with("=node-role.kubernetes.io/master=:NoSchedule"));
+        }
     }
 }
 
@@ -160,7 +209,9 @@ fn no_release_gets_what_it_does_not_know() {
                     "etcd" => Version::etcd(&facts.os.etcd).unwrap(),
                     _ => facts.os.kubernetes.parse().unwrap(),
                 };
-                assert_eq!(has_flag(gate.option), gate.open(version), "{gate:?} in 1.{minor}");
+                // Of a role that this node has not.
+                let expected = gate.open(version) && gate.option != gates::REGISTER_WITH_TAINTS_FLAG.option;
+                assert_eq!(has_flag(gate.option), expected, "{gate:?} in 1.{minor}");
             }
         }
     }

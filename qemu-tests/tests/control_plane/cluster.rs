@@ -24,6 +24,8 @@ use super::programs::{self, eventually};
 pub enum Identity {
     /// A certificate in the node's folder.
     Certificate(&'static str),
+    /// A file with a certificate and its key.
+    File(PathBuf),
     Token(String),
     Anonymous,
 }
@@ -75,22 +77,18 @@ impl Cluster {
     }
 
     fn spawn(&mut self, name: &str, program: &Path) {
-        let rendered = component_below(self.root.path().to_str().unwrap(), name, &self.facts).unwrap();
-        for ConfigFile { path, contents, mode } in &rendered.files {
-            fs::create_dir_all(Path::new(path).parent().unwrap()).unwrap();
-            fs::write(path, contents).unwrap();
-            fs::set_permissions(path, Permissions::from_mode(*mode)).unwrap();
-        }
-        fs::create_dir_all(self.root.path().join("var/lib")).unwrap();
-        let log = File::create(log(self.root.path(), name)).unwrap();
-        let child = Command::new(program)
-            .args(&rendered.arguments)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot run {}: {error}", program.display()));
+        let child = spawn(self.root.path(), name, program, &self.facts);
         self.children.push((name.to_owned(), child));
+    }
+
+    /// Where the control plane's certificates lie.
+    pub fn roots(&self) -> Roots {
+        Roots::below(self.root.path())
+    }
+
+    /// The control plane's facts.
+    pub fn facts(&self) -> &NodeFacts {
+        &self.facts
     }
 
     /// Waits, and shows the log of a program that ended.
@@ -173,9 +171,15 @@ impl Cluster {
         let read = |path: PathBuf| fs::read(path).unwrap();
         let authority = Certificate::from_pem(&read(roots.cluster_pki.join("ca.crt"))).unwrap();
         let mut tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&[authority]));
-        if let Identity::Certificate(name) = identity {
-            let certificate = read(roots.node_pki.join(format!("{name}.crt")));
-            let key = read(roots.node_pki.join(format!("{name}.key")));
+        let pair = match identity {
+            Identity::Certificate(name) => {
+                let file = |ending| read(roots.node_pki.join(format!("{name}.{ending}")));
+                Some((file("crt"), file("key")))
+            }
+            Identity::File(path) => Some((read(path.clone()), read(path.clone()))),
+            Identity::Token(_) | Identity::Anonymous => None,
+        };
+        if let Some((certificate, key)) = pair {
             tls = tls.client_cert(Some(ClientCert::new_with_certs(
                 &[Certificate::from_pem(&certificate).unwrap()],
                 PrivateKey::from_pem(&key).unwrap(),
@@ -209,6 +213,25 @@ impl Cluster {
     }
 }
 
+/// Starts a component with everything of it below `root`.
+pub fn spawn(root: &Path, name: &str, program: &Path, facts: &NodeFacts) -> Child {
+    let rendered = component_below(root.to_str().unwrap(), name, facts).unwrap();
+    for ConfigFile { path, contents, mode } in &rendered.files {
+        fs::create_dir_all(Path::new(path).parent().unwrap()).unwrap();
+        fs::write(path, contents).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(*mode)).unwrap();
+    }
+    fs::create_dir_all(root.join("var/lib")).unwrap();
+    let log = File::create(log(root, name)).unwrap();
+    Command::new(program)
+        .args(&rendered.arguments)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot run {}: {error}", program.display()))
+}
+
 /// Ends the programs in reverse order; shows their logs if the test failed.
 impl Drop for Cluster {
     fn drop(&mut self) {
@@ -237,7 +260,8 @@ fn facts() -> NodeFacts {
     let file = r#"{
         "cluster": { "name": "harbor", "endpoint": "10.20.0.10", "pod-cidr": "10.10.0.0/16", "service-cidr": "10.96.0.0/16" },
         "kubernetes": { "version": "1.20.2" },
-        "node": [{ "name": "cp1", "role": "all-in-one", "address": "10.20.0.10/24", "labels": { "zone": "north" } }]
+        "node": [{ "name": "cp1", "role": "all-in-one", "address": "10.20.0.10/24", "labels": { "zone": "north" } },
+                 { "name": "w1", "role": "worker", "address": "10.20.0.11/24", "labels": { "disk": "fast" } }]
     }"#;
     NodeFacts {
         name: "cp1".to_owned(),

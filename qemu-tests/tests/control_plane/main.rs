@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod cluster;
+mod join;
 mod programs;
 
 use std::time::Duration;
@@ -43,6 +44,8 @@ fn components_run_with_the_rendered_flags() {
     patches(&cluster, &admin);
     scheduler_and_controllers(&cluster, &admin);
     health(&cluster);
+    join::a_taint_is_set_once(&cluster);
+    join::a_worker_joins(&cluster);
     lease_of_the_boot_before(&cluster, &admin);
 }
 

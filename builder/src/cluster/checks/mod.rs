@@ -13,17 +13,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bootwright_model::cluster::{ClusterFile, Node};
+use bootwright_model::kubernetes as kubernetes_model;
 use bootwright_model::profile::Profile;
 use ipnet::IpNet;
 
 pub use profile::profile;
 
 use super::text::finding::{Finding, KeyPath};
-
-/// Roles whose nodes run the API server.
-const CONTROL_PLANE_ROLES: [&str; 2] = [ALL_IN_ONE, "control-plane"];
-/// The role of a node that is a whole cluster.
-const ALL_IN_ONE: &str = "all-in-one";
 
 /// What the checks look at.
 pub struct Context<'a> {
@@ -60,7 +56,7 @@ pub fn is_role_name(role: &str) -> bool {
 }
 
 fn is_control_plane(node: &Node) -> bool {
-    CONTROL_PLANE_ROLES.contains(&node.role.as_str())
+    kubernetes_model::is_control_plane(&node.role)
 }
 
 /// `cluster.<key>`

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use bootwright_model::cluster::{ClusterFile, NetworkMode, Node};
+use bootwright_model::kubernetes::CONTROL_PLANE_ROLES;
 use ipnet::IpNet;
 
-use super::{ALL_IN_ONE, CONTROL_PLANE_ROLES, Context, cluster, duplicates, is_control_plane, node};
+use super::{Context, cluster, duplicates, is_control_plane, node};
 use crate::cluster::text::finding::{Finding, KeyPath};
 use crate::cluster::text::similar;
 
@@ -27,7 +28,7 @@ pub fn check(context: &Context<'_>, findings: &mut Vec<Finding>) {
         mac(index, one, findings);
     }
     same_values(file, findings);
-    all_in_one(file, findings);
+    one_control_plane(file, findings);
     endpoint(file, findings);
     one_link(file, findings);
 }
@@ -146,15 +147,19 @@ fn same_values(file: &ClusterFile, findings: &mut Vec<Finding>) {
     duplicates(macs, |a, b, v| report("mac", "MAC address", a, b, v));
 }
 
-fn all_in_one(file: &ClusterFile, findings: &mut Vec<Finding>) {
-    let mut found = file.nodes.iter().enumerate().filter(|(_, one)| one.role == ALL_IN_ONE);
+/// etcd of several control planes would have to become one cluster, which nothing sees to yet.
+fn one_control_plane(file: &ClusterFile, findings: &mut Vec<Finding>) {
+    let mut found = file.nodes.iter().enumerate().filter(|(_, one)| is_control_plane(one));
     let Some((first, _)) = found.next() else { return };
-    for (index, _) in found {
+    for (index, one) in found {
         findings.push(
-            Finding::new("several-all-in-one", format!("a cluster has one node of role {ALL_IN_ONE}"))
-                .at_value(node(index, "role"), "another one")
-                .at_value(node(first, "role"), "first here")
-                .help("it is a whole cluster by itself; write another cluster file for a second one"),
+            Finding::new(
+                "several-control-planes",
+                format!("{} would be a second control plane, and a cluster can have one only", one.name),
+            )
+            .at_value(node(index, "role"), "another one")
+            .at_value(node(first, "role"), "first here")
+            .help("give it the role \"worker\", or write another cluster file for a second cluster"),
         );
     }
 }

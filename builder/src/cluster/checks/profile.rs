@@ -1,6 +1,7 @@
 //! What a profile means.
 
-use bootwright_model::profile::Profile;
+use bootwright_model::kubernetes::{CONTROL_PLANE_ROLES, is_control_plane};
+use bootwright_model::profile::{Profile, Service};
 use bootwright_model::services::{self, ServiceError};
 
 use super::duplicates;
@@ -20,6 +21,7 @@ pub fn profile(profile: &Profile, role: &str) -> Vec<Finding> {
             .help(format!("write \"{role}\", or rename the file")),
         );
     }
+    api_server(profile, &mut findings);
     versions(profile, &mut findings);
     packages(profile, &mut findings);
     setup(profile, &mut findings);
@@ -27,6 +29,20 @@ pub fn profile(profile: &Profile, role: &str) -> Vec<Finding> {
         findings.push(service(profile, &fault));
     }
     findings
+}
+
+/// Which nodes hold the authorities' keys is known by their role alone.
+fn api_server(profile: &Profile, findings: &mut Vec<Finding>) {
+    let runs = |service: &Service| service.component.as_deref() == Some("kube-apiserver");
+    let Some(index) = profile.services.iter().position(runs) else { return };
+    if !is_control_plane(&profile.role) {
+        let roles = CONTROL_PLANE_ROLES.join(" or ");
+        findings.push(
+            Finding::new("profile-role", format!("role \"{}\" cannot run an API server", profile.role))
+                .at_value(KeyPath::of("service").index(index).key("component"), "needs the authorities' keys")
+                .help(format!("give the profile and its file the name {roles}, or leave the service out")),
+        );
+    }
 }
 
 fn versions(profile: &Profile, findings: &mut Vec<Finding>) {

@@ -145,6 +145,16 @@ impl KeyPath {
         Some(KeyPath(parent.to_vec()))
     }
 
+    /// From the file to the value.
+    pub fn steps(&self) -> &[Step] {
+        &self.0
+    }
+
+    /// The path of these steps.
+    pub fn from_steps(steps: Vec<Step>) -> Self {
+        KeyPath(steps)
+    }
+
     fn step(&self, step: Step) -> Self {
         let mut steps = self.0.clone();
         steps.push(step);

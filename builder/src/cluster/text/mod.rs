@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 
 use finding::{Finding, KeyPath, Severity};
 use render::Findings;
+use shape::Shape;
 use walk::Walk;
 
 pub use walk::similar;
@@ -37,11 +38,15 @@ pub struct Reading<T> {
 
 /// Reads `text` as `T`, collecting everything that is wrong with its form.
 pub fn read<T: DeserializeOwned + JsonSchema>(text: String) -> Reading<T> {
-    let shape = shape::Shape::of::<T>();
+    read_as(text, &Shape::of::<T>())
+}
+
+/// The same with a form that is not that of `T`: of a file that is only a part of one.
+pub fn read_as<T: DeserializeOwned>(text: String, shape: &Shape) -> Reading<T> {
     let syntax = syntax::parse(&text);
     let mut findings = syntax.findings;
     let mut walk = Walk::new(syntax.guessed);
-    let value = walk.file(&shape, &syntax.document);
+    let value = walk.file(shape, &syntax.document);
     findings.append(&mut walk.findings);
     let value = match T::deserialize(value) {
         Ok(value) => Some(value),

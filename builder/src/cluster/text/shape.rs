@@ -3,6 +3,7 @@
 //! The schema comes from the types themselves (schemars reads the same serde attributes that reading
 //! does), so a key, its default and its explanation are written once, at the field.
 
+use bootwright_model::parts;
 use schemars::JsonSchema;
 use serde_json::{Map, Value};
 
@@ -85,6 +86,30 @@ impl Shape {
             }
             Shape::Integer(least, _) => (*least).into(),
             Shape::Boolean => false.into(),
+        }
+    }
+
+    /// The shape of a file that is put together with others: nothing is required but the names that tell the
+    /// elements of a list of tables apart.
+    pub fn fragment(self) -> Shape {
+        match self {
+            Shape::Table(keys) => Shape::Table(
+                keys.into_iter()
+                    .map(|key| Key { required: false, shape: key.shape.fragment(), ..key })
+                    .collect(),
+            ),
+            Shape::Array(item, count) => {
+                let item = match *item {
+                    Shape::Table(keys) => Shape::Table(
+                        keys.into_iter()
+                            .map(|key| Key { required: key.name == parts::NAME, ..key })
+                            .collect(),
+                    ),
+                    other => other,
+                };
+                Shape::Array(Box::new(item), count)
+            }
+            other => other,
         }
     }
 

@@ -8,6 +8,13 @@ use std::time::{Duration, Instant};
 use super::figure::Figure;
 use super::table::Table;
 use super::{Error, Options};
+use crate::cluster::Loaded;
+use crate::sources::LOCK_FILE;
+
+/// Name of the cluster file in the folder that [`cluster_with`] makes.
+pub const CLUSTER_FILE: &str = "bench.toml";
+/// What such a folder has of its own.
+const NOT_LINKED: [&str; 3] = [CLUSTER_FILE, LOCK_FILE, "secrets"];
 
 /// Folders of the cache that hold what was made of what was fetched, and are left out of a cold cache.
 const MADE: [&str; 2] = ["derived", "layers"];
@@ -32,15 +39,18 @@ fn one(options: &Options, table: &mut Table, index: u16) -> Result<(), Error> {
 
 /// Builds with a cache; returns the time from the start of the program to its end.
 pub fn build(options: &Options, cluster_file: &Path, cache: &Path) -> Result<Duration, Error> {
+    build_into(options, cluster_file, cache, &options.boot.output)
+}
+
+/// The same into another folder.
+pub fn build_into(
+    options: &Options,
+    cluster_file: &Path,
+    cache: &Path,
+    output: &Path,
+) -> Result<Duration, Error> {
     let mut command = Command::new(&options.program);
-    command
-        .arg("build")
-        .arg("-f")
-        .arg(cluster_file)
-        .arg("-o")
-        .arg(&options.boot.output)
-        .arg("--cache")
-        .arg(cache);
+    command.arg("build").arg("-f").arg(cluster_file).arg("-o").arg(output).arg("--cache").arg(cache);
     let begin = Instant::now();
     let output = command.output().map_err(Error::file("start", &options.program))?;
     let took = begin.elapsed();
@@ -79,21 +89,71 @@ fn cold_cache(cache: &Path) -> Result<tempfile::TempDir, Error> {
 /// The cluster file with another name in the API server's certificate, beside it: paths in it are
 /// relative to its folder.
 fn changed_cluster_file(path: &Path, index: u16) -> Result<tempfile::NamedTempFile, Error> {
-    let text = std::fs::read_to_string(path).map_err(Error::file("read", path))?;
-    let mut document: toml_edit::DocumentMut = text
-        .parse()
-        .map_err(|error: toml_edit::TomlError| Error::State(format!("{}: {error}", path.display())))?;
-    let mut names = toml_edit::Array::new();
-    names.push(format!("bench-{index}.invalid"));
-    document["cluster"]["endpoint-names"] = toml_edit::value(names);
+    let text = changed(path, |document| {
+        let mut names = toml_edit::Array::new();
+        names.push(format!("bench-{index}.invalid"));
+        document["cluster"]["endpoint-names"] = toml_edit::value(names);
+    })?;
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
         .prefix(".bench-")
         .suffix(".toml")
         .tempfile_in(folder)
         .map_err(Error::file("write to", folder))?;
-    file.write_all(document.to_string().as_bytes()).map_err(Error::file("write to", folder))?;
+    file.write_all(text.as_bytes()).map_err(Error::file("write to", folder))?;
     Ok(file)
+}
+
+/// A folder with the cluster file, as [`CLUSTER_FILE`], and one more node of `role` in it, at the first address that
+/// no other node has. Beside the cluster file's own folder, with links to what is in that: paths lead to the same
+/// files, and the lock, which knows nothing of the role, stays as it is.
+pub fn cluster_with(loaded: &Loaded, role: &str) -> Result<tempfile::TempDir, Error> {
+    let nodes = &loaded.file.nodes;
+    let network = nodes.first().map(|node| node.address);
+    let free = network.and_then(|network| {
+        let used = |address| {
+            nodes.iter().any(|node| node.address.addr() == address || node.gateway == Some(address))
+        };
+        let address = network.hosts().find(|address| !used(*address))?;
+        ipnet::IpNet::new(address, network.prefix_len()).ok()
+    });
+    let address =
+        free.ok_or_else(|| Error::State(format!("no address is free for a node of role {role}")))?;
+    let original = &std::path::absolute(&loaded.folder).map_err(Error::file("find", &loaded.folder))?;
+    let beside = original.parent().unwrap_or(original);
+    let folder = tempfile::Builder::new()
+        .prefix(".bench-")
+        .tempdir_in(beside)
+        .map_err(Error::file("make a folder in", beside))?;
+    for entry in original.read_dir().map_err(Error::file("read", original))? {
+        let name = entry.map_err(Error::file("read", original))?.file_name();
+        if NOT_LINKED.iter().all(|other| *other != name) {
+            let link = folder.path().join(&name);
+            std::os::unix::fs::symlink(original.join(&name), &link).map_err(Error::file("link", &link))?;
+        }
+    }
+    let text = changed(&loaded.path, |document| {
+        let mut node = toml_edit::Table::new();
+        node["name"] = toml_edit::value("bench");
+        node["role"] = toml_edit::value(role);
+        node["address"] = toml_edit::value(address.to_string());
+        if let Some(nodes) = document["node"].as_array_of_tables_mut() {
+            nodes.push(node);
+        }
+    })?;
+    let file = folder.path().join(CLUSTER_FILE);
+    std::fs::write(&file, text).map_err(Error::file("write", &file))?;
+    Ok(folder)
+}
+
+/// The text of the cluster file with a change.
+fn changed(path: &Path, change: impl FnOnce(&mut toml_edit::DocumentMut)) -> Result<String, Error> {
+    let text = std::fs::read_to_string(path).map_err(Error::file("read", path))?;
+    let mut document: toml_edit::DocumentMut = text
+        .parse()
+        .map_err(|error: toml_edit::TomlError| Error::State(format!("{}: {error}", path.display())))?;
+    change(&mut document);
+    Ok(document.to_string())
 }
 
 #[cfg(test)]
@@ -121,5 +181,33 @@ mod tests {
         let cold = cold_cache(&cache).unwrap();
         assert!(cold.path().join("sha256").is_dir());
         assert!(!cold.path().join("layers").exists());
+    }
+
+    #[test]
+    fn a_cluster_with_one_more_node_leads_to_the_same_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let examples = folder.path().join("examples");
+        std::fs::create_dir(&examples).unwrap();
+        std::fs::write(examples.join(LOCK_FILE), "").unwrap();
+        std::fs::write(examples.join("page.html"), "hello").unwrap();
+        let path = examples.join("c.toml");
+        let text = crate::cluster::template::Template {
+            name: "demo".to_owned(),
+            node: "cp1".to_owned(),
+            address: "10.0.2.3/24".parse().unwrap(),
+            gateway: Some("10.0.2.1".parse().unwrap()),
+            mac: None,
+            kubernetes: "1.20.2".to_owned(),
+            directory: "../kubernetes".to_owned(),
+        };
+        std::fs::write(&path, text.render()).unwrap();
+        let loaded = crate::cluster::load(&path, None).unwrap();
+        let made = cluster_with(&loaded, "worker").unwrap();
+        assert_eq!(made.path().parent(), Some(folder.path()));
+        assert_eq!(std::fs::read_to_string(made.path().join("page.html")).unwrap(), "hello");
+        assert!(!made.path().join(LOCK_FILE).exists());
+        let with = crate::cluster::load(&made.path().join(CLUSTER_FILE), None).unwrap();
+        assert_eq!(with.file.nodes[1].address.to_string(), "10.0.2.2/24");
+        assert_eq!(with.profiles.keys().collect::<Vec<_>>(), ["all-in-one", "worker"]);
     }
 }

@@ -1,10 +1,19 @@
+use bootwright_model::parts::merge;
 use bootwright_model::profile::GoMemory;
 
 use super::*;
 
 /// The profile that ships, as a node gets it.
 fn all_in_one() -> Profile {
-    toml::from_str(include_str!("../../../../profiles/all-in-one.toml")).unwrap()
+    profile(&[
+        include_str!("../../../../profiles/parts/node.toml"),
+        include_str!("../../../../profiles/parts/control-plane.toml"),
+        include_str!("../../../../profiles/all-in-one.toml"),
+    ])
+}
+
+fn profile(layers: &[&str]) -> Profile {
+    merge(layers.iter().map(|text| text.parse().unwrap())).try_into().unwrap()
 }
 
 const MEMORY: u64 = 2 << 30;

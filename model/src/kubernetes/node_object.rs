@@ -1,0 +1,159 @@
+//! The Node object: what the inventory knows of a node and the kubelet does not say itself.
+//!
+//! Each machine makes its own, once it runs: nothing shows as a dead Node before a machine was ever booted. On a
+//! control plane `apply` does it as the cluster's administrator, on other nodes `join` with the kubelet's
+//! certificate, which lets a node set its own pod CIDR and its free labels. What the API server's NodeRestriction
+//! keeps from a node, labels below `kubernetes.io` and `k8s.io`, a control plane adds ([`kept_labels`]).
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::bootstrap::{Method, Object};
+use super::{ALL_IN_ONE, KubernetesError, Version, gates, is_control_plane};
+use crate::cluster::Node;
+use crate::node::NodeFacts;
+
+/// Effect of a control plane's taints.
+pub(super) const EFFECT: &str = "NoSchedule";
+/// Beginning of the labels that name a node's role.
+const ROLE_LABEL: &str = "node-role.kubernetes.io/";
+/// Where the Nodes are.
+const NODES: &str = "/api/v1/nodes";
+
+/// The Node as its own machine applies it.
+pub fn of(facts: &NodeFacts) -> Result<Object, KubernetesError> {
+    let version: Version = facts.os.kubernetes.parse()?;
+    let role = facts.layer.role.as_str();
+    let inventory = facts.layer.file.nodes.iter().find(|node| node.name == facts.name);
+    let mut labels = inventory.map(|node| node.labels.clone()).unwrap_or_default();
+    if is_control_plane(role) {
+        labels.extend(role_labels(role, version));
+    } else {
+        labels.retain(|key, _| !is_kept(key));
+    }
+    let pod_cidr = facts.pod_cidr.trunc().to_string();
+    Ok(Object {
+        path: format!("{NODES}/{}", facts.name),
+        method: Method::Apply,
+        body: json!({
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": { "name": facts.name, "labels": labels },
+            "spec": { "podCIDR": pod_cidr, "podCIDRs": [pod_cidr] },
+            // For the case that the Node does not exist yet: a kubelet of 1.20 panics when it registers and finds
+            // one without these maps (reconcileHugePageResource). On one that exists, status is left alone.
+            "status": { "capacity": { "hugepages-2Mi": "0" }, "allocatable": { "hugepages-2Mi": "0" } },
+        }),
+    })
+}
+
+/// The same with the taints of its role, to be made if it does not exist: a taint that a person took away must
+/// not come back at the next boot. Nothing if the role has none.
+pub fn tainted(facts: &NodeFacts) -> Result<Option<Object>, KubernetesError> {
+    let taints = taint_list(facts, facts.os.kubernetes.parse()?);
+    if taints.is_empty() {
+        return Ok(None);
+    }
+    let Object { mut body, .. } = of(facts)?;
+    body["spec"]["taints"] = taints.into();
+    Ok(Some(Object { path: NODES.to_owned(), method: Method::Create, body }))
+}
+
+/// Labels of another node than a control plane that it may not set itself: of its role, and those of the
+/// inventory that the API server keeps from nodes.
+pub fn kept_labels(node: &Node, version: Version) -> BTreeMap<String, String> {
+    let inventory = node.labels.iter().filter(|(key, _)| is_kept(key));
+    let mut labels: BTreeMap<_, _> = inventory.map(|(key, value)| (key.clone(), value.clone())).collect();
+    labels.extend(role_labels(&node.role, version));
+    labels
+}
+
+/// Keys of the taints that keep users' pods away.
+pub(super) fn taints(facts: &NodeFacts, version: Version) -> impl Iterator<Item = &'static str> {
+    let role = facts.layer.role.as_str();
+    let tainted = is_control_plane(role) && role != ALL_IN_ONE;
+    let gates = [gates::MASTER_TAINT, gates::CONTROL_PLANE_TAINT];
+    gates.into_iter().filter(move |gate| tainted && gate.open(version)).map(|gate| gate.option)
+}
+
+/// The taints as they stand in a Node and in the kubelet's configuration.
+pub(super) fn taint_list(facts: &NodeFacts, version: Version) -> Vec<Value> {
+    taints(facts, version).map(|key| json!({ "key": key, "effect": EFFECT })).collect()
+}
+
+/// `node-role.kubernetes.io/…`, which `kubectl get nodes` shows as the role.
+fn role_labels(role: &str, version: Version) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    if is_control_plane(role) {
+        labels.insert(format!("{ROLE_LABEL}control-plane"), String::new());
+        if gates::MASTER_LABEL.open(version) {
+            labels.insert(gates::MASTER_LABEL.option.to_owned(), String::new());
+        }
+    } else {
+        labels.insert(format!("{ROLE_LABEL}{role}"), String::new());
+    }
+    labels
+}
+
+/// Whether the API server keeps a label from nodes. Those that it lets a kubelet set, `topology.kubernetes.io/zone`
+/// among them, are kept as well: one who may set all of them sets these too.
+///
+/// <https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#noderestriction>
+fn is_kept(key: &str) -> bool {
+    let domain = key.split_once('/').map_or("", |(domain, _)| domain);
+    ["kubernetes.io", "k8s.io"].iter().any(|kept| {
+        domain.strip_suffix(kept).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{facts, worker};
+    use super::*;
+
+    #[test]
+    fn the_master_label_goes_with_1_24() {
+        let labels =
+            |version| of(&facts(version, "1.6.20", "3.5.6")).unwrap().body["metadata"]["labels"].clone();
+        assert!(labels("1.23.17").get("node-role.kubernetes.io/master").is_some());
+        assert!(labels("1.24.0").get("node-role.kubernetes.io/master").is_none());
+        assert!(labels("1.24.0").get("node-role.kubernetes.io/control-plane").is_some());
+    }
+
+    #[test]
+    fn only_a_control_plane_that_is_nothing_else_is_tainted() {
+        let keys = |role: &str, version: &str| {
+            let mut facts = facts(version, "1.6.20", "3.5.6");
+            facts.layer.role = role.to_owned();
+            let object = tainted(&facts).unwrap();
+            let taints = object.map(|object| object.body["spec"]["taints"].as_array().unwrap().clone());
+            taints.unwrap_or_default().iter().map(|taint| taint["key"].clone()).collect::<Vec<_>>()
+        };
+        assert!(keys("all-in-one", "1.20.2").is_empty() && keys("worker", "1.20.2").is_empty());
+        assert_eq!(keys("control-plane", "1.20.2"), ["node-role.kubernetes.io/master"]);
+        assert_eq!(keys("control-plane", "1.24.0").len(), 2);
+        assert_eq!(keys("control-plane", "1.25.0"), ["node-role.kubernetes.io/control-plane"]);
+    }
+
+    #[test]
+    fn a_worker_sets_no_label_that_is_kept_from_it() {
+        let facts = worker("1.20.2");
+        let object = of(&facts).unwrap();
+        assert_eq!(object.body["metadata"]["labels"], json!({ "disk": "fast" }));
+        assert_eq!(object.body["spec"]["podCIDR"], "10.10.4.0/24");
+        let kept = kept_labels(&facts.layer.file.nodes[1], "1.20.2".parse().unwrap());
+        let kept: Vec<&str> = kept.keys().map(String::as_str).collect();
+        assert_eq!(kept, ["node-role.kubernetes.io/worker", "topology.kubernetes.io/zone"]);
+    }
+
+    #[test]
+    fn kept_domains() {
+        for key in ["kubernetes.io/os", "node-role.kubernetes.io/x", "kops.k8s.io/x", "k8s.io/x"] {
+            assert!(is_kept(key), "{key}");
+        }
+        for key in ["zone", "example.org/zone", "notkubernetes.io/x", "kubernetes.io"] {
+            assert!(!is_kept(key), "{key}");
+        }
+    }
+}
