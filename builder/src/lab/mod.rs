@@ -25,6 +25,7 @@ pub mod session;
 pub mod spec;
 pub mod state;
 pub mod summary;
+pub mod switch;
 
 pub use accelerator::Accelerator;
 pub use error::Error;
