@@ -17,7 +17,8 @@ use bootwright::lab::api::Api;
 use bootwright::lab::kubeconfig::Kubeconfig;
 use bootwright::lab::kubectl::Kubectl;
 use bootwright::lab::session::Session;
-use bootwright::lab::{Firmware, Lifetime, Spec, console, disk, machine};
+use bootwright::lab::spec::Network;
+use bootwright::lab::{self, Firmware, Lifetime, Spec, console, disk, machine};
 use bootwright_model::cluster::Node;
 
 /// Folder of the built image and its kubeconfig.
@@ -117,11 +118,33 @@ impl Image {
             firmware,
             accelerator: self.choice.accelerator,
             mac: self.node().mac.clone().expect("the example has a MAC address"),
-            address,
-            prefix_length: self.node().address.prefix_len(),
-            ports: vec![self.loaded.file.cluster.endpoint_port, NODE_PORT],
+            network: Network::User {
+                address,
+                prefix_length: self.node().address.prefix_len(),
+                ports: vec![self.loaded.file.cluster.endpoint_port, NODE_PORT],
+            },
             lifetime: Lifetime::Bound,
             arguments: Vec::new(),
+        }
+    }
+
+    /// The folder that the image was built into.
+    pub fn root(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A lab of the image's cluster file.
+    pub fn lab_options(&self) -> lab::cluster::Options {
+        lab::cluster::Options {
+            cluster: self.loaded.file.clone(),
+            output: self.folder.clone(),
+            cache: self.folder.clone(),
+            firmware: Firmware::Bios,
+            memory: Vec::new(),
+            cpus: Vec::new(),
+            forwards: Vec::new(),
+            seed: 1,
+            limit: READY,
         }
     }
 

@@ -12,6 +12,8 @@ use super::kubeconfig::Kubeconfig;
 
 /// How long one request may take; a request to a guest that is not up yet hangs until then.
 const REQUEST: Duration = Duration::from_secs(10);
+/// The Nodes.
+const NODES: &str = "/api/v1/nodes";
 /// Pause between attempts while the API server is not there.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -121,18 +123,60 @@ impl Api {
             "/api/v1/nodes?watch=1&fieldSelector=metadata.name%3D{node}&timeoutSeconds={}",
             left.as_secs().max(1)
         );
+        let events = self.stream(&path, left)?;
+        follow(events, boot_id, seen).map_err(|reason| self.error(&path, reason))
+    }
+
+    /// All Nodes, and the version of the list to watch from.
+    ///
+    /// # Errors
+    /// As [`Api::get`].
+    pub fn nodes(&self) -> Result<(Vec<Value>, String), Error> {
+        let mut list = self.get(NODES)?;
+        let version = list["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+        match list["items"].take() {
+            Value::Array(nodes) => Ok((nodes, version)),
+            _ => Err(self.error(NODES, "not a list".to_owned())),
+        }
+    }
+
+    /// Follows the Nodes from a version of their list on, for as long as `limit`. `each` is told whether a Node was
+    /// deleted, and the Node; it says whether to go on.
+    ///
+    /// # Errors
+    /// No answer, a stream that breaks off, or a version that is too old.
+    pub fn watch_nodes(
+        &self,
+        version: &str,
+        limit: Duration,
+        mut each: impl FnMut(bool, Value) -> bool,
+    ) -> Result<(), Error> {
+        let seconds = limit.as_secs().max(1);
+        let path = format!("{NODES}?watch=1&resourceVersion={version}&timeoutSeconds={seconds}");
+        let events = self.stream(&path, limit + REQUEST)?;
+        for line in events.lines() {
+            let line = line.map_err(|error| self.error(&path, error.to_string()))?;
+            let (deleted, node) = event(&line).map_err(|reason| self.error(&path, reason))?;
+            if !each(deleted, node) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The lines of an answer that goes on for as long as `limit`.
+    fn stream(&self, path: &str, limit: Duration) -> Result<impl BufRead + use<>, Error> {
         let request = self.agent.get(format!("{}{path}", self.server));
         // The answer begins at once; what is watched for may take its time.
         let request = request.config().timeout_connect(Some(REQUEST)).timeout_recv_response(Some(REQUEST));
-        let request = request.timeout_global(Some(left)).build();
-        let mut response = request.call().map_err(|error| self.error(&path, error.to_string()))?;
+        let request = request.timeout_global(Some(limit)).build();
+        let mut response = request.call().map_err(|error| self.error(path, error.to_string()))?;
         let status = response.status().as_u16();
         if status != 200 {
             let body = response.body_mut().read_to_string().unwrap_or_default();
-            self.check_status(&path, status, &body)?;
+            self.check_status(path, status, &body)?;
         }
-        let events = BufReader::new(response.body_mut().as_reader());
-        follow(events, boot_id, seen).map_err(|reason| self.error(&path, reason))
+        Ok(BufReader::new(response.into_body().into_reader()))
     }
 
     fn check_status(&self, path: &str, status: u16, body: &str) -> Result<(), Error> {
@@ -158,7 +202,7 @@ fn left_until(deadline: Instant) -> Duration {
 
 /// What a Node object says about a boot of its machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Readiness {
+pub enum Readiness {
     /// There is no such object.
     Absent,
     /// What it says is of another boot: the API server keeps it, and the kubelet has not spoken yet.
@@ -186,15 +230,9 @@ fn follow(events: impl BufRead, boot_id: &str, seen: &mut dyn FnMut(Readiness)) 
     let mut last = Readiness::Absent;
     for line in events.lines() {
         let line = line.map_err(|error| error.to_string())?;
-        let event: Value = serde_json::from_str(&line).map_err(|error| format!("not JSON: {error}"))?;
-        last = match event["type"].as_str() {
-            // The object is a Status that says why the stream ends.
-            Some("ERROR") => {
-                let reason = event["object"]["message"].as_str().unwrap_or("the watch failed");
-                return Err(reason.to_owned());
-            }
-            Some("DELETED") => Readiness::Absent,
-            _ => readiness(&event["object"], boot_id),
+        last = match event(&line)? {
+            (true, _) => Readiness::Absent,
+            (false, node) => readiness(&node, boot_id),
         };
         seen(last);
         if last == Readiness::Ready {
@@ -204,9 +242,20 @@ fn follow(events: impl BufRead, boot_id: &str, seen: &mut dyn FnMut(Readiness)) 
     Ok(last)
 }
 
+/// An event of a watch: whether the object was deleted, and the object. An error if the server says why the stream
+/// ends.
+fn event(line: &str) -> Result<(bool, Value), String> {
+    let mut event: Value = serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
+    let object = event["object"].take();
+    match event["type"].as_str() {
+        Some("ERROR") => Err(object["message"].as_str().unwrap_or("the watch failed").to_owned()),
+        kind => Ok((kind == Some("DELETED"), object)),
+    }
+}
+
 /// What a Node object says about the boot `boot_id`. The kubelet writes the conditions and the boot id of its
 /// kernel in one patch, so that the one tells whose the others are.
-fn readiness(node: &Value, boot_id: &str) -> Readiness {
+pub fn readiness(node: &Value, boot_id: &str) -> Readiness {
     if node["status"]["nodeInfo"]["bootID"] != boot_id {
         return Readiness::OtherBoot;
     }

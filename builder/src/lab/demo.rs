@@ -12,6 +12,7 @@ use super::api::Api;
 use super::kubeconfig::Kubeconfig;
 use super::kubectl::Kubectl;
 use super::session::Session;
+use super::spec::Network;
 use super::state::Running;
 use super::summary::{self, Facts};
 use super::{Error, Firmware, Lifetime, Spec, console, left_running};
@@ -99,6 +100,14 @@ pub fn run(options: &Options) -> Result<(), Error> {
     Err(if options.keep { left_running::after_failure(options, error) } else { error })
 }
 
+/// Whether a machine that `keep` left runs.
+///
+/// # Errors
+/// Its record cannot be read.
+pub fn is_running(output: &Path) -> Result<bool, Error> {
+    Ok(Running::find(&machine_folder(output))?.is_some())
+}
+
 /// Stops a machine that `keep` left running: by its power button, or with `force` at once.
 ///
 /// # Errors
@@ -106,7 +115,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
 pub fn stop(output: &Path, force: bool) -> Result<(), Error> {
     let folder = machine_folder(output);
     let Some((running, mut qmp)) = Running::find(&folder)? else {
-        return Err(Error::State(format!("no machine of {} is running", output.display())));
+        return Err(Error::State(format!("no lab and no machine of {} is running", output.display())));
     };
     if force { running.kill(&mut qmp, &folder) } else { running.stop(&mut qmp, &folder, STOP) }
 }
@@ -208,9 +217,11 @@ pub fn spec(
         firmware: options.firmware,
         accelerator: choice.accelerator,
         mac,
-        address,
-        prefix_length: node.address.prefix_len(),
-        ports: vec![options.cluster.cluster.endpoint_port, NODE_PORT],
+        network: Network::User {
+            address,
+            prefix_length: node.address.prefix_len(),
+            ports: vec![options.cluster.cluster.endpoint_port, NODE_PORT],
+        },
         lifetime: if options.keep { Lifetime::Detached } else { Lifetime::Bound },
         arguments: Vec::new(),
     })

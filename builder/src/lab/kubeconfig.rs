@@ -63,10 +63,22 @@ impl Kubeconfig {
     /// # Errors
     /// There is no address to replace, or the file cannot be written.
     pub fn point_at(&mut self, server: &str) -> Result<(), Error> {
-        let absent = self.error(SERVER, "it is absent");
-        *self.document.pointer_mut(SERVER).ok_or(absent)? = Value::from(server);
-        let text = format!("{:#}\n", self.document);
-        files::replace(&self.path, text.as_bytes(), 0o600).map_err(Error::file("write", &self.path))
+        let path = self.path.clone();
+        *self = self.pointed_at(server, &path)?;
+        Ok(())
+    }
+
+    /// Writes a copy with another API server's address to `path`, and returns it.
+    ///
+    /// # Errors
+    /// As [`Kubeconfig::point_at`].
+    pub fn pointed_at(&self, server: &str, path: &Path) -> Result<Kubeconfig, Error> {
+        let mut document = self.document.clone();
+        let address = document.pointer_mut(SERVER).ok_or_else(|| self.error(SERVER, "it is absent"))?;
+        *address = Value::from(server);
+        let text = format!("{document:#}\n");
+        files::replace(path, text.as_bytes(), 0o600).map_err(Error::file("write", path))?;
+        Ok(Kubeconfig { path: path.to_owned(), document })
     }
 
     fn value(&self, key: &'static str) -> Result<&str, Error> {

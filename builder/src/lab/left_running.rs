@@ -43,8 +43,14 @@ pub fn down(options: &Options, force: bool) -> String {
     format!("{} lab down{force} -o {}", word(&options.program), word(&options.output))
 }
 
+/// A `lab` command for what is in an output folder, by this program as it was called.
+pub fn lab_command(command: &str, output: &Path) -> String {
+    let program = std::env::args_os().next().map_or_else(|| "bootwright".into(), std::path::PathBuf::from);
+    format!("{} lab {command} -o {}", word(&program), word(output))
+}
+
 /// A path as a word of a shell command (POSIX, XCU 2.2).
-fn word(path: &Path) -> String {
+pub fn word(path: &Path) -> String {
     let text = path.to_string_lossy();
     let plain = |c: char| c.is_alphanumeric() || "_-./=+:,@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) {

@@ -10,6 +10,7 @@ use super::console::Tail;
 use super::ports::{self, Forward};
 use super::qmp::Qmp;
 use super::report::ReportTail;
+use super::spec::Network;
 use super::{Error, Firmware, Lifetime, Spec, console, disk, qemu};
 use crate::image::disk::SectorSize;
 
@@ -55,7 +56,7 @@ impl Machine {
         }
         disk::copy_grown(&spec.image, &spec.folder.join(DISK), spec.disk_bytes)?;
         spec.firmware.prepare(&spec.folder)?;
-        let forwards = ports::free(&spec.ports)?;
+        let forwards = ports::free(spec.network.ports())?;
         Ok(Machine {
             spec,
             sector_size,
@@ -76,9 +77,13 @@ impl Machine {
         let log = File::create(&log_path).map_err(Error::file("write", &log_path))?;
         // A socket that a killed QEMU left would be taken for the new one's.
         let _ = std::fs::remove_file(self.spec.folder.join(CONTROL));
+        let cable = match &self.spec.network {
+            Network::User { .. } => None,
+            Network::Switch(port) => Some(port.plug()?),
+        };
         let mut command = Command::new(qemu::PROGRAM);
         command
-            .args(qemu::arguments(&self.spec, self.sector_size, &self.forwards))
+            .args(qemu::arguments(&self.spec, self.sector_size, &self.forwards, cable.as_ref()))
             .current_dir(&self.spec.folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -87,6 +92,9 @@ impl Machine {
         command.process_group(0);
         if self.spec.lifetime == Lifetime::Bound {
             qemu::die_with_parent(&mut command);
+        }
+        if let Some(cable) = &cable {
+            qemu::inherit(&mut command, cable);
         }
         self.started = Instant::now();
         self.process = Some(command.spawn().map_err(qemu::spawn_error)?);
@@ -107,6 +115,18 @@ impl Machine {
                 }
             }
         }
+    }
+
+    /// Writes the image to the disk of a machine that is switched off anew, as flashing a real one would; what it had
+    /// stored is gone.
+    ///
+    /// # Errors
+    /// It runs, or a file cannot be read or written.
+    pub fn reflash(&mut self) -> Result<(), Error> {
+        if self.process.is_some() {
+            return Err(Error::State("the machine is running".to_owned()));
+        }
+        disk::copy_grown(&self.spec.image, &self.spec.folder.join(DISK), self.spec.disk_bytes)
     }
 
     /// Gives a machine that is switched off another firmware, as moving its disk to another computer would.
@@ -168,21 +188,30 @@ impl Machine {
         self.qmp.as_mut().ok_or_else(|| Error::State("the machine is not running".to_owned()))
     }
 
+    /// How QEMU ended, and what it said, if it has since this was asked last; `None` if it runs or was not started.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub fn ended(&mut self) -> Result<Option<(ExitStatus, String)>, Error> {
+        let Some(process) = &mut self.process else { return Ok(None) };
+        let status = process.try_wait().map_err(Error::file("wait for", qemu::PROGRAM))?;
+        Ok(status.map(|status| {
+            (self.process, self.qmp) = (None, None);
+            (status, console::last_lines(&self.spec.folder.join(QEMU_LOG), 5).join("; "))
+        }))
+    }
+
     /// Fails if QEMU has ended by itself.
     ///
     /// # Errors
     /// It has; with what it said.
     pub fn check_running(&mut self) -> Result<(), Error> {
-        let Some(process) = &mut self.process else {
+        if self.process.is_none() {
             return Err(Error::State("the machine is not running".to_owned()));
-        };
-        match process.try_wait().map_err(Error::file("wait for", qemu::PROGRAM))? {
+        }
+        match self.ended()? {
             None => Ok(()),
-            Some(status) => {
-                let message = console::last_lines(&self.spec.folder.join(QEMU_LOG), 5).join("; ");
-                (self.process, self.qmp) = (None, None);
-                Err(Error::QemuEnded { status: status.to_string(), message })
-            }
+            Some((status, message)) => Err(Error::QemuEnded { status: status.to_string(), message }),
         }
     }
 
@@ -270,6 +299,7 @@ fn lock(folder: &Path) -> Result<File, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::switch;
 
     #[test]
     fn each_forwarded_port_leads_from_one_of_the_host() {
@@ -306,8 +336,43 @@ mod tests {
         let error = Machine::create(spec.clone()).err().unwrap().to_string();
         assert!(error.contains("4096") && error.contains("--firmware uefi"), "{error}");
         let machine = Machine::create(Spec { firmware: Firmware::Uefi, ..spec }).unwrap();
-        let arguments = qemu::arguments(&machine.spec, machine.sector_size, &machine.forwards).join(" ");
+        let arguments =
+            qemu::arguments(&machine.spec, machine.sector_size, &machine.forwards, None).join(" ");
         assert!(arguments.contains("logical_block_size=4096"), "{arguments}");
+    }
+
+    #[test]
+    fn a_machine_on_the_switch_has_a_cable_until_it_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = switch::Plan {
+            names: vec!["test".to_owned()],
+            gateway: Vec::new(),
+            mtu: 1500,
+            forwards: Vec::new(),
+            seed: 0,
+        };
+        let switch = switch::Switch::start(plan).unwrap();
+        let network = Network::Switch(switch.port(0));
+        let mut machine = Machine::create(Spec { network, ..Spec::example(folder.path()) }).unwrap();
+        for _ in 0..2 {
+            machine.start().unwrap();
+            machine.check_running().unwrap();
+            machine.kill().unwrap();
+        }
+        assert!(machine.ended().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_disk_is_flashed_anew_while_the_machine_is_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut machine = Machine::create(Spec::example(folder.path())).unwrap();
+        let disk = machine.folder().join(DISK);
+        std::fs::write(&disk, [7; 4096]).unwrap();
+        machine.reflash().unwrap();
+        let flashed = std::fs::read(&disk).unwrap();
+        assert!(flashed.len() == 1 << 20 && flashed.iter().all(|&byte| byte == 0));
+        machine.start().unwrap();
+        assert!(matches!(machine.reflash(), Err(Error::State(_))));
     }
 
     #[test]

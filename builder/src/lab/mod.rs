@@ -1,12 +1,13 @@
 //! Machines in QEMU, without root: boots what was built, as a person would and as the tests do.
 //!
 //! A [`Machine`] owns a folder: a copy of the disk, the console's log, the boot report and QEMU's
-//! control socket. Its only network is QEMU's user-mode one, cut off from the outside; ports of the
-//! host's loopback are forwarded into it.
+//! control socket. One that is alone has QEMU's user-mode network; those of a [`cluster`] are on a [`switch`] in
+//! this process. Either is cut off from the outside; ports of the host's loopback are forwarded into it.
 
 pub mod accelerator;
 pub mod api;
 pub mod bench;
+pub mod cluster;
 pub mod console;
 pub mod demo;
 pub mod disk;
@@ -25,6 +26,7 @@ pub mod session;
 pub mod spec;
 pub mod state;
 pub mod summary;
+pub mod switch;
 
 pub use accelerator::Accelerator;
 pub use error::Error;

@@ -1,18 +1,25 @@
 //! QEMU's program: the command line of a machine, and how its process starts and ends with ours.
 
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use super::machine::{CONSOLE_LOG, CONTROL, DISK, REPORT_LOG};
 use super::ports::Forward;
+use super::spec::Network;
 use super::{Error, Spec};
 use crate::image::disk::SectorSize;
 
 /// QEMU's system emulator.
 pub const PROGRAM: &str = "qemu-system-x86_64";
 
-/// The command line of a machine, whose disk has sectors of that size.
-pub(super) fn arguments(spec: &Spec, sector_size: SectorSize, forwards: &[Forward]) -> Vec<String> {
+/// The command line of a machine, whose disk has sectors of that size. `cable` is its end of a cable to a switch.
+pub(super) fn arguments(
+    spec: &Spec,
+    sector_size: SectorSize,
+    forwards: &[Forward],
+    cable: Option<&OwnedFd>,
+) -> Vec<String> {
     let mut arguments: Vec<String> = Vec::new();
     let mut add = |option: &str, value: String| arguments.extend([option.to_owned(), value]);
     add("-name", spec.name.clone());
@@ -24,7 +31,7 @@ pub(super) fn arguments(spec: &Spec, sector_size: SectorSize, forwards: &[Forwar
     let sector = sector_size.bytes();
     let sectors = format!("logical_block_size={sector},physical_block_size={sector}");
     add("-device", format!("virtio-blk-pci,drive=disk,bootindex=0,{sectors}"));
-    add("-netdev", network(spec, forwards));
+    add("-netdev", network(&spec.network, forwards, cable));
     // No option ROM: nothing boots from the network, and loading it takes time.
     add("-device", format!("virtio-net-pci,netdev=net,romfile=,mac={}", spec.mac));
     add("-device", "virtio-rng-pci".to_owned());
@@ -45,13 +52,21 @@ pub(super) fn arguments(spec: &Spec, sector_size: SectorSize, forwards: &[Forwar
     arguments
 }
 
-/// Cut off from everything but the forwarded ports.
-fn network(spec: &Spec, forwards: &[Forward]) -> String {
-    let network = ipnet::Ipv4Net::new(spec.address, spec.prefix_length)
-        .map_or_else(|_| spec.address.to_string(), |network| network.trunc().to_string());
+/// Cut off from everything but the forwarded ports, or whatever is on the other end of the cable.
+fn network(network: &Network, forwards: &[Forward], cable: Option<&OwnedFd>) -> String {
+    let (address, prefix_length) = match network {
+        Network::User { address, prefix_length, .. } => (*address, *prefix_length),
+        Network::Switch(_) => {
+            // The number is the same in QEMU, which inherits it.
+            let number = cable.map_or(-1, AsRawFd::as_raw_fd);
+            return format!("stream,id=net,addr.type=fd,addr.str={number}");
+        }
+    };
+    let network = ipnet::Ipv4Net::new(address, prefix_length)
+        .map_or_else(|_| address.to_string(), |network| network.trunc().to_string());
     let mut text = format!("user,id=net,restrict=on,ipv6=off,net={network}");
     for forward in forwards {
-        text += &format!(",hostfwd=tcp:127.0.0.1:{}-{}:{}", forward.host, spec.address, forward.guest);
+        text += &format!(",hostfwd=tcp:127.0.0.1:{}-{}:{}", forward.host, address, forward.guest);
     }
     text
 }
@@ -68,6 +83,19 @@ pub(super) fn die_with_parent(command: &mut Command) {
                 return Err(std::io::ErrorKind::NotFound.into());
             }
             Ok(())
+        });
+    }
+}
+
+/// Has the process inherit a descriptor under the number that it has here.
+pub(super) fn inherit(command: &mut Command, descriptor: &OwnedFd) {
+    let number = descriptor.as_fd().as_raw_fd();
+    // SAFETY: between fork and exec only a system call is made, on a descriptor that the caller keeps open until the
+    // process is started.
+    unsafe {
+        command.pre_exec(move || {
+            let descriptor = BorrowedFd::borrow_raw(number);
+            Ok(rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::empty())?)
         });
     }
 }
@@ -90,7 +118,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let forwards = [Forward { guest: 6443, host: 40001 }, Forward { guest: 30080, host: 40002 }];
         assert_eq!(
-            network(&Spec::example(folder.path()), &forwards),
+            network(&Spec::example(folder.path()).network, &forwards, None),
             "user,id=net,restrict=on,ipv6=off,net=10.0.2.0/24,\
              hostfwd=tcp:127.0.0.1:40001-10.0.2.15:6443,hostfwd=tcp:127.0.0.1:40002-10.0.2.15:30080"
         );

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use super::{Accelerator, Firmware};
+use super::{Accelerator, Firmware, switch};
 
 /// What ends a machine besides its own power button.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,16 +36,38 @@ pub struct Spec {
     pub accelerator: Accelerator,
     /// MAC address of the only network interface.
     pub mac: String,
-    /// Address that the guest gives itself; loopback ports are forwarded to it.
-    pub address: Ipv4Addr,
-    /// Prefix length of the network that the address is in.
-    pub prefix_length: u8,
-    /// TCP ports of the guest to forward.
-    pub ports: Vec<u16>,
+    /// What the interface is plugged into.
+    pub network: Network,
     /// What ends it.
     pub lifetime: Lifetime,
     /// Further arguments of QEMU: another disk, another card. Paths are relative to the folder.
     pub arguments: Vec<String>,
+}
+
+/// What a machine's network interface is plugged into.
+#[derive(Debug, Clone)]
+pub enum Network {
+    /// QEMU's user-mode network, for a machine that is alone.
+    User {
+        /// Address that the guest gives itself; loopback ports are forwarded to it.
+        address: Ipv4Addr,
+        /// Prefix length of the network that the address is in.
+        prefix_length: u8,
+        /// TCP ports of the guest to forward.
+        ports: Vec<u16>,
+    },
+    /// A port of a switch of ours.
+    Switch(switch::Port),
+}
+
+impl Network {
+    /// TCP ports of the guest that the machine's own network forwards.
+    pub fn ports(&self) -> &[u16] {
+        match self {
+            Network::User { ports, .. } => ports,
+            Network::Switch(_) => &[],
+        }
+    }
 }
 
 #[cfg(test)]
@@ -64,9 +86,11 @@ impl Spec {
             firmware: Firmware::Bios,
             accelerator: Accelerator::Tcg,
             mac: "52:54:00:00:00:01".to_owned(),
-            address: Ipv4Addr::new(10, 0, 2, 15),
-            prefix_length: 24,
-            ports: vec![6443, 30080],
+            network: Network::User {
+                address: Ipv4Addr::new(10, 0, 2, 15),
+                prefix_length: 24,
+                ports: vec![6443, 30080],
+            },
             lifetime: Lifetime::Bound,
             arguments: Vec::new(),
         }

@@ -1,13 +1,16 @@
 //! `bootwright lab`
 
-use std::path::PathBuf;
+mod cluster;
+
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
 use super::Failure;
-use super::output::cluster_failure;
-use crate::cluster;
+use super::output::{cluster_failure, print};
+use crate::cluster::Loaded;
 use crate::lab::bench::{self, Part};
+use crate::lab::cluster::commands;
 use crate::lab::{Error, Firmware, demo};
 use crate::sources::cache::Cache;
 
@@ -20,8 +23,25 @@ pub struct LabArguments {
 
 #[derive(Debug, Clone, Subcommand)]
 enum LabCommand {
-    Boot(BootOptions),
+    Up(cluster::UpOptions),
+    Status(cluster::StatusOptions),
+    Console(cluster::ConsoleOptions),
+    Logs(cluster::LogsOptions),
+    Kubeconfig(cluster::KubeconfigOptions),
+    Stop(cluster::NodeOptions),
+    Start(cluster::StartOptions),
+    /// Pull the plug of a node's machine.
+    Kill(cluster::NodeOptions),
+    /// Let no frame pass from and to a node, or between two.
+    Cut(cluster::Between),
+    Heal(cluster::HealOptions),
+    Delay(cluster::DelayOptions),
+    /// Lose a share of the frames.
+    Loss(cluster::ShareOptions),
+    /// Deliver a share of the frames twice.
+    Duplicate(cluster::ShareOptions),
     Down(DownOptions),
+    Boot(BootOptions),
     Bench(BenchOptions),
 }
 
@@ -83,7 +103,7 @@ struct MachineOptions {
     cache: Option<PathBuf>,
 }
 
-/// Stop a machine that was left running.
+/// End a lab, or stop a machine that `lab boot --keep` left running.
 #[derive(Debug, Clone, Args)]
 struct DownOptions {
     /// Folder that the image was built into.
@@ -97,12 +117,25 @@ struct DownOptions {
 /// Runs the command.
 pub fn run(arguments: &LabArguments) -> Result<(), Failure> {
     match &arguments.command {
+        LabCommand::Up(options) => cluster::up(options),
+        LabCommand::Status(options) => cluster::status(options),
+        LabCommand::Console(options) => cluster::console(options),
+        LabCommand::Logs(options) => cluster::logs(options),
+        LabCommand::Kubeconfig(options) => cluster::kubeconfig(options),
+        LabCommand::Stop(options) => cluster::stop(options),
+        LabCommand::Start(options) => cluster::start(options),
+        LabCommand::Kill(options) => cluster::kill(options),
+        LabCommand::Cut(options) => cluster::cut(options),
+        LabCommand::Heal(options) => cluster::heal(options),
+        LabCommand::Delay(options) => cluster::delay(options),
+        LabCommand::Loss(options) => cluster::loss(options),
+        LabCommand::Duplicate(options) => cluster::duplicate(options),
         LabCommand::Boot(options) => {
-            let loaded = load(&options.machine)?;
+            let loaded = load(&options.machine.cluster_file)?;
             demo::run(&demo_options(&options.machine, &loaded, options.keep)?).map_err(failure)
         }
         LabCommand::Bench(options) => {
-            let loaded = load(&options.machine)?;
+            let loaded = load(&options.machine.cluster_file)?;
             let boot = demo_options(&options.machine, &loaded, false)?;
             let program = std::env::current_exe().map_err(|error| {
                 Failure::other(miette::miette!("cannot find this program, to measure it: {error}"))
@@ -118,22 +151,34 @@ pub fn run(arguments: &LabArguments) -> Result<(), Failure> {
             };
             bench::run(&options).map_err(failure)
         }
-        LabCommand::Down(options) => demo::stop(&options.output, options.force).map_err(failure),
+        LabCommand::Down(options) => down(options),
     }
 }
 
-fn load(options: &MachineOptions) -> Result<cluster::Loaded, Failure> {
-    cluster::load(&options.cluster_file, None).map_err(cluster_failure)
+fn load(cluster_file: &Path) -> Result<Loaded, Failure> {
+    crate::cluster::load(cluster_file, None).map_err(cluster_failure)
 }
 
-fn demo_options(
-    options: &MachineOptions,
-    loaded: &cluster::Loaded,
-    keep: bool,
-) -> Result<demo::Options, Failure> {
+fn cache_folder(asked: Option<&PathBuf>) -> Result<PathBuf, Failure> {
+    let cache = asked.cloned().map_or_else(Cache::default_root, Ok);
+    cache.map_err(|error| Failure::other(miette::Report::msg(error)))
+}
+
+/// Both can be of one folder.
+fn down(options: &DownOptions) -> Result<(), Failure> {
+    let lab = commands::down(&options.output, options.force).map_err(failure)?;
+    if let Some(words) = &lab {
+        print(format_args!("{words}\n"));
+    }
+    if lab.is_none() || demo::is_running(&options.output).map_err(failure)? {
+        demo::stop(&options.output, options.force).map_err(failure)?;
+    }
+    Ok(())
+}
+
+fn demo_options(options: &MachineOptions, loaded: &Loaded, keep: bool) -> Result<demo::Options, Failure> {
     let kubectl = options.kubectl.clone().unwrap_or_else(|| find_kubectl(loaded));
-    let cache = options.cache.clone().map_or_else(Cache::default_root, Ok);
-    let cache = cache.map_err(|error| Failure::other(miette::Report::msg(error)))?;
+    let cache = cache_folder(options.cache.as_ref())?;
     Ok(demo::Options {
         cluster: loaded.file.clone(),
         program: std::env::args_os().next().map_or_else(|| "bootwright".into(), PathBuf::from),
@@ -158,7 +203,7 @@ fn failure(error: Error) -> Failure {
 }
 
 /// The kubectl of the same version as the cluster, if the cluster file knows a folder with one.
-fn find_kubectl(loaded: &cluster::Loaded) -> PathBuf {
+fn find_kubectl(loaded: &Loaded) -> PathBuf {
     let folder = loaded.file.kubernetes.directory.as_deref().map(|folder| loaded.resolve(folder));
     folder
         .map(|folder| folder.join("kubectl"))
