@@ -28,14 +28,15 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
 
 use crate::api::objects::{CertificateSigningRequest, Node};
 use crate::api::{Change, watch};
 use request::Request;
 use rules::{Inventory, Verdict};
 
-/// Between looks at requests that wait for something, such as their Node.
-const AGAIN: Duration = Duration::from_secs(5);
+/// Between looks at a request that waits for something, such as its Node: first and largest, doubling in between.
+const AGAIN: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(30)];
 /// For one call to the API server.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Undecided requests that are kept in mind. Kubernetes deletes them after a day.
@@ -47,6 +48,9 @@ struct Pending {
     object: Arc<CertificateSigningRequest>,
     /// What was said of it last.
     said: String,
+    /// When it is looked at next, and how long after that again.
+    due: Instant,
+    pause: Duration,
 }
 
 /// Requests by name; a node that asks again and again has several.
@@ -59,8 +63,8 @@ pub async fn run(client: Client, inventory: Inventory) {
     let answer = async {
         loop {
             // Also without news: a Node may have turned up meanwhile.
-            let _ = tokio::time::timeout(AGAIN, news.notified()).await;
-            look_at_all(&client, &inventory, &table).await;
+            let _ = timeout(AGAIN[0], news.notified()).await;
+            look_at_due(&client, &inventory, &table).await;
         }
     };
     tokio::join!(follow, answer);
@@ -92,7 +96,8 @@ async fn follow(client: Client, table: Table, news: Arc<Notify>) {
 fn set(table: &mut BTreeMap<String, Pending>, object: CertificateSigningRequest, said: Option<String>) {
     let open = object.status.conditions.is_empty() && rules::is_ours(&object.spec);
     if open && table.len() < MOST_PENDING {
-        let pending = Pending { object: Arc::new(object), said: said.unwrap_or_default() };
+        let (said, due, pause) = (said.unwrap_or_default(), Instant::now(), AGAIN[0]);
+        let pending = Pending { object: Arc::new(object), said, due, pause };
         table.insert(name(&pending.object), pending);
     }
 }
@@ -101,8 +106,12 @@ fn name(object: &CertificateSigningRequest) -> String {
     object.metadata.name.clone().unwrap_or_default()
 }
 
-async fn look_at_all(client: &Client, inventory: &Inventory, table: &Table) {
-    let all: Vec<Pending> = table.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+async fn look_at_due(client: &Client, inventory: &Inventory, table: &Table) {
+    let now = Instant::now();
+    let all: Vec<Pending> = {
+        let table = table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.values().filter(|pending| pending.due <= now).cloned().collect()
+    };
     for pending in all {
         let line = match decide(client, inventory, &pending.object).await {
             Ok(line) => line,
@@ -115,6 +124,8 @@ async fn look_at_all(client: &Client, inventory: &Inventory, table: &Table) {
         // Decided ones leave with the watch's next event; one that vanished is not brought back.
         if let Some(known) = table.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&name) {
             known.said = line;
+            known.due = Instant::now() + known.pause;
+            known.pause = (known.pause * 2).min(AGAIN[1]);
         }
     }
 }
@@ -138,7 +149,7 @@ async fn decide(
         Ok(request) => {
             let nodes: Api<Node> = Api::all(client.clone());
             // The one Node that matters, as it is now.
-            let node = tokio::time::timeout(CALL_TIMEOUT, nodes.get_opt(&request.node)).await??;
+            let node = timeout(CALL_TIMEOUT, nodes.get_opt(&request.node)).await??;
             rules::judge(&request, inventory, node.as_ref())
         }
         Err(why) => Verdict::Deny(why.to_string()),
@@ -153,7 +164,7 @@ async fn decide(
     let name = name(object);
     let parameters = PatchParams::default();
     let call = requests.patch_subresource("approval", &name, &parameters, &patch);
-    match tokio::time::timeout(CALL_TIMEOUT, call).await? {
+    match timeout(CALL_TIMEOUT, call).await? {
         Ok(_) => Ok(format!("{}: {message}", kind.to_lowercase())),
         // Another control plane was first, or it is gone.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {

@@ -88,11 +88,18 @@ impl Balancer {
     }
 
     async fn accept(self: Arc<Self>, listener: TcpListener, free: Arc<Semaphore>) {
+        let mut full = false;
         loop {
             let permit = match Arc::clone(&free).try_acquire_owned() {
-                Ok(permit) => permit,
+                Ok(permit) => {
+                    full = false;
+                    permit
+                }
                 Err(_) => {
-                    eprintln!("balancer: {MOST_CONNECTIONS} connections are open; further ones wait");
+                    if !full {
+                        eprintln!("balancer: {MOST_CONNECTIONS} connections are open; further ones wait");
+                        full = true;
+                    }
                     let Ok(permit) = Arc::clone(&free).acquire_owned().await else { return };
                     permit
                 }

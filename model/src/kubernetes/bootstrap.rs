@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{CONTROL_PLANE_ROLES, KubernetesError, Version, gates, pki};
+use super::{CONTROL_PLANE_ROLES, KubernetesError, Version, gates, pki, rights};
 use crate::node::NodeFacts;
 
 /// One object to apply.
@@ -53,12 +53,7 @@ pub fn objects(facts: &NodeFacts, token: &BootstrapToken) -> Result<Vec<Object>,
             pki::APISERVER_KUBELET_CLIENT_USER,
         ),
         binding("bootwright:node-bootstrapper", "system:node-bootstrapper", "Group", "system:bootstrappers"),
-        binding(
-            "bootwright:approve-node-client",
-            "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
-            "Group",
-            "system:bootstrappers",
-        ),
+        // Renewals only: on the first certificate of a machine the agent decides, by its name.
         binding(
             "bootwright:approve-node-client-renewal",
             "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
@@ -67,6 +62,7 @@ pub fn objects(facts: &NodeFacts, token: &BootstrapToken) -> Result<Vec<Object>,
         ),
         token_secret(token),
     ];
+    objects.extend(rights::objects());
     // The Node first: the kubelet's quick way to Ready waits for its pod CIDR.
     objects.insert(0, node(facts)?);
     Ok(objects)

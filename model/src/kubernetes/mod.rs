@@ -18,6 +18,7 @@ mod etcd;
 mod kubelet;
 mod proxy;
 mod render;
+mod rights;
 mod scheduler;
 #[cfg(test)]
 mod tests;
