@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bootwright_model::agent;
 use bootwright_model::kubernetes::kubeconfig::{Kubeconfig, Pem};
 use bootwright_model::kubernetes::pki;
 use bootwright_model::node::NodeFacts;
@@ -13,8 +14,12 @@ use super::profiles::Profile;
 /// clients see a renewed one.
 pub(super) fn all(roots: &Roots, facts: &NodeFacts, profiles: &[Profile]) -> Vec<(String, String)> {
     let cluster = &facts.layer.file.cluster;
-    // This node's own API server: no other machine is needed to be up.
-    let server = format!("https://127.0.0.1:{}", cluster.endpoint_port);
+    // This node's own API server: no other machine is needed to be up. But for the agent, whose own balancer stands
+    // before all of them: it goes on when this one does not.
+    let server = |name: &str| {
+        let port = if name == pki::AGENT { agent::BALANCER_PORT } else { cluster.endpoint_port };
+        format!("https://127.0.0.1:{port}")
+    };
     let authority = text(&roots.cluster_pki.join(pki::certificate(pki::CA)));
     profiles
         .iter()
@@ -22,7 +27,7 @@ pub(super) fn all(roots: &Roots, facts: &NodeFacts, profiles: &[Profile]) -> Vec
         .map(|profile| {
             let config = Kubeconfig {
                 cluster: &cluster.name,
-                server: &server,
+                server: &server(profile.name),
                 authority: Pem::File(&authority),
                 user: &profile.common_name,
                 certificate: Pem::File(&text(&roots.node_pki.join(pki::certificate(profile.name)))),

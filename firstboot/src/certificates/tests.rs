@@ -201,6 +201,9 @@ fn keys_and_kubeconfigs_are_private_and_leave_nothing_behind() {
         serde_json::from_str(&fs::read_to_string(node.path("kubelet-client.conf")).unwrap()).unwrap();
     assert_eq!(config["clusters"][0]["cluster"]["server"], "https://127.0.0.1:6443");
     assert_eq!(config["users"][0]["name"], "system:node:cp1");
+    let config: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(node.path("agent.conf")).unwrap()).unwrap();
+    assert_eq!(config["clusters"][0]["cluster"]["server"], "https://127.0.0.1:7443", "its own balancer");
 }
 
 #[test]
