@@ -115,7 +115,11 @@ async fn look_at_due(client: &Client, inventory: &Inventory, table: &Table) {
     for pending in all {
         let line = match decide(client, inventory, &pending.object).await {
             Ok(line) => line,
-            Err(error) => format!("undecided, trying again: {}", crate::chain(&error)),
+            Err(error @ ApproverError::Api(kube::Error::Api(_))) => {
+                format!("undecided, trying again: {}", crate::chain(&error))
+            }
+            // Nobody answers, which the watch has said.
+            Err(_) => pending.said.clone(),
         };
         let name = name(&pending.object);
         if line != pending.said {
