@@ -1,5 +1,6 @@
 //! A control plane of processes.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bootwright::lab::console;
 use bootwright::pki;
 use bootwright_model::baked::{ClusterLayer, OsRelease};
+use bootwright_model::cluster::Node;
 use bootwright_model::kubernetes::{ConfigFile, component_below};
+use bootwright_model::layout;
 use bootwright_model::node::NodeFacts;
 use firstboot::bootstrap::{self, BootstrapError};
 use firstboot::certificates::{self, Roots};
@@ -25,6 +28,8 @@ pub enum Identity {
     /// A certificate in the node's folder.
     Certificate(&'static str),
     Token(String),
+    /// A certificate and its key, PEM.
+    Pair(String, String),
     Anonymous,
 }
 
@@ -82,9 +87,13 @@ impl Cluster {
             fs::set_permissions(path, Permissions::from_mode(*mode)).unwrap();
         }
         fs::create_dir_all(self.root.path().join("var/lib")).unwrap();
+        self.run(name, program, &rendered.arguments);
+    }
+
+    fn run(&mut self, name: &str, program: &Path, arguments: &[impl AsRef<OsStr>]) {
         let log = File::create(log(self.root.path(), name)).unwrap();
         let child = Command::new(program)
-            .args(&rendered.arguments)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -103,6 +112,37 @@ impl Cluster {
             }
             check(self)
         });
+    }
+
+    /// Ends a program as a power cut would.
+    pub fn kill(&mut self, name: &str) {
+        let at = self.children.iter().position(|(running, _)| running == name).unwrap();
+        let (_, mut child) = self.children.remove(at);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Starts the agent as on a machine that believes that its control planes are at these addresses.
+    pub fn start_agent(&mut self, control_planes: &[&str]) {
+        let mut facts = self.facts.clone();
+        let baked = facts.layer.file.nodes.iter().find(|node| node.name == "cp1").cloned().unwrap();
+        facts.layer.file.nodes.retain(|node| node.name != "cp1");
+        for (number, address) in control_planes.iter().enumerate() {
+            let name = format!("cp{}", number + 1);
+            let address = address.parse().unwrap();
+            facts.layer.file.nodes.push(Node { name, address, ..baked.clone() });
+        }
+        let root = self.root.path().to_owned();
+        let path = root.join(layout::NODE_FACTS.trim_start_matches('/'));
+        fs::write(path, serde_json::to_vec(&facts).unwrap()).unwrap();
+        let kubeconfig = Roots::below(&root).node_pki.join("agent.conf");
+        let arguments = ["--root".into(), root.into_os_string(), "--kubeconfig".into(), kubeconfig.into()];
+        self.run("agent", &programs::agent(), &arguments);
+    }
+
+    /// Everything that a program said.
+    pub fn said(&self, name: &str) -> String {
+        fs::read_to_string(log(self.root.path(), name)).unwrap()
     }
 
     /// What `firstboot apply` does; the number of objects.
@@ -173,9 +213,15 @@ impl Cluster {
         let read = |path: PathBuf| fs::read(path).unwrap();
         let authority = Certificate::from_pem(&read(roots.cluster_pki.join("ca.crt"))).unwrap();
         let mut tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&[authority]));
-        if let Identity::Certificate(name) = identity {
-            let certificate = read(roots.node_pki.join(format!("{name}.crt")));
-            let key = read(roots.node_pki.join(format!("{name}.key")));
+        let pair = match identity {
+            Identity::Certificate(name) => Some((
+                read(roots.node_pki.join(format!("{name}.crt"))),
+                read(roots.node_pki.join(format!("{name}.key"))),
+            )),
+            Identity::Pair(certificate, key) => Some((certificate.clone().into(), key.clone().into())),
+            Identity::Token(_) | Identity::Anonymous => None,
+        };
+        if let Some((certificate, key)) = pair {
             tls = tls.client_cert(Some(ClientCert::new_with_certs(
                 &[Certificate::from_pem(&certificate).unwrap()],
                 PrivateKey::from_pem(&key).unwrap(),
@@ -237,7 +283,8 @@ fn facts() -> NodeFacts {
     let file = r#"{
         "cluster": { "name": "harbor", "endpoint": "10.20.0.10", "pod-cidr": "10.10.0.0/16", "service-cidr": "10.96.0.0/16" },
         "kubernetes": { "version": "1.20.2" },
-        "node": [{ "name": "cp1", "role": "all-in-one", "address": "10.20.0.10/24", "labels": { "zone": "north" } }]
+        "node": [{ "name": "cp1", "role": "all-in-one", "address": "10.20.0.10/24", "labels": { "zone": "north" } },
+                 { "name": "w1", "role": "worker", "address": "10.20.0.21/24" }]
     }"#;
     NodeFacts {
         name: "cp1".to_owned(),
