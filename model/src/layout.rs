@@ -48,6 +48,8 @@ pub const PROFILE_FILE: &str = "/usr/lib/bootwright/profile.json";
 pub const OS_FILE: &str = "/usr/lib/bootwright/os.json";
 /// First boot in the root; the initramfs has the same file as `/init`.
 pub const FIRSTBOOT: &str = "/usr/lib/bootwright/firstboot";
+/// The agent in the root.
+pub const AGENT: &str = "/usr/lib/bootwright/agent";
 /// OCI archive (one tar, any number of images) that is imported into containerd.
 pub const IMAGES_ARCHIVE: &str = "/usr/lib/bootwright/images.tar";
 /// Folder of the CNI plugins in the root.

@@ -4,6 +4,7 @@
 //! into these values, bakes them into an image, and first boot reads them back.
 
 pub mod addresses;
+pub mod agent;
 pub mod baked;
 pub mod cluster;
 pub mod kubernetes;

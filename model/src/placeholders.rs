@@ -3,6 +3,7 @@
 //! `{name}` is replaced, `{{` and `}}` stand for the braces themselves. The builder checks names when it
 //! reads a profile, so that an image with a misspelt one is never made; first boot fills them in.
 
+use crate::agent;
 use crate::layout;
 use crate::node::NodeFacts;
 
@@ -19,6 +20,16 @@ const PLACEHOLDERS: &[Placeholder] = &[
         name: "address",
         meaning: "the node's address without prefix length",
         value: |f| f.address.addr().to_string(),
+    },
+    Placeholder {
+        name: "agent-health-port",
+        meaning: "the port on 127.0.0.1 where the agent answers to /healthz",
+        value: |_| agent::HEALTH_PORT.to_string(),
+    },
+    Placeholder {
+        name: "balancer-port",
+        meaning: "the port on loopback behind which all API servers stand",
+        value: |_| agent::BALANCER_PORT.to_string(),
     },
     Placeholder { name: "cluster", meaning: "the cluster's name", value: |f| cluster(f).name.clone() },
     Placeholder {
@@ -187,6 +198,8 @@ mod tests {
             .collect();
         insta::assert_snapshot!(all.join("\n"), @r#"
         address=10.20.0.10
+        agent-health-port=7444
+        balancer-port=7443
         cluster=harbor
         cluster-pod-cidr=10.10.0.0/16
         domain=cluster.local

@@ -43,6 +43,7 @@ pub struct LayerInputs<'a> {
 pub fn digest(inputs: &LayerInputs, profile: &Profile, cache: &Cache) -> Result<String, ComposeError> {
     let LayerInputs { loaded, runtime, pinned, epoch } = inputs;
     let (firstboot, _) = cache.digest_file(&runtime.firstboot)?;
+    let (agent, _) = cache.digest_file(&runtime.agent)?;
     let (pause, _) = cache.digest_file(&runtime.pause)?;
     let images = &loaded.file.images;
     let sets: Vec<String> = [os_set(&profile.role), UEFI_SET.to_owned(), BIOS_SET.to_owned()]
@@ -83,6 +84,7 @@ pub fn digest(inputs: &LayerInputs, profile: &Profile, cache: &Cache) -> Result<
         "images": images,
         "files": files,
         "firstboot": firstboot,
+        "agent": agent,
         "pause": pause,
     });
     inputs.sort_all_objects();
@@ -102,6 +104,7 @@ pub(super) fn build(build: &Build, profile: &Profile, digest: &str) -> Result<Os
         packages: &packages,
         binaries: &inputs.binaries,
         firstboot: &build.runtime.firstboot,
+        agent: &build.runtime.agent,
         pause: &build.runtime.pause,
         beside: Some(&build.loaded.folder),
         images: &images,

@@ -1,14 +1,16 @@
-//! The programs that go into an image and are ours: first boot and pause.
+//! The programs that go into an image and are ours: first boot, the agent and pause.
 
 use std::path::{Path, PathBuf};
 
 use super::ComposeError;
 
-/// Where the two programs lie.
+/// Where the programs lie.
 #[derive(Debug, Clone)]
 pub struct Runtime {
     /// PID 1 of the image, statically linked.
     pub firstboot: PathBuf,
+    /// The agent, statically linked.
+    pub agent: PathBuf,
     /// The process of a pod's sandbox, statically linked.
     pub pause: PathBuf,
 }
@@ -20,8 +22,9 @@ impl Runtime {
             Some(folder) => folder.to_owned(),
             None => beside_this_program()?,
         };
-        let runtime = Runtime { firstboot: folder.join("firstboot"), pause: folder.join("pause") };
-        for program in [&runtime.firstboot, &runtime.pause] {
+        let place = |name| folder.join(name);
+        let runtime = Runtime { firstboot: place("firstboot"), agent: place("agent"), pause: place("pause") };
+        for program in [&runtime.firstboot, &runtime.agent, &runtime.pause] {
             check_static(program)?;
         }
         Ok(runtime)

@@ -33,6 +33,8 @@ pub struct RootSpec<'a> {
     pub binaries: &'a [Artifact],
     /// Static program of first boot.
     pub firstboot: &'a Path,
+    /// Static program of the agent, for profiles with a service that runs it.
+    pub agent: &'a Path,
     /// Static program of the pod sandbox.
     pub pause: &'a Path,
     /// Folder of the cluster file, for overlays beside it.
@@ -163,6 +165,9 @@ pub fn build(spec: &RootSpec) -> Result<Composed, RootError> {
     let (archive, images) = images(spec)?;
     let os = os_release(spec, &kernel.release, images)?;
     tree.insert(layout::FIRSTBOOT, Entry::new(Kind::File(firstboot.clone()), 0o755, &by))?;
+    if runs(spec.profile, layout::AGENT) {
+        tree.insert(layout::AGENT, Entry::new(Kind::File(program("the agent", spec.agent)?), 0o755, &by))?;
+    }
     tree.insert(layout::IMAGES_ARCHIVE, Entry::new(Kind::File(archive), 0o644, &by))?;
     tree.insert(layout::PROFILE_FILE, Entry::file(json(spec.profile), 0o644, &by))?;
     tree.insert(layout::OS_FILE, Entry::file(json(&os), 0o644, &by))?;
@@ -176,7 +181,7 @@ pub fn build(spec: &RootSpec) -> Result<Composed, RootError> {
 }
 
 /// A digest of everything that [`build`] makes the trees from: the same digest, the same trees. Reads
-/// the two programs, the overlays and the images' files, and no package.
+/// our programs, the overlays and the images' files, and no package.
 ///
 /// It does not know the code of the composing program itself.
 pub fn digest(spec: &RootSpec) -> Result<String, RootError> {
@@ -201,10 +206,17 @@ pub fn digest(spec: &RootSpec) -> Result<String, RootError> {
     let by: Arc<str> = "digest".into();
     let firstboot = program("first boot", spec.firstboot)?;
     tree.insert("/firstboot", Entry::new(Kind::File(firstboot), 0o755, &by))?;
+    let agent = program("the agent", spec.agent)?;
+    tree.insert("/agent", Entry::new(Kind::File(agent), 0o755, &by))?;
     let (archive, _) = images(spec)?;
     tree.insert("/images", Entry::new(Kind::File(archive), 0o644, &by))?;
     add("files", &tree.digest());
     Ok(hex(&hash.finalize()))
+}
+
+/// Whether a service of the profile is this program.
+fn runs(profile: &Profile, program: &str) -> bool {
+    profile.services.iter().any(|service| service.command.first().is_some_and(|first| first == program))
 }
 
 fn program(what: &'static str, path: &Path) -> Result<Content, RootError> {

@@ -46,7 +46,7 @@ impl World {
         let repository = repository();
         let server = Server::new(repository.root());
         let world = World { folder, repository, server };
-        for name in ["kubernetes/kubelet", "runtime/firstboot", "runtime/pause"] {
+        for name in ["kubernetes/kubelet", "runtime/firstboot", "runtime/agent", "runtime/pause"] {
             world.write(name, &program());
         }
         world.write("profiles/all-in-one.toml", PROFILE.as_bytes());

@@ -1,7 +1,9 @@
 //! kubeconfigs of this node's own programs.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 
+use bootwright_model::agent;
 use bootwright_model::kubernetes::kubeconfig::{Kubeconfig, Pem};
 use bootwright_model::kubernetes::{api_server, pki};
 use bootwright_model::node::NodeFacts;
@@ -13,7 +15,11 @@ use super::profiles::Profile;
 /// clients see a renewed one.
 pub(super) fn all(roots: &Roots, facts: &NodeFacts, profiles: &[Profile]) -> Vec<(String, String)> {
     let cluster = &facts.layer.file.cluster;
-    let server = format!("https://{}", api_server(facts));
+    // The agent goes by its own balancer, which stands before all control planes: it goes on when this one does not.
+    let server = |name: &str| match name {
+        pki::AGENT => format!("https://{}:{}", Ipv4Addr::LOCALHOST, agent::BALANCER_PORT),
+        _ => format!("https://{}", api_server(facts)),
+    };
     let authority = text(&roots.cluster_pki.join(pki::certificate(pki::CA)));
     profiles
         .iter()
@@ -21,7 +27,7 @@ pub(super) fn all(roots: &Roots, facts: &NodeFacts, profiles: &[Profile]) -> Vec
         .map(|profile| {
             let config = Kubeconfig {
                 cluster: &cluster.name,
-                server: &server,
+                server: &server(profile.name),
                 authority: Pem::File(&authority),
                 user: &profile.common_name,
                 certificate: Pem::File(&text(&roots.node_pki.join(pki::certificate(profile.name)))),

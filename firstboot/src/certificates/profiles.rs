@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bootwright_model::addresses::{AddressError, api_service_address};
+use bootwright_model::agent;
 use bootwright_model::kubernetes::pki;
 use bootwright_model::node::NodeFacts;
 
@@ -103,6 +104,7 @@ pub(super) fn all(facts: &NodeFacts) -> Result<Vec<Profile>, AddressError> {
         Profile::user(pki::SCHEDULER, "system:kube-scheduler"),
         Profile::server(pki::SCHEDULER_SERVER, pki::CA, "kube-scheduler", loopback(&facts.name)),
         Profile::user(pki::PROXY, "system:kube-proxy"),
+        Profile::user(pki::AGENT, agent::USER),
         Profile { organization: Some("system:masters"), ..Profile::user(pki::ADMIN, "kubernetes-admin") },
     ]);
     Ok(profiles)

@@ -128,7 +128,7 @@ fn the_table() {
 #[test]
 fn openssl_accepts_every_certificate_for_its_purpose_and_no_other() {
     let node = Node::new();
-    assert_eq!(node.ensure().unwrap().issued.len(), 15);
+    assert_eq!(node.ensure().unwrap().issued.len(), 16);
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let at = NOW.to_string();
     for profile in profiles::all(&node.facts).unwrap() {
@@ -195,19 +195,22 @@ fn keys_and_kubeconfigs_are_private_and_leave_nothing_behind() {
         assert_eq!(mode(&path), if name.ends_with(".crt") { 0o644 } else { 0o600 }, "{name}");
         names.push(name);
     }
-    assert_eq!(names.len(), 2 * 15 + 5);
+    assert_eq!(names.len(), 2 * 16 + 6);
     assert!(!names.iter().any(|name| name.ends_with(".new")));
     let config: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(node.path("kubelet-client.conf")).unwrap()).unwrap();
     assert_eq!(config["clusters"][0]["cluster"]["server"], "https://127.0.0.1:6443");
     assert_eq!(config["users"][0]["name"], "system:node:cp1");
+    let config: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(node.path("agent.conf")).unwrap()).unwrap();
+    assert_eq!(config["clusters"][0]["cluster"]["server"], "https://127.0.0.1:7443", "its own balancer");
 }
 
 #[test]
 fn the_second_run_changes_nothing() {
     let node = Node::new();
     let first = node.ensure().unwrap();
-    assert_eq!(first.to_string(), "15 issued, 0 reused");
+    assert_eq!(first.to_string(), "16 issued, 0 reused");
     let read = || {
         let mut files: Vec<_> = fs::read_dir(node.roots().node_pki)
             .unwrap()
@@ -219,8 +222,8 @@ fn the_second_run_changes_nothing() {
     };
     let before = read();
     let second = node.ensure().unwrap();
-    assert_eq!((second.reused, second.issued.len()), (15, 0));
-    assert_eq!(second.to_string(), "0 issued, 15 reused");
+    assert_eq!((second.reused, second.issued.len()), (16, 0));
+    assert_eq!(second.to_string(), "0 issued, 16 reused");
     assert_eq!(before, read());
 }
 
@@ -230,7 +233,7 @@ fn renewed_before_they_expire() {
     node.ensure().unwrap();
     assert!(node.reasons(NOW + LIFETIME - RENEW_BEFORE - DAY).is_empty());
     let later = NOW + LIFETIME - RENEW_BEFORE;
-    assert_eq!(node.reasons(later).len(), 15);
+    assert_eq!(node.reasons(later).len(), 16);
     let issued = ensure(&node.roots(), &node.facts, later).unwrap();
     assert!(issued.issued.iter().all(|reissue| reissue.reason == Reason::Expiring));
     assert_eq!(issued.restart(), ["kubelet"].into());
@@ -279,7 +282,7 @@ fn what_no_longer_fits_is_issued_again() {
     fs::write(node.path("scheduler.key"), [0xff; 40]).unwrap();
     assert_eq!(node.reasons(NOW), only("scheduler", Reason::Damaged("key damaged")));
     let issued = node.ensure().unwrap();
-    assert_eq!(issued.to_string(), "1 issued, 14 reused (scheduler: key damaged)");
+    assert_eq!(issued.to_string(), "1 issued, 15 reused (scheduler: key damaged)");
 
     // As after a power cut between the renames of key and certificate.
     fs::copy(node.path("admin.key"), node.path("etcd-peer.key")).unwrap();

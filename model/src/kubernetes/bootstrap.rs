@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::{KubernetesError, node_object, pki};
+use super::{KubernetesError, node_object, pki, rights};
 use crate::node::NodeFacts;
 
 /// One object to apply.
@@ -64,12 +64,7 @@ pub fn objects(facts: &NodeFacts, token: &BootstrapToken) -> Result<Vec<Object>,
             pki::APISERVER_KUBELET_CLIENT_USER,
         ),
         binding("bootwright:node-bootstrapper", "system:node-bootstrapper", "Group", "system:bootstrappers"),
-        binding(
-            "bootwright:approve-node-client",
-            "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
-            "Group",
-            "system:bootstrappers",
-        ),
+        // Renewals only: on the first certificate of a machine the agent decides, by its name.
         binding(
             "bootwright:approve-node-client-renewal",
             "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient",
@@ -81,6 +76,7 @@ pub fn objects(facts: &NodeFacts, token: &BootstrapToken) -> Result<Vec<Object>,
         binding("bootwright:node-proxier", "system:node-proxier", "Group", "system:nodes"),
         token_secret(token),
     ];
+    objects.extend(rights::objects());
     // The Node first: the kubelet's quick way to Ready waits for its pod CIDR.
     objects.insert(0, node_object::of(facts)?);
     objects.splice(0..0, node_object::tainted(facts)?);

@@ -19,6 +19,7 @@ mod etcd;
 mod kubelet;
 mod proxy;
 mod render;
+mod rights;
 mod scheduler;
 #[cfg(test)]
 mod tests;

@@ -47,6 +47,8 @@ pub const SCHEDULER: &str = "scheduler";
 pub const SCHEDULER_SERVER: &str = "scheduler-server";
 /// kube-proxy towards the API server.
 pub const PROXY: &str = "proxy";
+/// The agent towards the API server, on a control plane.
+pub const AGENT: &str = "agent";
 /// The node's own administrator, for first boot's `apply`.
 pub const ADMIN: &str = "admin";
 

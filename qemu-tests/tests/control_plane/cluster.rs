@@ -1,5 +1,6 @@
 //! A control plane of processes.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +11,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bootwright::lab::console;
 use bootwright::pki;
 use bootwright_model::baked::{ClusterLayer, OsRelease};
+use bootwright_model::cluster::Node;
 use bootwright_model::kubernetes::{ConfigFile, component_below};
+use bootwright_model::layout;
 use bootwright_model::node::NodeFacts;
 use firstboot::bootstrap::{self, BootstrapError};
 use firstboot::certificates::{self, Roots};
@@ -27,6 +30,8 @@ pub enum Identity {
     /// A file with a certificate and its key.
     File(PathBuf),
     Token(String),
+    /// A certificate and its key, PEM.
+    Pair(String, String),
     Anonymous,
 }
 
@@ -81,6 +86,18 @@ impl Cluster {
         self.children.push((name.to_owned(), child));
     }
 
+    fn run(&mut self, name: &str, program: &Path, arguments: &[impl AsRef<OsStr>]) {
+        let log = File::create(log(self.root.path(), name)).unwrap();
+        let child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot run {}: {error}", program.display()));
+        self.children.push((name.to_owned(), child));
+    }
+
     /// Where the control plane's certificates lie.
     pub fn roots(&self) -> Roots {
         Roots::below(self.root.path())
@@ -101,6 +118,37 @@ impl Cluster {
             }
             check(self)
         });
+    }
+
+    /// Ends a program as a power cut would.
+    pub fn kill(&mut self, name: &str) {
+        let at = self.children.iter().position(|(running, _)| running == name).unwrap();
+        let (_, mut child) = self.children.remove(at);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Starts the agent as on a machine that believes that its control planes are at these addresses.
+    pub fn start_agent(&mut self, control_planes: &[&str]) {
+        let mut facts = self.facts.clone();
+        let baked = facts.layer.file.nodes.iter().find(|node| node.name == "cp1").cloned().unwrap();
+        facts.layer.file.nodes.retain(|node| node.name != "cp1");
+        for (number, address) in control_planes.iter().enumerate() {
+            let name = format!("cp{}", number + 1);
+            let address = address.parse().unwrap();
+            facts.layer.file.nodes.push(Node { name, address, ..baked.clone() });
+        }
+        let root = self.root.path().to_owned();
+        let path = root.join(layout::NODE_FACTS.trim_start_matches('/'));
+        fs::write(path, serde_json::to_vec(&facts).unwrap()).unwrap();
+        let kubeconfig = Roots::below(&root).node_pki.join("agent.conf");
+        let arguments = ["--root".into(), root.into_os_string(), "--kubeconfig".into(), kubeconfig.into()];
+        self.run("agent", &programs::agent(), &arguments);
+    }
+
+    /// Everything that a program said.
+    pub fn said(&self, name: &str) -> String {
+        fs::read_to_string(log(self.root.path(), name)).unwrap()
     }
 
     /// What `firstboot apply` does; the number of objects.
@@ -177,6 +225,7 @@ impl Cluster {
                 Some((file("crt"), file("key")))
             }
             Identity::File(path) => Some((read(path.clone()), read(path.clone()))),
+            Identity::Pair(certificate, key) => Some((certificate.clone().into(), key.clone().into())),
             Identity::Token(_) | Identity::Anonymous => None,
         };
         if let Some((certificate, key)) = pair {

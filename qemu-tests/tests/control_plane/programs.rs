@@ -54,6 +54,15 @@ pub fn kubernetes(name: &str) -> PathBuf {
     path
 }
 
+/// The agent, as it goes into images.
+pub fn agent() -> PathBuf {
+    let folder = std::env::var_os("BOOTWRIGHT_RUNTIME")
+        .map_or_else(|| repository().join("out/runtime"), PathBuf::from);
+    let path = folder.join("agent");
+    assert!(path.exists(), "{} is missing: run ./run test, or set BOOTWRIGHT_RUNTIME", path.display());
+    path
+}
+
 /// etcd: the machine need not have it installed, as a build has fetched its package.
 pub fn etcd(scratch: &Path) -> PathBuf {
     if let Some(path) = std::env::var_os("BOOTWRIGHT_ETCD") {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use bootwright_model::agent;
 use bootwright_model::cluster::{ClusterFile, NetworkMode, Secrets};
 use bootwright_model::layout::CMDLINE_ROOT_HASH;
 
@@ -17,10 +18,12 @@ const MOST_MTU: u16 = 9216;
 /// What VXLAN over IPv6 adds to a packet: Ethernet 14, IPv6 40, UDP 8, VXLAN 8 bytes (RFC 7348).
 const VXLAN_IPV6_BYTES: u16 = 70;
 /// Ports that other components listen at on a control-plane node.
-const TAKEN_PORTS: [(u16, &str); 9] = [
+const TAKEN_PORTS: [(u16, &str); 11] = [
     (2379, "etcd"),
     (2380, "etcd"),
     (2381, "etcd"),
+    (agent::BALANCER_PORT, "the agent"),
+    (agent::HEALTH_PORT, "the agent"),
     (10248, "the kubelet"),
     (10249, "kube-proxy"),
     (10250, "the kubelet"),

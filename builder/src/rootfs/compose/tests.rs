@@ -23,6 +23,9 @@ prune = ["/usr/share/**"]
 name = "etcd"
 command = ["/usr/bin/etcd"]
 component = "etcd"
+[[service]]
+name = "agent"
+command = ["/usr/lib/bootwright/agent"]
 "#;
 
 /// Everything that a root is made of, as files in a folder.
@@ -53,7 +56,7 @@ impl World {
         let folder = tempfile::tempdir().expect("a folder");
         let at = folder.path();
         let write = |name: &str| std::fs::write(at.join(name), name).expect("written");
-        ["firstboot", "pause", "kubelet"].iter().for_each(|name| write(name));
+        ["firstboot", "agent", "pause", "kubelet"].iter().for_each(|name| write(name));
         let binary = Artifact {
             name: "kubelet".to_owned(),
             version: "1.20.2".to_owned(),
@@ -78,6 +81,7 @@ impl World {
             packages: &self.packages,
             binaries: &self.binaries,
             firstboot: &at.join("firstboot"),
+            agent: &at.join("agent"),
             pause: &at.join("pause"),
             beside: None,
             images: &[],
@@ -107,8 +111,12 @@ fn a_root_has_what_first_boot_reads_and_is_the_same_twice() {
     assert_eq!(os, composed.os);
     assert_eq!((os.kernel_release.as_str(), os.containerd.as_str()), ("6.1-t", "1.6.20"));
     assert_eq!(contents(&composed.tree, layout::FIRSTBOOT), b"firstboot");
+    assert_eq!(contents(&composed.tree, layout::AGENT), b"agent");
     assert_eq!(contents(&composed.tree, "/usr/bin/kubelet"), b"kubelet");
     assert_eq!(composed.kernel.read().expect("read"), b"kernel");
+    let mut without = World::new();
+    without.profile.services.retain(|service| service.name != "agent");
+    assert!(without.with(build).expect("composed").tree.get(layout::AGENT).is_none());
     // Another folder, another time: the same bytes and the same key.
     let (other, mut bytes) = (World::new(), [Vec::new(), Vec::new()]);
     tar::write(&composed.tree, &mut bytes[0]).expect("written");
@@ -139,6 +147,7 @@ fn every_input_changes_the_digest() {
         change(&|world| world.profile.kernel.load.clear()),
         change(&|world| std::fs::write(world.folder.path().join("pause"), "other").expect("written")),
         change(&|world| std::fs::write(world.folder.path().join("firstboot"), "other").expect("written")),
+        change(&|world| std::fs::write(world.folder.path().join("agent"), "other").expect("written")),
     ];
     let all: std::collections::BTreeSet<&String> = changed.iter().chain([&first]).collect();
     assert_eq!(all.len(), 6);

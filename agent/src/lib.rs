@@ -1,0 +1,27 @@
+//! The agent: what talks to the API on a node, beside the services and not in PID 1.
+//!
+//! Tasks that know nothing of one another, each in a folder: [`balancer`] is how every program of the node
+//! reaches the control planes, [`approver`] decides on the certificates that kubelets ask for. [`api`] is the
+//! connection that they share, [`health`] tells the supervisor.
+
+pub mod api;
+pub mod approver;
+pub mod balancer;
+pub mod health;
+pub mod settings;
+pub mod tasks;
+
+/// An error and its causes in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Some libraries put the cause's words into their own.
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,80 @@
+//! The program `agent`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use agent::approver::rules::Inventory;
+use agent::balancer::probe::{Prober, Timing};
+use agent::balancer::{self, Balancer};
+use agent::settings::{Arguments, Settings};
+use agent::{api, approver, health, tasks};
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // One thread: there is nothing to compute, and a second one would have stacks and an arena of its own.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail("it cannot wait for anything", &error),
+    };
+    runtime.block_on(run(arguments))
+}
+
+async fn run(arguments: Arguments) -> ExitCode {
+    let settings = match Settings::read(&arguments.root) {
+        Ok(settings) => settings,
+        Err(error) => return fail("it does not know its cluster", &error),
+    };
+    let roots = match api::roots(&settings.authority) {
+        Ok(roots) => roots,
+        Err(why) => {
+            return fail("the cluster's authority is no certificate in PEM", &std::io::Error::other(why));
+        }
+    };
+    let listening =
+        tokio::try_join!(balancer::listen(arguments.balancer_port), health::listen(arguments.health_port));
+    let (entries, health) = match listening {
+        Ok(listening) => listening,
+        Err(error) => {
+            let ports = format!("ports {} and {}", arguments.balancer_port, arguments.health_port);
+            return fail(&format!("it cannot listen at {ports} of loopback"), &error);
+        }
+    };
+    let prober = Prober::new(roots, Timing::of_cluster(settings.facts.layer.file.nodes.len()));
+    let balancer = Balancer::start(settings.control_planes.clone(), settings.first(), prober);
+    tokio::spawn(health::serve(health, Arc::clone(&balancer)));
+    let serve = Arc::clone(&balancer).serve(entries);
+    tokio::select! {
+        () = serve => ExitCode::FAILURE,
+        () = with_the_api(&arguments, &settings, balancer) => ExitCode::FAILURE,
+        () = asked_to_stop() => ExitCode::SUCCESS,
+    }
+}
+
+/// What begins once the API can be called.
+async fn with_the_api(arguments: &Arguments, settings: &Settings, balancer: Arc<Balancer>) {
+    let client = api::wait_for_client(&arguments.kubeconfig).await;
+    let endpoints =
+        tasks::keep("endpoints", || balancer::endpoints::follow(client.clone(), Arc::clone(&balancer)));
+    let inventory = Inventory::from(&settings.facts.layer.file);
+    let approver = async {
+        if settings.is_control_plane() {
+            tasks::keep("approver", || approver::run(client.clone(), inventory.clone())).await;
+        }
+    };
+    tokio::join!(endpoints, approver);
+}
+
+async fn asked_to_stop() {
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => drop(terminate.recv().await),
+        // SIGKILL ends it then, which loses nothing.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+fn fail(what: &str, error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("agent: {what}: {}", agent::chain(error));
+    ExitCode::FAILURE
+}

@@ -1,0 +1,82 @@
+//! What the agent may do at the API server: RBAC objects, part of [`super::bootstrap`].
+
+use serde_json::{Value, json};
+
+use super::bootstrap::{Method, Object};
+use crate::agent;
+
+const GROUP: &str = "rbac.authorization.k8s.io";
+/// Group of every node, whose certificate the agent of a worker uses.
+const NODES: &str = "system:nodes";
+
+/// Roles and bindings, in order.
+pub(super) fn objects() -> Vec<Object> {
+    let agent = json!({ "apiGroup": GROUP, "kind": "User", "name": agent::USER });
+    let nodes = json!({ "apiGroup": GROUP, "kind": "Group", "name": NODES });
+    // Both kinds of requests: to decide on those of machines that join is its work too, so the right
+    // `certificatesigningrequests/nodeclient`, by which Kubernetes approves them without a look at the name, is
+    // given to nobody.
+    let signers = json!(["kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"]);
+    let approver = json!([
+        {
+            "apiGroups": ["certificates.k8s.io"],
+            "resources": ["certificatesigningrequests"],
+            "verbs": ["get", "list", "watch"],
+        },
+        {
+            "apiGroups": ["certificates.k8s.io"],
+            "resources": ["certificatesigningrequests/approval"],
+            "verbs": ["patch"],
+        },
+        {
+            "apiGroups": ["certificates.k8s.io"],
+            "resources": ["signers"],
+            "resourceNames": signers,
+            "verbs": ["approve"],
+        },
+        { "apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"] },
+    ]);
+    // Of the API's own Service and of nothing else.
+    let endpoints = json!([{
+        "apiGroups": [""],
+        "resources": ["endpoints"],
+        "resourceNames": ["kubernetes"],
+        "verbs": ["get", "list", "watch"],
+    }]);
+    let default = Some("default");
+    vec![
+        role(None, "bootwright:agent", approver),
+        binding(None, "bootwright:agent", json!([agent])),
+        role(default, "bootwright:api-endpoints", endpoints),
+        binding(default, "bootwright:api-endpoints", json!([agent, nodes])),
+    ]
+}
+
+/// In a namespace, or in all.
+fn role(namespace: Option<&str>, name: &str, rules: Value) -> Object {
+    let mut body = json!({ "metadata": { "name": name }, "rules": rules });
+    object(namespace, "Role", &mut body)
+}
+
+/// Of the role with the same name.
+fn binding(namespace: Option<&str>, name: &str, subjects: Value) -> Object {
+    let kind = if namespace.is_some() { "Role" } else { "ClusterRole" };
+    let role = json!({ "apiGroup": GROUP, "kind": kind, "name": name });
+    let mut body = json!({ "metadata": { "name": name }, "roleRef": role, "subjects": subjects });
+    object(namespace, "RoleBinding", &mut body)
+}
+
+fn object(namespace: Option<&str>, kind: &str, body: &mut Value) -> Object {
+    let kind = if namespace.is_some() { kind.to_owned() } else { format!("Cluster{kind}") };
+    let plural = format!("{}s", kind.to_ascii_lowercase());
+    let mut place = String::new();
+    if let Some(namespace) = namespace {
+        body["metadata"]["namespace"] = namespace.into();
+        place = format!("namespaces/{namespace}/");
+    }
+    let name = body["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    body["apiVersion"] = format!("{GROUP}/v1").into();
+    body["kind"] = kind.into();
+    let path = format!("/apis/{GROUP}/v1/{place}{plural}/{name}");
+    Object { path, method: Method::Apply, body: body.take() }
+}
