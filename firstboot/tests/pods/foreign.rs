@@ -1,6 +1,6 @@
 //! What other programs have put into the kernel stays as it is.
 
-use firstboot::network::pods::{Mode, PodNetwork, PodsError};
+use firstboot::network::pods::{Mode, Own, Peer, PodNetwork, PodsError, Wanted};
 
 use super::cluster::{Cluster, Families, settings};
 use super::namespace::isolated;
@@ -68,6 +68,30 @@ fn a_route_of_another_in_our_place_is_left_and_told() {
         assert_eq!((outcome.set, shown(&node.net).routes.len()), (5, 1));
         let routes = node.net.ip("-N route show 10.10.12.0/24");
         assert_eq!((routes.as_array().unwrap().len(), &routes[0]["protocol"]), (1, &"4".into()));
+    });
+}
+
+#[test]
+fn each_of_many_refused_entries_is_told() {
+    isolated("foreign::each_of_many_refused_entries_is_told", || {
+        let cluster = Cluster::new(Families::V4, 1);
+        let node = &cluster.nodes[0];
+        // Who believes in a wider network than the link's names gateways that the kernel does not reach.
+        let own = Own { addresses: vec!["10.20.0.11/12".parse().unwrap()], ..node.own.clone() };
+        let peer = |number: u8, part: u8| Peer {
+            name: format!("n{part}-{number}"),
+            addresses: vec![[10, 21, part, number].into()],
+            pod_cidrs: vec![format!("10.{}.{number}.0/24", 100 + part).parse().unwrap()],
+        };
+        let peers: Vec<Peer> = (0..12).flat_map(|part| (0..=255).map(move |n| peer(n, part))).collect();
+        let mode = Mode::Routes { fallback_vxlan: false };
+        let wanted = Wanted::from_peers(&own, &settings(mode), &peers);
+        let outcome = node.apply(&wanted);
+        assert_eq!((outcome.set, outcome.failures.len()), (0, peers.len()));
+        for (failure, range) in outcome.failures.iter().zip(wanted.routes.keys()) {
+            assert!(failure.what.contains(&range.to_string()), "{failure} is not about {range}");
+            assert!(failure.source.to_string().contains("invalid gateway"), "{}", failure.source);
+        }
     });
 }
 

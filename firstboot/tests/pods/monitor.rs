@@ -62,11 +62,13 @@ fn messages(bytes: &[u8]) -> Vec<Seen> {
         let permanent = rest.get(24..26).is_some_and(|state| state[0] & 0x80 != 0);
         // Of routes only ours: the kernel makes some for addresses.
         let ours = rest.get(21) == Some(&98);
+        // Not of link-local addresses, which the kernel makes and checks for a second.
+        let global = rest.get(19) == Some(&0);
         seen.extend(match kind {
             16 => Some(Seen::Link),
             17 => Some(Seen::LinkGone),
-            20 => Some(Seen::Address),
-            21 => Some(Seen::AddressGone),
+            20 if global => Some(Seen::Address),
+            21 if global => Some(Seen::AddressGone),
             24 if ours => Some(Seen::Route),
             25 if ours => Some(Seen::RouteGone),
             28 if permanent => Some(Seen::Neighbour),

@@ -25,6 +25,8 @@ const BATCH_BYTES: usize = 64 << 10;
 const BATCH_MESSAGES: usize = 1024;
 /// That receive buffer, bytes.
 const RECEIVE_BYTES: usize = 4 << 20;
+/// The same for the buffer that every socket has (208 KiB): only root of the machine may ask for more.
+const SMALL_BATCH_MESSAGES: usize = 128;
 /// How often a dump begins again when what it shows changed meanwhile.
 const DUMP_TRIES: usize = 5;
 
@@ -69,6 +71,7 @@ pub struct Socket {
     raw: RawSocket,
     sequence: u32,
     messages: Messages,
+    batch_messages: usize,
     answer: Vec<u8>,
 }
 
@@ -92,10 +95,13 @@ impl Socket {
         raw.set_ext_ack(true)?;
         raw.set_cap_ack(true)?;
         raw.set_netlink_get_strict_chk(true)?;
-        let socket =
-            Socket { raw, sequence: 0, messages: Messages::default(), answer: vec![0; ANSWER_BYTES] };
+        let messages = Messages::default();
+        let answer = vec![0; ANSWER_BYTES];
+        let mut socket = Socket { raw, sequence: 0, messages, batch_messages: BATCH_MESSAGES, answer };
         sockopt::set_socket_timeout(socket.descriptor(), sockopt::Timeout::Recv, Some(PATIENCE))?;
-        sockopt::set_socket_recv_buffer_size_force(socket.descriptor(), RECEIVE_BYTES)?;
+        if sockopt::set_socket_recv_buffer_size_force(socket.descriptor(), RECEIVE_BYTES).is_err() {
+            socket.batch_messages = SMALL_BATCH_MESSAGES;
+        }
         Ok(socket)
     }
 
@@ -157,7 +163,7 @@ impl Socket {
             let first = self.sequence.wrapping_add(1);
             let mut count = 0;
             while let Some(item) = rest.get(count)
-                && count < BATCH_MESSAGES
+                && count < self.batch_messages
                 && self.messages.as_bytes().len() < BATCH_BYTES
             {
                 if count > 0 {
