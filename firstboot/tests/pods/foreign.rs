@@ -58,7 +58,7 @@ fn a_route_of_another_in_our_place_is_left_and_told() {
     isolated("foreign::a_route_of_another_in_our_place_is_left_and_told", || {
         let cluster = Cluster::new(Families::V4, 3);
         let node = &cluster.nodes[0];
-        let metric = 4096 + (10 * 256 + 12) % 4096;
+        let metric = 4096 + 10 * 256 + 12;
         node.net.ip(&format!("route add 10.10.12.0/24 via 10.20.0.1 proto static metric {metric}"));
         let outcome = node.reconcile(&settings(Mode::Vxlan), &cluster.peers());
         let [failure] = &outcome.failures[..] else { panic!("{outcome:?}") };

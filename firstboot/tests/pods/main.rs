@@ -3,6 +3,9 @@
 //!
 //! Run as root, or by a user who may make user namespaces. A test that gets no namespace fails.
 
+// Clippy allows it in functions marked as tests only; here every function is part of one.
+#![allow(clippy::unwrap_used)]
+
 mod changes;
 mod cluster;
 mod foreign;
