@@ -170,6 +170,13 @@ impl Default for Disk {
 pub struct Network {
     /// How pods on different nodes reach each other.
     pub mode: NetworkMode,
+    /// With mode `routes`: how pods reach those of nodes behind a gateway. Refused if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Fallback>,
+    /// VXLAN network identifier, 1 to 16777215.
+    pub vni: u32,
+    /// UDP port of VXLAN. Take 8472 where the network below keeps 4789 to itself, as VMware NSX does.
+    pub port: u16,
     /// MTU of the nodes' links, bytes.
     pub mtu: u16,
     /// Resolvers written to the node's `/etc/resolv.conf`.
@@ -178,8 +185,41 @@ pub struct Network {
 
 impl Default for Network {
     fn default() -> Self {
-        Network { mode: NetworkMode::Vxlan, mtu: 1500, resolvers: Vec::new() }
+        Network {
+            mode: NetworkMode::Vxlan,
+            fallback: None,
+            vni: DEFAULT_VNI,
+            port: DEFAULT_VXLAN_PORT,
+            mtu: 1500,
+            resolvers: Vec::new(),
+        }
     }
+}
+
+/// Above 4094: fabrics that map VLANs to VXLAN give each the VNI of its VLAN. Calico's default too, and flannel's
+/// on Windows, which keeps lower ones to itself.
+const DEFAULT_VNI: u32 = 4096;
+/// Assigned by IANA (RFC 7348, section 8). What Linux defaults to, 8472, is from before the assignment.
+const DEFAULT_VXLAN_PORT: u16 = 4789;
+
+impl Network {
+    /// Whether some pods' packets may travel in VXLAN.
+    pub fn has_overlay(&self) -> bool {
+        match self.mode {
+            NetworkMode::Vxlan => true,
+            NetworkMode::Routes => self.fallback == Some(Fallback::Vxlan),
+            NetworkMode::None => false,
+        }
+    }
+}
+
+/// How nodes behind a gateway are reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Fallback {
+    /// Through VXLAN.
+    Vxlan,
 }
 
 /// Pod network between nodes.

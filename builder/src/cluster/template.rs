@@ -87,6 +87,11 @@ suite = "bookworm"
 [network]
 # How pods on different nodes reach each other: "vxlan", "routes" or "none".
 mode = "vxlan"
+# With "routes": reach nodes behind a gateway through VXLAN. Without it all nodes must be on one link.
+# fallback = "vxlan"
+# VXLAN's network identifier and UDP port; 8472 where the network below keeps 4789 to itself (VMware NSX).
+# vni = 4096
+# port = 4789
 # mtu = 1500
 # resolvers = ["10.0.0.2"]
 

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use bootwright_model::addresses;
-use bootwright_model::cluster::NetworkMode;
 use bootwright_model::node::NodeFacts;
 use serde_json::json;
 
@@ -17,13 +16,14 @@ const VXLAN_OVER_IPV4_BYTES: u16 = 50;
 const VXLAN_OVER_IPV6_BYTES: u16 = 70;
 
 /// MTU of pods, bytes: with an overlay, what is left of the underlay's. Also on a cluster of one node,
-/// so that it need not change when nodes are added.
+/// so that it need not change when nodes are added, and also to peers that are reached by routes: a pod
+/// has one link for all of them.
 pub fn pod_mtu(facts: &NodeFacts) -> u16 {
     let network = &facts.layer.file.network;
-    let headers = match (network.mode, facts.address.addr()) {
-        (NetworkMode::Vxlan, IpAddr::V4(_)) => VXLAN_OVER_IPV4_BYTES,
-        (NetworkMode::Vxlan, IpAddr::V6(_)) => VXLAN_OVER_IPV6_BYTES,
-        (NetworkMode::Routes | NetworkMode::None, _) => 0,
+    let headers = match (network.has_overlay(), facts.address.addr()) {
+        (true, IpAddr::V4(_)) => VXLAN_OVER_IPV4_BYTES,
+        (true, IpAddr::V6(_)) => VXLAN_OVER_IPV6_BYTES,
+        (false, _) => 0,
     };
     network.mtu.saturating_sub(headers)
 }
@@ -115,6 +115,15 @@ mod tests {
         let text = conflist(&facts("fd00:10::/64", "routes")).unwrap();
         assert!(text.contains("::/0") && text.contains("\"gateway\": \"fd00:10::1\""), "{text}");
         assert!(text.contains("\"mtu\": 1500"), "{text}");
+    }
+
+    #[test]
+    fn pods_leave_room_for_what_the_fallback_adds() {
+        let mut facts = facts("10.10.3.0/24", "routes");
+        facts.layer.file.network.fallback = Some(bootwright_model::cluster::Fallback::Vxlan);
+        assert_eq!(pod_mtu(&facts), 1450);
+        facts.address = "fd00:20::10/64".parse().unwrap();
+        assert_eq!(pod_mtu(&facts), 1430);
     }
 
     #[test]

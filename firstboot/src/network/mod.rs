@@ -1,9 +1,10 @@
-//! Links, addresses, the pod bridge and masquerading.
+//! Links, addresses, the pod bridge, routes between nodes and masquerading.
 
 pub mod cni;
 pub mod links;
 pub mod masquerade;
 pub mod netlink;
+pub mod pods;
 
 #[cfg(test)]
 pub(crate) mod tests {

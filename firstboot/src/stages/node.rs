@@ -2,7 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bootwright_model::node::NodeFacts;
 use bootwright_model::profile::Profile;
@@ -22,6 +24,10 @@ use crate::certificates::{self, Roots};
 use crate::report::Reporter;
 use crate::services::{self, Definition, Host, halt};
 use crate::storage::disks::RootGuids;
+
+/// How long services wait for the ways to the other nodes' pods. It takes milliseconds, or the kernel is in trouble
+/// that the stage tells.
+const PEERS_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The services run; PID 1 supervises from here on.
 struct Running {
@@ -65,9 +71,11 @@ fn stages(
     runner.run("state", || state::run(root, join(prepared, StateError::Lost)?))?;
     runner.run("certificates", || certificates_stage::run(root, &facts))?;
     runner.run("parameters", || join(parameters, ParametersError::Lost).map(parameters::run))?;
-    begin_pod_network(root, &facts, reporter);
+    let peers_done = begin_pod_network(root, &facts, reporter);
     let definitions = runner.run("services", || services_stage::prepare(host, &profile, &facts))?;
     drop(readahead);
+    // If the thread has ended without a word, nobody is left to wait for.
+    let _ = peers_done.recv_timeout(PEERS_PATIENCE);
     Ok(Running { facts, definitions })
 }
 
@@ -138,16 +146,20 @@ fn prepare_parameters(
     std::thread::Builder::new().name("parameters".to_owned()).spawn(work)
 }
 
-/// The stage **pod-network**, beside the start of the services: the first pod comes long after them.
-fn begin_pod_network(root: &'static Path, facts: &NodeFacts, reporter: &Arc<Reporter>) {
+/// The stage **pod-network**, beside the start of the services: the first pod comes long after them. What is returned
+/// says when the ways to the peers are there, before which no service starts.
+fn begin_pod_network(root: &'static Path, facts: &NodeFacts, reporter: &Arc<Reporter>) -> Receiver<()> {
+    let (sender, receiver) = channel();
     let (facts, for_thread) = (facts.clone(), Arc::clone(reporter));
     let stage = move || {
         let runner = Runner::new(&for_thread, String::new());
-        let _ = runner.run("pod-network", || Ok::<_, PodNetworkError>(pod_network::run(root, &facts)));
+        let _ =
+            runner.run("pod-network", || Ok::<_, PodNetworkError>(pod_network::run(root, &facts, &sender)));
     };
     if let Err(error) = std::thread::Builder::new().name("pod-network".to_owned()).spawn(stage) {
         reporter.line(&format!("pod-network   no thread for it: {error}"));
     }
+    receiver
 }
 
 fn join<T, E, F: From<E>>(job: Job<T, E>, lost: F) -> Result<T, F> {

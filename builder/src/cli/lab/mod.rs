@@ -69,6 +69,10 @@ struct BenchOptions {
     /// The program mkosi; the one on PATH if absent.
     #[arg(long, value_name = "FILE", default_value = "mkosi")]
     mkosi: PathBuf,
+    /// The program that measures the pod network, an example of first boot: examples/measure-pods beside this
+    /// program if absent.
+    #[arg(long, value_name = "FILE")]
+    measure_pods: Option<PathBuf>,
 }
 
 /// What to boot, and on what.
@@ -141,7 +145,9 @@ pub fn run(arguments: &LabArguments) -> Result<(), Failure> {
                 Failure::other(miette::miette!("cannot find this program, to measure it: {error}"))
             })?;
             let parts = if options.only.is_empty() { &Part::ALL[..] } else { &options.only };
+            let measure_pods = options.measure_pods.clone();
             let options = bench::Options {
+                measure_pods: measure_pods.unwrap_or_else(|| program.with_file_name("examples/measure-pods")),
                 boot,
                 loaded,
                 program,

@@ -4,6 +4,7 @@ mod disk;
 mod images;
 mod kubernetes;
 mod names;
+mod network;
 mod nodes;
 mod profile;
 mod ranges;
@@ -36,6 +37,7 @@ pub fn all(context: &Context<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     names::check(context.file, &mut findings);
     settings::check(context.file, &mut findings);
+    network::check(context.file, &mut findings);
     ranges::check(context.file, &mut findings);
     nodes::check(context, &mut findings);
     kubernetes::check(context, &mut findings);

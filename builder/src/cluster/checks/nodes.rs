@@ -198,7 +198,7 @@ fn endpoint(file: &ClusterFile, findings: &mut Vec<Finding>) {
 
 /// Routes lead to a neighbour: all nodes must be on one link.
 fn one_link(file: &ClusterFile, findings: &mut Vec<Finding>) {
-    if file.network.mode != NetworkMode::Routes {
+    if file.network.mode != NetworkMode::Routes || file.network.has_overlay() {
         return;
     }
     let mut seen = BTreeSet::from([file.nodes[0].address.trunc()]);
@@ -213,7 +213,7 @@ fn one_link(file: &ClusterFile, findings: &mut Vec<Finding>) {
                 .at_value(node(index, "address"), "behind a gateway")
                 .at_value(node(0, "address"), "the other network")
                 .at_value(KeyPath::of("network").key("mode"), "needs one link")
-                .help("put all nodes into one network, or use mode \"vxlan\""),
+                .help("put all nodes into one network, add fallback = \"vxlan\", or use mode \"vxlan\""),
             );
         }
     }

@@ -1,22 +1,16 @@
-//! Single settings: ports, MTU, time servers, the package archive, the kernel's command line.
+//! Single settings: the API's port, time servers, the package archive, the kernel's command line.
 
 use std::net::IpAddr;
 
 use bootwright_model::agent;
-use bootwright_model::cluster::{ClusterFile, NetworkMode, Secrets};
+use bootwright_model::cluster::{ClusterFile, Secrets};
 use bootwright_model::layout::CMDLINE_ROOT_HASH;
 
+use super::cluster;
 use super::names::dns_name;
-use super::{cluster, duplicates};
 use crate::cluster::text::finding::{Finding, KeyPath};
 use crate::image::disk::SectorSize;
 
-/// Smallest MTU that IPv6 runs on (RFC 8200, section 5), and little enough for any IPv4 link.
-const LEAST_MTU: u16 = 1280;
-/// Largest MTU of common Ethernet adapters.
-const MOST_MTU: u16 = 9216;
-/// What VXLAN over IPv6 adds to a packet: Ethernet 14, IPv6 40, UDP 8, VXLAN 8 bytes (RFC 7348).
-const VXLAN_IPV6_BYTES: u16 = 70;
 /// Ports that other components listen at on a control-plane node.
 const TAKEN_PORTS: [(u16, &str); 11] = [
     (2379, "etcd"),
@@ -32,13 +26,11 @@ const TAKEN_PORTS: [(u16, &str); 11] = [
     (10259, "kube-scheduler"),
 ];
 /// Default range of NodePorts (API server option `--service-node-port-range`).
-const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
+pub const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 
 pub fn check(file: &ClusterFile, findings: &mut Vec<Finding>) {
     endpoint_port(file.cluster.endpoint_port, findings);
     secrets(file.cluster.secrets, findings);
-    mtu(file, findings);
-    resolvers(file, findings);
     for (index, server) in file.clock.servers.iter().enumerate() {
         if server.parse::<IpAddr>().is_err()
             && let Err(why) = dns_name(server)
@@ -91,43 +83,6 @@ fn endpoint_port(port: u16, findings: &mut Vec<Finding>) {
             .at_value(cluster("endpoint-port"), "not usable")
             .help("use 6443, or another that nothing on the node listens at"),
     );
-}
-
-fn mtu(file: &ClusterFile, findings: &mut Vec<Finding>) {
-    let mtu = file.network.mtu;
-    let over_ipv6 =
-        file.network.mode == NetworkMode::Vxlan && file.nodes.iter().any(|one| one.address.addr().is_ipv6());
-    let least = if over_ipv6 { LEAST_MTU + VXLAN_IPV6_BYTES } else { LEAST_MTU };
-    if (least..=MOST_MTU).contains(&mtu) {
-        return;
-    }
-    let why = if over_ipv6 { " (1280 for pods, 70 for VXLAN over IPv6)" } else { "" };
-    findings.push(
-        Finding::new("mtu", format!("{mtu} is not a possible MTU"))
-            .at_value(KeyPath::of("network").key("mtu"), "out of range")
-            .help(format!("write a number of bytes between {least}{why} and {MOST_MTU}; 1500 is usual")),
-    );
-}
-
-fn resolvers(file: &ClusterFile, findings: &mut Vec<Finding>) {
-    let path = |index| KeyPath::of("network").key("resolvers").index(index);
-    for (index, resolver) in file.network.resolvers.iter().enumerate() {
-        if resolver.is_unspecified() || resolver.is_multicast() {
-            findings.push(
-                Finding::new("resolver", format!("{resolver} is not the address of a resolver"))
-                    .at_value(path(index), "not a machine")
-                    .help("write the address of a DNS server, or leave the list empty"),
-            );
-        }
-    }
-    duplicates(file.network.resolvers.iter().map(Some), |first, second, resolver| {
-        findings.push(
-            Finding::new("resolver", format!("resolver {resolver} is written twice"))
-                .at_value(path(second), "again")
-                .at_value(path(first), "first here")
-                .help("leave one of them out"),
-        );
-    });
 }
 
 fn base(file: &ClusterFile, findings: &mut Vec<Finding>) {

@@ -15,15 +15,18 @@ pub enum Part {
     Boot,
     /// Power-on to Ready with 1 processor and 1 GiB.
     Small,
+    /// Routes to the pods of many nodes, programmed and looked at.
+    Routes,
 }
 
 impl Part {
     /// All of them, in the order that they are measured in.
-    pub const ALL: [Part; 5] = [Part::Compose, Part::Mkosi, Part::Size, Part::Boot, Part::Small];
+    pub const ALL: [Part; 6] =
+        [Part::Compose, Part::Mkosi, Part::Size, Part::Boot, Part::Small, Part::Routes];
 
     /// Whether it works on a built image.
     pub fn needs_image(self) -> bool {
-        self != Part::Mkosi
+        !matches!(self, Part::Mkosi | Part::Routes)
     }
 }
 
@@ -35,6 +38,7 @@ impl fmt::Display for Part {
             Part::Size => "size",
             Part::Boot => "boot",
             Part::Small => "small",
+            Part::Routes => "routes",
         })
     }
 }
@@ -66,11 +70,19 @@ pub enum Figure {
     Memory,
     /// [`Figure::Ready`] on the smallest machine.
     SmallReady,
+    /// Entries of many peers, from nothing.
+    PeersProgrammed,
+    /// The same when nothing changed.
+    PeersUnchanged,
+    /// The same entries by iproute2, as a person writes them.
+    IpBatch,
+    /// The very same entries by iproute2, with our metrics.
+    IpBatchMetrics,
 }
 
 impl Figure {
     /// All of them, in the order of the table.
-    pub const ALL: [Figure; 12] = [
+    pub const ALL: [Figure; 16] = [
         Figure::ColdCompose,
         Figure::WarmCompose,
         Figure::MkosiCold,
@@ -83,6 +95,10 @@ impl Figure {
         Figure::OwnPart,
         Figure::Memory,
         Figure::SmallReady,
+        Figure::PeersProgrammed,
+        Figure::PeersUnchanged,
+        Figure::IpBatch,
+        Figure::IpBatchMetrics,
     ];
 
     /// Which part measures it.
@@ -93,6 +109,9 @@ impl Figure {
             Figure::RawImage | Figure::CompressedImage | Figure::CompressedWorker => Part::Size,
             Figure::Ready | Figure::ServicesStarted | Figure::OwnPart | Figure::Memory => Part::Boot,
             Figure::SmallReady => Part::Small,
+            Figure::PeersProgrammed | Figure::PeersUnchanged | Figure::IpBatch | Figure::IpBatchMetrics => {
+                Part::Routes
+            }
         }
     }
 
@@ -111,6 +130,10 @@ impl Figure {
             Figure::OwnPart => "firstboot's own part of that",
             Figure::Memory => "memory in use, idle, all-in-one",
             Figure::SmallReady => "power-on to node Ready, 1 core and 1 GiB",
+            Figure::PeersProgrammed => "5,000 VXLAN peers programmed",
+            Figure::PeersUnchanged => "5,000 VXLAN peers, no change",
+            Figure::IpBatch => "ip -batch, bridge -batch: the same",
+            Figure::IpBatchMetrics => "ip -batch, bridge -batch: the same with our metrics",
         }
     }
 
@@ -128,13 +151,17 @@ impl Figure {
             Figure::OwnPart => ["1.5 s", "1.0 s"],
             Figure::Memory => ["500 MB", "400 MB"],
             Figure::SmallReady => ["", "Ready"],
+            Figure::PeersProgrammed => ["1000 ms, 5 x", ""],
+            Figure::PeersUnchanged => ["150 ms", ""],
+            Figure::IpBatch | Figure::IpBatchMetrics => ["", ""],
         }
     }
 
-    /// Seconds, or 1,000,000 bytes.
+    /// Seconds, milliseconds, or 1,000,000 bytes.
     pub fn unit(self) -> &'static str {
         match self {
             Figure::RawImage | Figure::CompressedImage | Figure::CompressedWorker | Figure::Memory => "MB",
+            _ if self.part() == Part::Routes => "ms",
             _ => "s",
         }
     }
@@ -144,6 +171,7 @@ impl Figure {
         match self {
             Figure::ColdCompose => Some((Figure::MkosiCold, "cold")),
             Figure::WarmCompose => Some((Figure::MkosiIncremental, "incremental")),
+            Figure::PeersProgrammed => Some((Figure::IpBatch, "ip -batch")),
             _ => None,
         }
     }
@@ -153,7 +181,7 @@ impl Figure {
     pub fn times(self, runs: u16) -> usize {
         match self.part() {
             Part::Size | Part::Small => 1,
-            Part::Compose | Part::Mkosi | Part::Boot => usize::from(runs),
+            Part::Compose | Part::Mkosi | Part::Boot | Part::Routes => usize::from(runs),
         }
     }
 }

@@ -6,6 +6,7 @@ mod boot;
 mod compose;
 mod figure;
 mod mkosi;
+mod routes;
 mod size;
 mod table;
 
@@ -29,6 +30,8 @@ pub struct Options {
     pub program: PathBuf,
     /// The program mkosi.
     pub mkosi: PathBuf,
+    /// The example `measure-pods` of first boot.
+    pub measure_pods: PathBuf,
     /// How often each figure is measured that differs from run to run.
     pub runs: u16,
     /// What is measured.
@@ -72,6 +75,7 @@ fn measure(options: &Options, table: &mut Table) -> Result<(), Error> {
             (_, Part::Size) => size::measure(options, table),
             (_, Part::Boot) => boot::measure(options, table),
             (_, Part::Small) => boot::measure_small(options, table),
+            (_, Part::Routes) => routes::measure(options, table),
         };
         if let Err(error) = outcome {
             // A program that Ctrl-C ended says so in its own way.

@@ -102,12 +102,13 @@ impl Table {
     fn instead(&self, row: &Row) -> String {
         let Some((other, how)) = row.figure.instead() else { return String::new() };
         let theirs = self.rows.iter().find(|row| row.figure == other).and_then(|row| median(&row.values));
+        let how = if other.part() == Part::Mkosi { format!("{}, {how}", self.mkosi) } else { how.to_owned() };
         match (median(&row.values), theirs) {
             (Some(ours), Some(theirs)) => {
-                format!("{}, {how}: {theirs:.2} {}, {:.1} x", self.mkosi, other.unit(), theirs / ours)
+                format!("{how}: {theirs:.2} {}, {:.1} x", other.unit(), theirs / ours)
             }
-            (None, Some(theirs)) => format!("{}, {how}: {theirs:.2} {}", self.mkosi, other.unit()),
-            (_, None) => format!("{}, {how}: not measured", self.mkosi),
+            (None, Some(theirs)) => format!("{how}: {theirs:.2} {}", other.unit()),
+            (_, None) => format!("{how}: not measured"),
         }
     }
 }

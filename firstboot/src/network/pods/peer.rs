@@ -1,0 +1,99 @@
+//! Who the other nodes are, who this one is, and how they reach each other.
+
+use std::net::IpAddr;
+
+use bootwright_model::cluster::{Fallback, Network, NetworkMode};
+use bootwright_model::node::NodeFacts;
+use ipnet::IpNet;
+
+use super::Family;
+
+/// Another node.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Peer {
+    /// Its node name, which the MAC of its VXLAN device follows from.
+    pub name: String,
+    /// Addresses of the node, the first of a family counts.
+    pub addresses: Vec<IpAddr>,
+    /// Its pods' ranges, of either family or both.
+    pub pod_cidrs: Vec<IpNet>,
+}
+
+/// This node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Own {
+    /// Its node name.
+    pub name: String,
+    /// Addresses with the prefix of the link that they are on, the first of a family counts.
+    pub addresses: Vec<IpNet>,
+    /// Its pods' ranges, the first of a family counts.
+    pub pod_cidrs: Vec<IpNet>,
+}
+
+impl Own {
+    /// As first boot knows it.
+    pub fn from_facts(facts: &NodeFacts) -> Own {
+        Own { name: facts.name.clone(), addresses: vec![facts.address], pod_cidrs: vec![facts.pod_cidr] }
+    }
+
+    /// Address and pod CIDR of a family.
+    pub(super) fn of(&self, family: Family) -> (Option<IpNet>, Option<IpNet>) {
+        let first = |ranges: &[IpNet]| ranges.iter().copied().find(|one| Family::of(one.addr()) == family);
+        (first(&self.addresses), first(&self.pod_cidrs))
+    }
+}
+
+/// How pods reach those of other nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Not by us; what there was of ours is removed.
+    None,
+    /// By routes to peers on the same link.
+    Routes {
+        /// To the others through VXLAN. Without it they are refused and reported.
+        fallback_vxlan: bool,
+    },
+    /// Through VXLAN.
+    Vxlan,
+}
+
+/// Of VXLAN (RFC 7348).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overlay {
+    /// Network identifier, 24 bits.
+    pub vni: u32,
+    /// UDP port.
+    pub port: u16,
+}
+
+/// What all nodes have to agree on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// How pods reach those of other nodes.
+    pub mode: Mode,
+    /// What VXLAN devices are made with.
+    pub overlay: Overlay,
+}
+
+impl From<&Network> for Settings {
+    fn from(network: &Network) -> Settings {
+        let mode = match network.mode {
+            NetworkMode::None => Mode::None,
+            NetworkMode::Routes => Mode::Routes { fallback_vxlan: network.fallback == Some(Fallback::Vxlan) },
+            NetworkMode::Vxlan => Mode::Vxlan,
+        };
+        Settings { mode, overlay: Overlay { vni: network.vni, port: network.port } }
+    }
+}
+
+/// The other nodes of the baked inventory.
+pub fn baked_peers(facts: &NodeFacts) -> Vec<Peer> {
+    let others = facts.layer.file.nodes.iter().filter(|node| node.name != facts.name);
+    others
+        .map(|node| Peer {
+            name: node.name.clone(),
+            addresses: vec![node.address.addr()],
+            pod_cidrs: node.pod_cidr.into_iter().collect(),
+        })
+        .collect()
+}
