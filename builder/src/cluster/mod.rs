@@ -14,14 +14,15 @@ use bootwright_model::addresses::{self, AddressError};
 use bootwright_model::cluster::ClusterFile;
 use bootwright_model::profile::Profile;
 
+use crate::sources::LOCK_FILE;
 use checks::Context;
 use profiles::{ProfileError, ProfileStore};
 use text::Reading;
 use text::finding::{Finding, KeyPath};
 use text::render::Findings;
 
-/// Name of the lock beside the cluster file.
-const LOCK_FILE: &str = "bootwright.lock";
+/// Name of a cluster file that is the only one in its folder, without `.toml`.
+const USUAL_NAME: &str = "cluster";
 /// Folder beside the cluster file with one folder of secrets per cluster.
 const SECRETS_FOLDER: &str = "secrets";
 /// Largest cluster file that is read: an inventory of thousands of nodes is far below.
@@ -48,9 +49,14 @@ impl Loaded {
         self.folder.join(path)
     }
 
-    /// The lock, beside the cluster file.
+    /// The lock, beside the cluster file: `bootwright.lock`, and `<name>.bootwright.lock` for a file of another
+    /// name than `cluster.toml`, so that each of several in a folder has its own.
     pub fn lock_path(&self) -> PathBuf {
-        self.folder.join(LOCK_FILE)
+        let name = self.path.file_stem().map(|stem| stem.to_string_lossy());
+        match name {
+            Some(name) if name != USUAL_NAME => self.folder.join(format!("{name}.{LOCK_FILE}")),
+            _ => self.folder.join(LOCK_FILE),
+        }
     }
 
     /// Where the cluster's keys and tokens are kept.

@@ -92,12 +92,8 @@ fn build_all(options: &BuildOptions, progress: &dyn Progress) -> Result<Built, C
         images.push(build.role(role, profile, &secrets)?);
     }
     // The lock is kept only once everything it names has been fetched and used.
-    let mut kept = pinned.lock.clone();
-    if let Some(before) = &lock {
-        kept.keep(before);
-    }
-    if lock.as_ref() != Some(&kept) {
-        kept.write(&lock_path)?;
+    if lock.as_ref() != Some(&pinned.lock) {
+        pinned.lock.write(&lock_path)?;
     }
     let kubeconfig = options.output.join("kubeconfig");
     secrets.write_kubeconfig(&kubeconfig, &api_url(&loaded.file.cluster))?;

@@ -135,38 +135,6 @@ pub struct LockedFile {
 }
 
 impl Lock {
-    /// Keeps what another lock has beyond this one: roles and files of another cluster file in the same folder.
-    /// A set is kept if none of its packages has another version here.
-    pub fn keep(&mut self, other: &Lock) {
-        if self.suite != other.suite {
-            return;
-        }
-        let package =
-            |lock: &Lock, name: &String| lock.packages.iter().find(|one| one.name == *name).cloned();
-        for set in &other.sets {
-            let same = |name: &String| {
-                let ours = package(self, name);
-                ours.is_none() || ours == package(other, name)
-            };
-            if self.sets.iter().any(|ours| ours.name == set.name) || !set.packages.iter().all(same) {
-                continue;
-            }
-            let new = set.packages.iter().filter(|name| package(self, name).is_none());
-            let new: Vec<LockedPackage> = new.filter_map(|name| package(other, name)).collect();
-            self.packages.extend(new);
-            self.sets.push(set.clone());
-        }
-        let binaries =
-            other.binaries.iter().filter(|one| self.binaries.iter().all(|ours| ours.name != one.name));
-        self.binaries.extend(binaries.cloned().collect::<Vec<_>>());
-        let files = other.files.iter().filter(|one| self.files.iter().all(|ours| ours.path != one.path));
-        self.files.extend(files.cloned().collect::<Vec<_>>());
-        self.sets.sort_by(|a, b| a.name.cmp(&b.name));
-        self.packages.sort_by(|a, b| a.name.cmp(&b.name));
-        self.binaries.sort_by(|a, b| a.name.cmp(&b.name));
-        self.files.sort_by(|a, b| a.path.cmp(&b.path));
-    }
-
     /// A lock without inputs yet.
     pub fn new(suite: &str, epoch: u64) -> Lock {
         Lock {

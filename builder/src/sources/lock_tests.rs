@@ -49,28 +49,6 @@ fn what_is_written_is_read_back() {
 }
 
 #[test]
-fn what_another_cluster_file_of_the_folder_is_made_of_is_kept() {
-    let of_other = |version: &str| {
-        let mut other = lock();
-        other.sets[0].name = "os/worker".to_owned();
-        other.packages[0].version = version.to_owned();
-        other.binaries[0].name = "kube-proxy".to_owned();
-        other.files[0].path = "a.html".to_owned();
-        other
-    };
-    let mut renewed = lock();
-    renewed.keep(&of_other("1:2-3"));
-    let sets: Vec<&str> = renewed.sets.iter().map(|set| set.name.as_str()).collect();
-    assert_eq!(sets, ["os", "os/worker"]);
-    assert_eq!((renewed.packages.len(), renewed.binaries.len(), renewed.files.len()), (1, 2, 2));
-    assert_eq!(Lock::parse(&renewed.to_text()).unwrap(), renewed);
-    // Two versions of one package have no room in a lock: the set is resolved again when it is wanted.
-    let mut renewed = lock();
-    renewed.keep(&of_other("1:2-4"));
-    assert_eq!((renewed.sets.len(), renewed.packages[0].version.as_str()), (1, "1:2-3"));
-}
-
-#[test]
 fn damaged_locks_say_where() {
     let reason = |text: &str| Lock::parse(text).unwrap_err();
     let good = lock().to_text();

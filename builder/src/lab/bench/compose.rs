@@ -9,12 +9,11 @@ use super::figure::Figure;
 use super::table::Table;
 use super::{Error, Options};
 use crate::cluster::Loaded;
-use crate::sources::LOCK_FILE;
 
 /// Name of the cluster file in the folder that [`cluster_with`] makes.
 pub const CLUSTER_FILE: &str = "bench.toml";
 /// What such a folder has of its own.
-const NOT_LINKED: [&str; 3] = [CLUSTER_FILE, LOCK_FILE, "secrets"];
+const NOT_LINKED: [&str; 2] = [CLUSTER_FILE, "secrets"];
 
 /// Folders of the cache that hold what was made of what was fetched, and are left out of a cold cache.
 const MADE: [&str; 2] = ["derived", "layers"];
@@ -188,7 +187,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let examples = folder.path().join("examples");
         std::fs::create_dir(&examples).unwrap();
-        std::fs::write(examples.join(LOCK_FILE), "").unwrap();
         std::fs::write(examples.join("page.html"), "hello").unwrap();
         let path = examples.join("c.toml");
         let text = crate::cluster::template::Template {
@@ -205,7 +203,6 @@ mod tests {
         let made = cluster_with(&loaded, "worker").unwrap();
         assert_eq!(made.path().parent(), Some(folder.path()));
         assert_eq!(std::fs::read_to_string(made.path().join("page.html")).unwrap(), "hello");
-        assert!(!made.path().join(LOCK_FILE).exists());
         let with = crate::cluster::load(&made.path().join(CLUSTER_FILE), None).unwrap();
         assert_eq!(with.file.nodes[1].address.to_string(), "10.0.2.2/24");
         assert_eq!(with.profiles.keys().collect::<Vec<_>>(), ["all-in-one", "worker"]);
