@@ -25,6 +25,10 @@ use bootwright_model::cluster::Node;
 const IMAGE: &str = "BOOTWRIGHT_IMAGE";
 /// Cluster file that it was built from, relative to the repository.
 pub const CLUSTER: &str = "examples/all-in-one.toml";
+/// Folder of the images of [`FOUR`].
+const FOUR_IMAGES: &str = "BOOTWRIGHT_FOUR";
+/// Cluster file of several roles, relative to the repository.
+const FOUR: &str = "examples/four.toml";
 /// Workload that the image has a container image for.
 const MANIFEST: &str = "examples/web.yaml";
 /// Port of its Service on the node.
@@ -50,10 +54,23 @@ impl Image {
     /// # Panics
     /// There is none: a test that cannot get what it needs fails.
     pub fn under_test() -> Image {
-        let folder = std::env::var_os(IMAGE)
-            .map(PathBuf::from)
-            .unwrap_or_else(|| panic!("{IMAGE} names no folder with a built image; ./run test builds one"));
-        Image::open(&folder, &repository().join(CLUSTER))
+        Image::named(IMAGE, CLUSTER)
+    }
+
+    /// The images of a control plane and of workers that `BOOTWRIGHT_FOUR` names; what speaks of one image speaks of
+    /// the control plane's.
+    ///
+    /// # Panics
+    /// There are none.
+    pub fn of_four() -> Image {
+        Image::named(FOUR_IMAGES, FOUR)
+    }
+
+    fn named(variable: &str, cluster_file: &str) -> Image {
+        let folder = std::env::var_os(variable).map(PathBuf::from).unwrap_or_else(|| {
+            panic!("{variable} names no folder with built images; ./run test builds them")
+        });
+        Image::open(&folder, &repository().join(cluster_file))
     }
 
     /// The image that `cluster_file` was built into `folder` as.
