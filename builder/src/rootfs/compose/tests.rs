@@ -150,7 +150,7 @@ fn every_input_changes_the_digest() {
         change(&|world| std::fs::write(world.folder.path().join("agent"), "other").expect("written")),
     ];
     let all: std::collections::BTreeSet<&String> = changed.iter().chain([&first]).collect();
-    assert_eq!(all.len(), 6);
+    assert_eq!(all.len(), 7);
 }
 
 #[test]
