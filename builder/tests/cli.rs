@@ -156,13 +156,14 @@ fn a_bench_that_cannot_measure_prints_its_table_with_the_reasons() {
         "| mkosi, tar without Kubernetes: incremental, a file changed |  |  | not measured: cannot start ./mkosi: ",
         "| raw image, logical size | 512 MB | 300 MB | not measured: the image could not be built: ",
         "| image, zstd -3 | 200 MB | 160 MB | not measured: the image could not be built: ",
+        "| worker image, zstd -3 | 120 MB | 100 MB | not measured: the image could not be built: ",
     ];
     assert_eq!(rows.len(), expected.len(), "{table}");
     for (row, expected) in rows.iter().zip(expected) {
         assert!(row.starts_with(expected), "{row}");
     }
     let said = text(&bench.stderr);
-    assert!(said.contains("4 figures were not measured; the table says why"), "{said}");
+    assert!(said.contains("5 figures were not measured; the table says why"), "{said}");
 }
 
 #[test]

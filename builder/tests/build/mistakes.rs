@@ -81,22 +81,22 @@ fn a_lock_that_was_edited() {
         (
             line("sha256"),
             format!("sha256 = \"{zeros}\""),
-            vec!["payload 1 is not what bootwright.lock says", &zeros, "--update"],
+            vec!["payload 1 is not what the lock says", &zeros, "--update"],
         ),
         (
             line("size"),
             "size = 7".to_owned(),
-            vec!["payload 1 is not what bootwright.lock says", "announced were 7 bytes", "--update"],
+            vec!["payload 1 is not what the lock says", "announced were 7 bytes", "--update"],
         ),
         (
             line("version"),
             "version = \"2\"".to_owned(),
-            vec!["payload of bootwright.lock: Version is \"2\" there and \"1\" in the package", "--update"],
+            vec!["payload of the lock: Version is \"2\" there and \"1\" in the package", "--update"],
         ),
         (
             line("path"),
             "path = \"pool/gone.deb\"".to_owned(),
-            vec!["payload 1 of bootwright.lock is not in the archive any more", "--update"],
+            vec!["payload 1 of the lock is not in the archive any more", "--update"],
         ),
         (
             line("sha256"),
@@ -131,10 +131,7 @@ fn a_version_that_was_edited_in_the_lock_is_noticed_although_all_is_cached() {
     edit(&world, "bootwright.lock", "version = \"3.4.23-4\"", "version = \"3.4.23-5\"");
     assert_refused(
         &world.build(),
-        &[
-            "package etcd-server of bootwright.lock: Version is \"3.4.23-5\" there and \"3.4.23-4\"",
-            "--update",
-        ],
+        &["package etcd-server of the lock: Version is \"3.4.23-5\" there and \"3.4.23-4\"", "--update"],
     );
 }
 

@@ -68,7 +68,7 @@ pub fn etcd(scratch: &Path) -> PathBuf {
     if let Some(path) = std::env::var_os("BOOTWRIGHT_ETCD") {
         return path.into();
     }
-    let lock_path = repository().join("examples").join(LOCK_FILE);
+    let lock_path = repository().join("examples").join(format!("all-in-one.{LOCK_FILE}"));
     let lock = Lock::read(&lock_path).unwrap().unwrap_or_else(|| {
         panic!(
             "{} is missing: build examples/all-in-one.toml first, or set BOOTWRIGHT_ETCD",

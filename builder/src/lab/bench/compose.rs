@@ -1,7 +1,7 @@
 //! Cold and warm builds, timed as a person runs them.
 
-use std::io::Write;
-use std::path::Path;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -31,8 +31,8 @@ fn one(options: &Options, table: &mut Table, index: u16) -> Result<(), Error> {
     let cluster_file = &options.loaded.path;
     let cache = cold_cache(&options.boot.cache)?;
     table.record(Figure::ColdCompose, build(options, cluster_file, cache.path())?.as_secs_f64());
-    let changed = changed_cluster_file(cluster_file, index)?;
-    table.record(Figure::WarmCompose, build(options, changed.path(), &options.boot.cache)?.as_secs_f64());
+    let (_folder, changed) = changed_cluster(&options.loaded, index)?;
+    table.record(Figure::WarmCompose, build(options, &changed, &options.boot.cache)?.as_secs_f64());
     Ok(())
 }
 
@@ -85,27 +85,42 @@ fn cold_cache(cache: &Path) -> Result<tempfile::TempDir, Error> {
     Ok(cold)
 }
 
-/// The cluster file with another name in the API server's certificate, beside it: paths in it are
-/// relative to its folder.
-fn changed_cluster_file(path: &Path, index: u16) -> Result<tempfile::NamedTempFile, Error> {
-    let text = changed(path, |document| {
+/// A folder as [`linked`] makes it, with the cluster file under its own name, and another name for the API server's
+/// certificate in it. The lock and the keys are those of the original.
+fn changed_cluster(loaded: &Loaded, index: u16) -> Result<(tempfile::TempDir, PathBuf), Error> {
+    let name = loaded.path.file_name().unwrap_or_default();
+    let folder = linked(loaded, &[name])?;
+    let text = changed(&loaded.path, |document| {
         let mut names = toml_edit::Array::new();
         names.push(format!("bench-{index}.invalid"));
         document["cluster"]["endpoint-names"] = toml_edit::value(names);
     })?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
+    let file = folder.path().join(name);
+    std::fs::write(&file, text).map_err(Error::file("write", &file))?;
+    Ok((folder, file))
+}
+
+/// A folder beside that of the cluster file, with links to what is in that, but for what is `left_out`: relative
+/// paths lead to the same files.
+fn linked(loaded: &Loaded, left_out: &[&OsStr]) -> Result<tempfile::TempDir, Error> {
+    let original = &std::path::absolute(&loaded.folder).map_err(Error::file("find", &loaded.folder))?;
+    let beside = original.parent().unwrap_or(original);
+    let folder = tempfile::Builder::new()
         .prefix(".bench-")
-        .suffix(".toml")
-        .tempfile_in(folder)
-        .map_err(Error::file("write to", folder))?;
-    file.write_all(text.as_bytes()).map_err(Error::file("write to", folder))?;
-    Ok(file)
+        .tempdir_in(beside)
+        .map_err(Error::file("make a folder in", beside))?;
+    for entry in original.read_dir().map_err(Error::file("read", original))? {
+        let name = entry.map_err(Error::file("read", original))?.file_name();
+        if !left_out.contains(&name.as_os_str()) {
+            let link = folder.path().join(&name);
+            std::os::unix::fs::symlink(original.join(&name), &link).map_err(Error::file("link", &link))?;
+        }
+    }
+    Ok(folder)
 }
 
 /// A folder with the cluster file, as [`CLUSTER_FILE`], and one more node of `role` in it, at the first address that
-/// no other node has. Beside the cluster file's own folder, with links to what is in that: paths lead to the same
-/// files, and the lock, which knows nothing of the role, stays as it is.
+/// no other node has. It has keys and, by its name, a lock of its own: that of the original knows nothing of the role.
 pub fn cluster_with(loaded: &Loaded, role: &str) -> Result<tempfile::TempDir, Error> {
     let nodes = &loaded.file.nodes;
     let network = nodes.first().map(|node| node.address);
@@ -118,19 +133,7 @@ pub fn cluster_with(loaded: &Loaded, role: &str) -> Result<tempfile::TempDir, Er
     });
     let address =
         free.ok_or_else(|| Error::State(format!("no address is free for a node of role {role}")))?;
-    let original = &std::path::absolute(&loaded.folder).map_err(Error::file("find", &loaded.folder))?;
-    let beside = original.parent().unwrap_or(original);
-    let folder = tempfile::Builder::new()
-        .prefix(".bench-")
-        .tempdir_in(beside)
-        .map_err(Error::file("make a folder in", beside))?;
-    for entry in original.read_dir().map_err(Error::file("read", original))? {
-        let name = entry.map_err(Error::file("read", original))?.file_name();
-        if NOT_LINKED.iter().all(|other| *other != name) {
-            let link = folder.path().join(&name);
-            std::os::unix::fs::symlink(original.join(&name), &link).map_err(Error::file("link", &link))?;
-        }
-    }
+    let folder = linked(loaded, &NOT_LINKED.map(OsStr::new))?;
     let text = changed(&loaded.path, |document| {
         let mut node = toml_edit::Table::new();
         node["name"] = toml_edit::value("bench");
@@ -160,17 +163,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_changed_cluster_file_differs_in_one_list() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("c.toml");
-        std::fs::write(&path, "# a comment\n[cluster]\nname = \"demo\"\n").unwrap();
-        let changed = changed_cluster_file(&path, 3).unwrap();
-        assert_eq!(changed.path().parent(), Some(folder.path()));
-        let text = std::fs::read_to_string(changed.path()).unwrap();
-        assert_eq!(text, "# a comment\n[cluster]\nname = \"demo\"\nendpoint-names = [\"bench-3.invalid\"]\n");
-    }
-
-    #[test]
     fn a_cold_cache_has_what_was_fetched_only() {
         let folder = tempfile::tempdir().unwrap();
         let cache = folder.path().join("cache");
@@ -182,10 +174,9 @@ mod tests {
         assert!(!cold.path().join("layers").exists());
     }
 
-    #[test]
-    fn a_cluster_with_one_more_node_leads_to_the_same_files() {
-        let folder = tempfile::tempdir().unwrap();
-        let examples = folder.path().join("examples");
+    /// `examples/c.toml` with what lies beside it.
+    fn example(folder: &Path) -> Loaded {
+        let examples = folder.join("examples");
         std::fs::create_dir(&examples).unwrap();
         std::fs::write(examples.join("page.html"), "hello").unwrap();
         let path = examples.join("c.toml");
@@ -200,11 +191,34 @@ mod tests {
         };
         std::fs::write(&path, text.render()).unwrap();
         let loaded = crate::cluster::load(&path, None).unwrap();
+        std::fs::write(loaded.lock_path(), "the lock").unwrap();
+        loaded
+    }
+
+    #[test]
+    fn a_changed_cluster_file_differs_in_one_list_and_has_the_same_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let loaded = example(folder.path());
+        let (made, path) = changed_cluster(&loaded, 3).unwrap();
+        assert_eq!(made.path().parent(), Some(folder.path()));
+        let changed = crate::cluster::load(&path, None).unwrap();
+        assert_eq!(changed.file.cluster.endpoint_names, ["bench-3.invalid"]);
+        let mut same = changed.file.clone();
+        same.cluster.endpoint_names.clone_from(&loaded.file.cluster.endpoint_names);
+        assert_eq!(same, loaded.file);
+        assert_eq!(std::fs::read_to_string(changed.lock_path()).unwrap(), "the lock");
+    }
+
+    #[test]
+    fn a_cluster_with_one_more_node_leads_to_the_same_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let loaded = example(folder.path());
         let made = cluster_with(&loaded, "worker").unwrap();
         assert_eq!(made.path().parent(), Some(folder.path()));
         assert_eq!(std::fs::read_to_string(made.path().join("page.html")).unwrap(), "hello");
         let with = crate::cluster::load(&made.path().join(CLUSTER_FILE), None).unwrap();
         assert_eq!(with.file.nodes[1].address.to_string(), "10.0.2.2/24");
         assert_eq!(with.profiles.keys().collect::<Vec<_>>(), ["all-in-one", "worker"]);
+        assert!(!with.lock_path().exists());
     }
 }

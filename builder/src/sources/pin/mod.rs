@@ -59,14 +59,14 @@ pub enum SourcesError {
     #[error(transparent)]
     Cache(#[from] CacheError),
     /// The request is not the one that the lock was made for, or an input changed.
-    #[error("{difference}, so bootwright.lock does not describe this build; build with --update to renew it")]
+    #[error("{difference}, so the lock does not describe this build; build with --update to renew it")]
     Locked {
         /// What differs.
         difference: String,
     },
     /// What came is not what the lock says.
     #[error(
-        "{package} {version} is not what bootwright.lock says: {reason}; if the lock was changed by hand, \
+        "{package} {version} is not what the lock says: {reason}; if the lock was changed by hand, \
          change it back, or build with --update to make it anew"
     )]
     NotAsLocked {
@@ -79,7 +79,7 @@ pub enum SourcesError {
     },
     /// The words of the lock about a package are not those of the package.
     #[error(
-        "package {package} of bootwright.lock: {field} is {locked:?} there and {found:?} in the package itself; \
+        "package {package} of the lock: {field} is {locked:?} there and {found:?} in the package itself; \
          if the lock was changed by hand, change it back, or build with --update to make it anew"
     )]
     Mislabelled {
@@ -94,7 +94,7 @@ pub enum SourcesError {
     },
     /// The lock names a file that the mirror no longer has.
     #[error(
-        "{package} {version} of bootwright.lock is not in the archive any more ({reason}); \
+        "{package} {version} of the lock is not in the archive any more ({reason}); \
          build with --update to take what is current, or set mirror in [base] to one that keeps old packages"
     )]
     Gone {

@@ -35,22 +35,22 @@ fn a_lock_that_does_not_fit_says_what_differs() {
     let (lock, _) = bench.inputs(None, false).unwrap();
 
     fs::write(&page, "two!").unwrap();
-    insta::assert_snapshot!(bench.error(Some(&lock)), @"/cluster/page.html changed: SHA-256 a97b629a5b1da759586c3353a9bc284bf673970d8eca56e11e556b715c329614, 4 bytes, and was 7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed, 3 bytes, so bootwright.lock does not describe this build; build with --update to renew it");
+    insta::assert_snapshot!(bench.error(Some(&lock)), @"/cluster/page.html changed: SHA-256 a97b629a5b1da759586c3353a9bc284bf673970d8eca56e11e556b715c329614, 4 bytes, and was 7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed, 3 bytes, so the lock does not describe this build; build with --update to renew it");
     fs::write(&page, "one").unwrap();
 
     bench.sets[0].install = strings(&["loader"]);
-    insta::assert_snapshot!(bench.error(Some(&lock)), @r#"the packages of set "os" changed (+loader -app), so bootwright.lock does not describe this build; build with --update to renew it"#);
+    insta::assert_snapshot!(bench.error(Some(&lock)), @r#"the packages of set "os" changed (+loader -app), so the lock does not describe this build; build with --update to renew it"#);
     bench.sets[0] = set("os", &["app"], true);
     bench.sets[0].exclude = strings(&["lib"]);
-    insta::assert_snapshot!(bench.error(Some(&lock)), @r#"the excluded packages of set "os" changed (+lib), so bootwright.lock does not describe this build; build with --update to renew it"#);
+    insta::assert_snapshot!(bench.error(Some(&lock)), @r#"the excluded packages of set "os" changed (+lib), so the lock does not describe this build; build with --update to renew it"#);
     bench.sets[0] = set("os", &["app"], false);
-    insta::assert_snapshot!(bench.error(Some(&lock)), @r#"package set "os" is now without dependencies, so bootwright.lock does not describe this build; build with --update to renew it"#);
+    insta::assert_snapshot!(bench.error(Some(&lock)), @r#"package set "os" is now without dependencies, so the lock does not describe this build; build with --update to renew it"#);
     bench.sets[0] = set("more", &["app"], true);
-    insta::assert_snapshot!(bench.error(Some(&lock)), @r#"package set "more" is new, so bootwright.lock does not describe this build; build with --update to renew it"#);
+    insta::assert_snapshot!(bench.error(Some(&lock)), @r#"package set "more" is new, so the lock does not describe this build; build with --update to renew it"#);
     bench.sets.remove(0);
     bench.inputs(Some(&lock), false).unwrap();
     bench.base.suite = "trixie".to_owned();
-    insta::assert_snapshot!(bench.error(Some(&lock)), @r#"suite is "trixie" and was "bookworm", so bootwright.lock does not describe this build; build with --update to renew it"#);
+    insta::assert_snapshot!(bench.error(Some(&lock)), @r#"suite is "trixie" and was "bookworm", so the lock does not describe this build; build with --update to renew it"#);
 }
 
 #[test]
@@ -73,5 +73,5 @@ fn a_locked_package_that_is_gone_says_what_to_do() {
     let (lock, _) = bench.inputs(None, false).unwrap();
     bench.cache = Cache::open(&bench.folder.path().join("other cache")).unwrap();
     fs::remove_file(bench.repository.path(&Repository::pool("lib", "1.10-1"))).unwrap();
-    insta::assert_snapshot!(bench.error(Some(&lock)), @"lib 1.10-1 of bootwright.lock is not in the archive any more (http://mirror/pool/main/l/lib/lib_1.10-1_amd64.deb: the server answered 404); build with --update to take what is current, or set mirror in [base] to one that keeps old packages");
+    insta::assert_snapshot!(bench.error(Some(&lock)), @"lib 1.10-1 of the lock is not in the archive any more (http://mirror/pool/main/l/lib/lib_1.10-1_amd64.deb: the server answered 404); build with --update to take what is current, or set mirror in [base] to one that keeps old packages");
 }
