@@ -2,15 +2,38 @@
 
 use std::fmt::Debug;
 use std::pin::pin;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
 /// Objects in one answer of a list: a Node may be 15 KB of JSON, and an answer is in memory as a whole.
 const PAGE: u32 = 200;
+
+/// Longest time until the API is asked again. While a machine boots its API
+/// server is long not there, and the first certificates wait for this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(4);
+
+/// kube's pauses, none longer than [`LONGEST_PAUSE`].
+struct Pauses(watcher::DefaultBackoff);
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|pause| pause.min(LONGEST_PAUSE))
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
 
 /// What happened to the objects that are followed.
 #[derive(Debug)]
@@ -41,7 +64,7 @@ pub async fn watch<K, T>(
     if let Some(fields) = fields {
         config = config.fields(fields);
     }
-    let mut stream = pin!(watcher::watcher(api, config).default_backoff());
+    let mut stream = pin!(watcher::watcher(api, config).backoff(Pauses(watcher::DefaultBackoff::default())));
     let mut listed = Vec::new();
     let mut readable = None;
     while let Some(event) = stream.next().await {
