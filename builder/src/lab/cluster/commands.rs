@@ -37,15 +37,19 @@ pub fn ask(output: &Path, request: &Request) -> Result<Status, Error> {
 /// Presses the power button of a node's machine and waits until it is off.
 ///
 /// # Errors
-/// As [`ask`]; or it does not stop in time, and goes on.
+/// As [`ask`]; or it does not stop in time, and goes on; or it ended otherwise, or was switched on again.
 pub fn stop(output: &Path, node: &str) -> Result<Duration, Error> {
     let begin = Instant::now();
     ask(output, &Request::Stop(node.to_owned()))?;
     while begin.elapsed() < STOP {
         let status = ask(output, &Request::Status)?;
         let power = status.nodes.iter().find(|one| one.name == node).map(|one| one.power);
-        if power != Some(Power::Stopping) {
-            return Ok(begin.elapsed());
+        match power {
+            Some(Power::Stopping) => {}
+            Some(Power::Off) => return Ok(begin.elapsed()),
+            Some(Power::On | Power::Failed) | None => {
+                return Err(Error::State(format!("{node} did not stop as asked; see `lab status`")));
+            }
         }
         check_interrupt()?;
         std::thread::sleep(PAUSE);
