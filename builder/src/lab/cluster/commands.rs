@@ -73,11 +73,14 @@ pub fn console(
     let folder = Folder::of(output);
     check_node(&folder, node)?;
     let log = folder.node(node).join(machine::CONSOLE_LOG);
-    let mut tail = Tail::from_end(&log);
-    for line in console::last_lines(&log, lines.unwrap_or(usize::MAX)) {
-        print(&line);
+    let count = lines.unwrap_or(usize::MAX);
+    if !follow {
+        console::last_lines(&log, count).iter().for_each(|line| print(line));
+        return Ok(());
     }
-    while follow && !interrupt::requested() && log.exists() {
+    let (last, mut tail) = Tail::from_last_lines(&log, count)?;
+    last.iter().for_each(|line| print(line));
+    while !interrupt::requested() && log.exists() {
         tail.lines()?.iter().for_each(|line| print(line));
         std::thread::sleep(PAUSE);
     }
