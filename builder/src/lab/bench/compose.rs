@@ -131,6 +131,7 @@ pub fn cluster_with(loaded: &Loaded, role: &str) -> Result<tempfile::TempDir, Er
             std::os::unix::fs::symlink(original.join(&name), &link).map_err(Error::file("link", &link))?;
         }
     }
+    let mut added = false;
     let text = changed(&loaded.path, |document| {
         let mut node = toml_edit::Table::new();
         node["name"] = toml_edit::value("bench");
@@ -138,8 +139,15 @@ pub fn cluster_with(loaded: &Loaded, role: &str) -> Result<tempfile::TempDir, Er
         node["address"] = toml_edit::value(address.to_string());
         if let Some(nodes) = document["node"].as_array_of_tables_mut() {
             nodes.push(node);
+            added = true;
         }
     })?;
+    if !added {
+        let path = loaded.path.display();
+        return Err(Error::State(format!(
+            "{path}: no node can be added to a list `node = [{{…}}]`; write each node as [[node]]"
+        )));
+    }
     let file = folder.path().join(CLUSTER_FILE);
     std::fs::write(&file, text).map_err(Error::file("write", &file))?;
     Ok(folder)
@@ -206,5 +214,8 @@ mod tests {
         let with = crate::cluster::load(&made.path().join(CLUSTER_FILE), None).unwrap();
         assert_eq!(with.file.nodes[1].address.to_string(), "10.0.2.2/24");
         assert_eq!(with.profiles.keys().collect::<Vec<_>>(), ["all-in-one", "worker"]);
+        std::fs::write(&path, "node = [{ name = \"cp1\" }]\n").unwrap();
+        let error = cluster_with(&loaded, "worker").unwrap_err().to_string();
+        assert!(error.contains("c.toml: ") && error.contains("[[node]]"), "{error}");
     }
 }
