@@ -20,6 +20,19 @@ impl Tail {
         Tail { path: path.to_owned(), offset, partial: Vec::new() }
     }
 
+    /// The last `count` lines that are complete by now and not empty, and what follows from their end: each line
+    /// comes once.
+    ///
+    /// # Errors
+    /// As [`Tail::lines`].
+    pub fn from_last_lines(path: &Path, count: usize) -> Result<(Vec<String>, Tail), Error> {
+        let mut tail = Tail { path: path.to_owned(), offset: 0, partial: Vec::new() };
+        let mut lines = tail.lines()?;
+        lines.retain(|line| !line.is_empty());
+        lines.drain(..lines.len().saturating_sub(count));
+        Ok((lines, tail))
+    }
+
     /// Lines that are complete by now, without their ends, in a form fit for a terminal.
     ///
     /// # Errors
@@ -101,6 +114,20 @@ mod tests {
         file.write_all(b"o\n\xff\n").unwrap();
         assert_eq!(tail.lines().unwrap(), ["two", "\u{fffd}"]);
         assert!(tail.lines().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_follows_the_last_lines_begins_where_they_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        std::fs::write(&path, "a\n\nb\nc\nd").unwrap();
+        let (last, mut tail) = Tail::from_last_lines(&path, 2).unwrap();
+        assert_eq!(last, ["b", "c"]);
+        let mut file = File::options().append(true).open(&path).unwrap();
+        file.write_all(b"e\nf\n").unwrap();
+        assert_eq!(tail.lines().unwrap(), ["de", "f"]);
+        let (last, _) = Tail::from_last_lines(&folder.path().join("none"), 2).unwrap();
+        assert!(last.is_empty());
     }
 
     #[test]

@@ -134,6 +134,7 @@ pub fn cluster_with(loaded: &Loaded, role: &str) -> Result<tempfile::TempDir, Er
     let address =
         free.ok_or_else(|| Error::State(format!("no address is free for a node of role {role}")))?;
     let folder = linked(loaded, &NOT_LINKED.map(OsStr::new))?;
+    let mut added = false;
     let text = changed(&loaded.path, |document| {
         let mut node = toml_edit::Table::new();
         node["name"] = toml_edit::value("bench");
@@ -141,8 +142,15 @@ pub fn cluster_with(loaded: &Loaded, role: &str) -> Result<tempfile::TempDir, Er
         node["address"] = toml_edit::value(address.to_string());
         if let Some(nodes) = document["node"].as_array_of_tables_mut() {
             nodes.push(node);
+            added = true;
         }
     })?;
+    if !added {
+        let path = loaded.path.display();
+        return Err(Error::State(format!(
+            "{path}: no node can be added to a list `node = [{{…}}]`; write each node as [[node]]"
+        )));
+    }
     let file = folder.path().join(CLUSTER_FILE);
     std::fs::write(&file, text).map_err(Error::file("write", &file))?;
     Ok(folder)
@@ -220,5 +228,8 @@ mod tests {
         assert_eq!(with.file.nodes[1].address.to_string(), "10.0.2.2/24");
         assert_eq!(with.profiles.keys().collect::<Vec<_>>(), ["all-in-one", "worker"]);
         assert!(!with.lock_path().exists());
+        std::fs::write(&loaded.path, "node = [{ name = \"cp1\" }]\n").unwrap();
+        let error = cluster_with(&loaded, "worker").unwrap_err().to_string();
+        assert!(error.contains("c.toml: ") && error.contains("[[node]]"), "{error}");
     }
 }

@@ -37,15 +37,19 @@ pub fn ask(output: &Path, request: &Request) -> Result<Status, Error> {
 /// Presses the power button of a node's machine and waits until it is off.
 ///
 /// # Errors
-/// As [`ask`]; or it does not stop in time, and goes on.
+/// As [`ask`]; or it does not stop in time, and goes on; or it ended otherwise, or was switched on again.
 pub fn stop(output: &Path, node: &str) -> Result<Duration, Error> {
     let begin = Instant::now();
     ask(output, &Request::Stop(node.to_owned()))?;
     while begin.elapsed() < STOP {
         let status = ask(output, &Request::Status)?;
         let power = status.nodes.iter().find(|one| one.name == node).map(|one| one.power);
-        if power != Some(Power::Stopping) {
-            return Ok(begin.elapsed());
+        match power {
+            Some(Power::Stopping) => {}
+            Some(Power::Off) => return Ok(begin.elapsed()),
+            Some(Power::On | Power::Failed) | None => {
+                return Err(Error::State(format!("{node} did not stop as asked; see `lab status`")));
+            }
         }
         check_interrupt()?;
         std::thread::sleep(PAUSE);
@@ -69,11 +73,14 @@ pub fn console(
     let folder = Folder::of(output);
     check_node(&folder, node)?;
     let log = folder.node(node).join(machine::CONSOLE_LOG);
-    let mut tail = Tail::from_end(&log);
-    for line in console::last_lines(&log, lines.unwrap_or(usize::MAX)) {
-        print(&line);
+    let count = lines.unwrap_or(usize::MAX);
+    if !follow {
+        console::last_lines(&log, count).iter().for_each(|line| print(line));
+        return Ok(());
     }
-    while follow && !interrupt::requested() && log.exists() {
+    let (last, mut tail) = Tail::from_last_lines(&log, count)?;
+    last.iter().for_each(|line| print(line));
+    while !interrupt::requested() && log.exists() {
         tail.lines()?.iter().for_each(|line| print(line));
         std::thread::sleep(PAUSE);
     }

@@ -18,6 +18,8 @@ use crate::lab::switch::Fault;
 const ANSWER: Duration = Duration::from_secs(60);
 /// How long a client may take to write its line.
 const QUESTION: Duration = Duration::from_secs(5);
+/// Pause after a connection could not be accepted, for want of descriptors say: the next attempt would fail at once.
+const NOT_ACCEPTED: Duration = Duration::from_millis(100);
 /// Bytes of a line at most.
 const LINE: u64 = 64 << 10;
 
@@ -86,7 +88,11 @@ pub fn serve(folder: &Folder) -> Result<Receiver<Question>, Error> {
     let listener = UnixListener::bind(below).map_err(Error::file("make", &path))?;
     let (send, receive) = mpsc::channel();
     let accept = move || {
-        for stream in listener.incoming().flatten() {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else {
+                std::thread::sleep(NOT_ACCEPTED);
+                continue;
+            };
             let send = send.clone();
             // One that is slow holds nobody up. A client that goes away is no error.
             let _ = std::thread::Builder::new().spawn(move || drop(talk(&stream, &send)));

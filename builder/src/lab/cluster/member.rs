@@ -150,8 +150,9 @@ impl Member {
         if let Some((status, message)) = self.machine.ended()? {
             if status.success() {
                 let asked = self.power == Power::Stopping;
-                let why = if asked { "stopped" } else { "it switched itself off" };
-                self.off(Power::Off, why.to_owned());
+                let (power, why) =
+                    if asked { (Power::Off, "stopped") } else { (Power::Failed, "it switched itself off") };
+                self.off(power, why.to_owned());
             } else {
                 self.off(Power::Failed, format!("QEMU ended ({status}): {message}"));
             }

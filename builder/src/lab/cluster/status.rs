@@ -73,7 +73,7 @@ pub enum Power {
     Stopping,
     /// It was stopped or killed.
     Off,
-    /// QEMU ended with an error.
+    /// It ended by itself, or with an error.
     Failed,
 }
 

@@ -76,9 +76,10 @@ fn foreground(options: Options) -> Result<(), Error> {
         view.show(status);
         verdict(status, deadline, limit)
     });
+    let taken_down = matches!(outcome, Ok(None));
     let failed = match outcome {
-        // Somebody else took it down.
-        Ok(None) => None,
+        // By somebody else.
+        Ok(None) => Some(Error::State("taken down before all nodes were Ready".to_owned())),
         Ok(Some(Ok(()))) => {
             view.say("");
             hints(&options, &lab.status()?).iter().for_each(|line| view.say(line));
@@ -93,9 +94,10 @@ fn foreground(options: Options) -> Result<(), Error> {
         }
         Ok(Some(Err(error))) | Err(error) => Some(error),
     };
-    // Who gives up on a boot does not wait for a clean stop; what failed has nothing to be kept.
-    let force = failed.is_some() || lab.is_forced();
-    if matches!(failed, Some(ref error) if !matches!(error, Error::Interrupted(_))) {
+    // Who gives up on a boot does not wait for a clean stop; what failed has nothing to be kept. Who takes it down
+    // from elsewhere says how.
+    let force = lab.is_forced() || (failed.is_some() && !taken_down);
+    if force && matches!(failed, Some(ref error) if !matches!(error, Error::Interrupted(_))) {
         lab.last_words().iter().for_each(|line| view.say(line));
     }
     let killed = lab.end(force, |status| view.show(status))?;
@@ -134,8 +136,9 @@ fn start(options: &Options, arguments: &[OsString]) -> Result<(), Error> {
     // Refused here, where a person sees it at once.
     folder.make()?;
     let mut view = View::choose();
+    let mut process = None;
     let outcome = spawn(&folder, arguments)
-        .and_then(|(mut process, log)| follow(&folder, &mut process, &log, options.limit, &mut view));
+        .and_then(|(child, log)| follow(&folder, process.insert(child), &log, options.limit, &mut view));
     let error = match outcome {
         Ok(status) => {
             view.say("");
@@ -146,14 +149,23 @@ fn start(options: &Options, arguments: &[OsString]) -> Result<(), Error> {
         Err(error) => error,
     };
     drop(view);
-    let runs = matches!(folder.find()?, Found::Running(_));
-    if runs && matches!(error, Error::Interrupted(_)) {
+    let interrupted = matches!(error, Error::Interrupted(_));
+    if !interrupted && matches!(folder.find()?, Found::Running(_)) {
+        return Err(Error::LeftRunning { error: Box::new(error), advice: advice(&options.output) });
+    }
+    if interrupted {
         // Who presses Ctrl-C does not expect anything to go on.
         println!("taking the lab down again");
-        control::ask(&folder, &Request::Down { force: true })?;
-    } else if runs {
-        return Err(Error::LeftRunning { error: Box::new(error), advice: advice(&options.output) });
-    } else if folder.path().exists() {
+        if control::ask(&folder, &Request::Down { force: true }).is_ok() {
+            return Err(error);
+        }
+    }
+    // A lab that is just starting has no lock, or no socket to be asked through. The kernel ends its machines with
+    // its process.
+    if let Some(mut process) = process {
+        process.kill().and_then(|()| process.wait()).map_err(Error::file("kill", "the lab"))?;
+    }
+    if folder.path().exists() {
         folder.clean()?;
     }
     Err(error)

@@ -116,21 +116,22 @@ impl Connection {
         flags
     }
 
-    /// Asks a target for a connection.
+    /// Asks a target for a connection. Whether that has begun: if not, the socket is closed, and [`Connection::carry`]
+    /// goes on to the next target.
     pub fn connect(
         &mut self,
         interface: &mut Interface,
         sockets: &mut SocketSet<'static>,
         target: SocketAddr,
         port: u16,
-    ) {
+    ) -> bool {
         let socket = sockets.get_mut::<Socket>(self.handle);
         socket.abort();
         socket.set_timeout(Some(CONNECT));
         socket.set_keep_alive(None);
         self.port = port;
-        // A target of a family that the gateway has no address of: seen as a socket that is closed.
-        let _ = socket.connect(interface.context(), target, port);
+        // It is refused for a target of a family that the gateway has no address of.
+        socket.connect(interface.context(), target, port).is_ok()
     }
 
     /// Carries what can be carried.

@@ -9,6 +9,7 @@
 mod connection;
 mod device;
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,9 @@ use super::fabric::Frame;
 pub const MAC: [u8; 6] = [0x02, b'l', b'a', b'b', b'g', b'w'];
 /// Connections at once; more wait in the listener's backlog.
 const CONNECTIONS: usize = 256;
+/// How long the doors are left alone after a client could not be accepted, for want of descriptors say: the listener
+/// would be readable again at once.
+const NOT_ACCEPTED: Duration = Duration::from_millis(100);
 /// Ports of connections to nodes: the dynamic range (RFC 6335, section 6).
 const FIRST_PORT: u16 = 49152;
 
@@ -48,6 +52,8 @@ pub struct Gateway {
     queues: Queues,
     sockets: SocketSet<'static>,
     doors: Vec<Door>,
+    /// Nobody is accepted until then.
+    shut_until: Option<Instant>,
     connections: Vec<Connection>,
     next_port: u16,
     begin: Instant,
@@ -76,6 +82,7 @@ impl Gateway {
             queues,
             sockets: SocketSet::new(Vec::new()),
             doors: forwards.into_iter().map(|forward| Door { forward, preferred: 0 }).collect(),
+            shut_until: None,
             connections: Vec::new(),
             next_port: FIRST_PORT,
             begin: Instant::now(),
@@ -90,7 +97,7 @@ impl Gateway {
     /// Calls `each` with every socket of the host that it waits for, and for what.
     pub fn interest<'a>(&'a self, mut each: impl FnMut(std::os::fd::BorrowedFd<'a>, PollFlags)) {
         use std::os::fd::AsFd;
-        if self.connections.len() < CONNECTIONS {
+        if self.connections.len() < CONNECTIONS && self.shut_until.is_none() {
             for door in &self.doors {
                 each(door.forward.listener.as_fd(), PollFlags::IN);
             }
@@ -106,13 +113,15 @@ impl Gateway {
 
     /// How long it can be left alone.
     pub fn patience(&mut self, now: Instant) -> Option<Duration> {
-        let now = self.stack_time(now);
-        self.interface.poll_delay(now, &self.sockets).map(|delay| Duration::from_micros(delay.total_micros()))
+        let shut = self.shut_until.map(|until| until.saturating_duration_since(now));
+        let delay = self.interface.poll_delay(self.stack_time(now), &self.sockets);
+        let delay = delay.map(|delay| Duration::from_micros(delay.total_micros()));
+        [shut, delay].into_iter().flatten().min()
     }
 
     /// Does what is to be done, and hands over the frames that it sends.
     pub fn turn(&mut self, now: Instant, mut send: impl FnMut(Vec<u8>)) {
-        self.accept();
+        self.accept(now);
         let time = self.stack_time(now);
         self.interface.poll(time, &mut self.queues, &mut self.sockets);
         self.carry();
@@ -126,12 +135,22 @@ impl Gateway {
         smoltcp::time::Instant::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
     }
 
-    fn accept(&mut self) {
+    fn accept(&mut self, now: Instant) {
+        if self.shut_until.is_some_and(|until| now < until) {
+            return;
+        }
+        self.shut_until = None;
         for index in 0..self.doors.len() {
             while self.connections.len() < CONNECTIONS {
                 let door = &self.doors[index];
-                // Would block, or the client is gone again.
-                let Ok((stream, _)) = door.forward.listener.accept() else { break };
+                let stream = match door.forward.listener.accept() {
+                    Ok((stream, _)) => stream,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(_) => {
+                        self.shut_until = Some(now + NOT_ACCEPTED);
+                        return;
+                    }
+                };
                 let targets = &door.forward.targets;
                 let order = (0..targets.len()).map(|turn| (door.preferred + turn) % targets.len());
                 let targets = order.map(|target| (target, targets[target])).collect();
@@ -148,8 +167,11 @@ impl Gateway {
             match self.connections[index].carry(&mut self.sockets) {
                 Next::Connect(target) => {
                     let port = self.free_port();
-                    self.connections[index].connect(&mut self.interface, &mut self.sockets, target, port);
-                    index += 1;
+                    let connection = &mut self.connections[index];
+                    // If it has not begun, nothing would come to wake it up: the next target's turn is now.
+                    if connection.connect(&mut self.interface, &mut self.sockets, target, port) {
+                        index += 1;
+                    }
                 }
                 Next::Answered(target) => {
                     self.doors[self.connections[index].door()].preferred = target;

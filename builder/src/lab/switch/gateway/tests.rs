@@ -131,6 +131,44 @@ fn a_client_is_let_go_when_no_target_answers() {
 }
 
 #[test]
+fn a_target_that_cannot_be_asked_is_passed_over_at_once() {
+    let listener = crate::lab::switch::listen(None).unwrap();
+    let door = listener.local_addr().unwrap();
+    let targets = vec!["[fd00::1]:6443".parse().unwrap(), "[fd00::2]:6443".parse().unwrap()];
+    let mut gateway =
+        Gateway::new(&[net("10.20.0.1/24")], 1500, vec![Forward { listener, targets }]).unwrap();
+    let mut client = TcpStream::connect(door).unwrap();
+    // One turn: nothing would wake the gateway up for a second.
+    gateway.turn(Instant::now(), |_| {});
+    assert!(gateway.connections.is_empty());
+    assert_eq!(client.read(&mut [0; 8]).unwrap_or(0), 0);
+}
+
+#[test]
+fn doors_that_failed_are_left_alone_for_a_moment() {
+    let listener = crate::lab::switch::listen(None).unwrap();
+    let door = listener.local_addr().unwrap();
+    let targets = vec!["10.20.0.10:6443".parse().unwrap()];
+    let mut gateway =
+        Gateway::new(&[net("10.20.0.1/24")], 1500, vec![Forward { listener, targets }]).unwrap();
+    let waits_for = |gateway: &Gateway| {
+        let mut count = 0;
+        gateway.interest(|_, _| count += 1);
+        count
+    };
+    assert_eq!(waits_for(&gateway), 1);
+    let now = Instant::now();
+    gateway.shut_until = Some(now + NOT_ACCEPTED);
+    let _client = TcpStream::connect(door).unwrap();
+    gateway.turn(now, |_| {});
+    assert_eq!((waits_for(&gateway), gateway.connections.len()), (0, 0));
+    assert!(gateway.patience(now).unwrap() <= NOT_ACCEPTED);
+    assert_eq!(gateway.patience(now + NOT_ACCEPTED), Some(Duration::ZERO));
+    gateway.turn(now + NOT_ACCEPTED, |_| {});
+    assert_eq!((waits_for(&gateway), gateway.connections.len()), (1, 1));
+}
+
+#[test]
 fn the_gateway_has_the_addresses_that_nodes_need() {
     let gateway = |text: &str| Some(text.parse().unwrap());
     let of = |nodes: &[(IpNet, Option<IpAddr>)]| {
