@@ -8,7 +8,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bootwright_model::kubernetes::CONTROL_PLANE_ROLES;
+use bootwright_model::kubernetes::is_control_plane;
 use bootwright_model::node::NodeFacts;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/
 /// Returns whether it did.
 pub fn release(api: &Api, facts: &NodeFacts) -> Result<bool, ApiError> {
     let nodes = &facts.layer.file.nodes;
-    if nodes.iter().filter(|node| CONTROL_PLANE_ROLES.contains(&&*node.role)).count() != 1 {
+    if nodes.iter().filter(|node| is_control_plane(&node.role)).count() != 1 {
         return Ok(false);
     }
     let lease = match api.get(LEASE) {
