@@ -114,7 +114,10 @@ mod tests {
         facts.layer.file.nodes[1].role = "worker".to_owned();
         let wanted = wanted(&facts).unwrap();
         assert_eq!(wanted.keys().collect::<Vec<_>>(), ["w1"]);
-        let event = |kind: &str, name: &str, labels: Value| json!({ "type": kind, "object": { "metadata": { "name": name, "labels": labels } } });
+        let event = |kind: &str, name: &str, labels: Value| {
+            let metadata = json!({ "name": name, "labels": labels });
+            json!({ "type": kind, "object": { "metadata": metadata } })
+        };
         let role = "node-role.kubernetes.io/worker";
         let lacking = |event: &Value| missing(&wanted, event).map(|(_, labels)| labels);
         assert_eq!(lacking(&event("ADDED", "w1", json!({ "a": "b" }))), Some([(role, "")].into()));

@@ -75,7 +75,10 @@ mod tests {
     fn only_what_this_node_held_before_it_was_started_is_released() {
         let boot_began = micro_time(Duration::from_micros(1_764_087_600_000_001));
         assert_eq!(boot_began, "2025-11-25T16:20:00.000001Z");
-        let lease = |holder: Value, renewed: &str| json!({ "spec": { "holderIdentity": holder, "renewTime": renewed } });
+        let lease = |holder: Value, renewed: &str| {
+            let spec = json!({ "holderIdentity": holder, "renewTime": renewed });
+            json!({ "spec": spec })
+        };
         let earlier = |holder: &str, renewed: &str| {
             is_of_an_earlier_boot(&lease(holder.into(), renewed), "cp1", &boot_began)
         };

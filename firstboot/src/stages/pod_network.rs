@@ -172,9 +172,8 @@ mod tests {
         });
         assert!(done.unwrap().failures.is_empty());
         assert_eq!(calls, 3);
-        let mut calls = 0;
-        let mut again = |result: fn() -> Result<Outcome, PodsError>| {
-            calls = 0;
+        let again = |result: fn() -> Result<Outcome, PodsError>| {
+            let mut calls = 0;
             let done = persistently(Duration::ZERO, || {
                 calls += 1;
                 result()
