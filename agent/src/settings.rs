@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use bootwright_model::agent::{BALANCER_PORT, HEALTH_PORT};
-use bootwright_model::kubernetes::{CONTROL_PLANE_ROLES, pki};
+use bootwright_model::kubernetes::{is_control_plane, pki};
 use bootwright_model::layout;
 use bootwright_model::node::NodeFacts;
 use clap::Parser;
@@ -76,7 +76,7 @@ impl Settings {
 
     /// This node runs an API server.
     pub fn is_control_plane(&self) -> bool {
-        CONTROL_PLANE_ROLES.contains(&self.facts.layer.role.as_str())
+        is_control_plane(&self.facts.layer.role)
     }
 
     /// Where a node's first connection goes: its place in the inventory spreads them.
@@ -88,12 +88,10 @@ impl Settings {
 
 fn control_planes(facts: &NodeFacts) -> Vec<SocketAddr> {
     let file = &facts.layer.file;
-    let is_control_plane =
-        |node: &&bootwright_model::cluster::Node| CONTROL_PLANE_ROLES.contains(&node.role.as_str());
     let at = |node: &bootwright_model::cluster::Node| {
         SocketAddr::new(node.address.addr(), file.cluster.endpoint_port)
     };
-    file.nodes.iter().filter(is_control_plane).map(at).collect()
+    file.nodes.iter().filter(|node| is_control_plane(&node.role)).map(at).collect()
 }
 
 #[cfg(test)]
@@ -112,7 +110,8 @@ mod tests {
                 .iter()
                 .enumerate()
                 .map(|(at, role)| {
-                    serde_json::json!({ "name": format!("n{at}"), "role": role, "address": format!("10.0.0.{}/24", at + 1) })
+                    let address = format!("10.0.0.{}/24", at + 1);
+                    serde_json::json!({ "name": format!("n{at}"), "role": role, "address": address })
                 })
                 .collect();
             let facts = serde_json::json!({

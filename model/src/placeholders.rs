@@ -26,11 +26,6 @@ const PLACEHOLDERS: &[Placeholder] = &[
         meaning: "the port on 127.0.0.1 where the agent answers to /healthz",
         value: |_| agent::HEALTH_PORT.to_string(),
     },
-    Placeholder {
-        name: "balancer-port",
-        meaning: "the port on loopback behind which all API servers stand",
-        value: |_| agent::BALANCER_PORT.to_string(),
-    },
     Placeholder { name: "cluster", meaning: "the cluster's name", value: |f| cluster(f).name.clone() },
     Placeholder {
         name: "cluster-pod-cidr",
@@ -199,7 +194,6 @@ mod tests {
         insta::assert_snapshot!(all.join("\n"), @r#"
         address=10.20.0.10
         agent-health-port=7444
-        balancer-port=7443
         cluster=harbor
         cluster-pod-cidr=10.10.0.0/16
         domain=cluster.local

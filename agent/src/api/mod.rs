@@ -52,8 +52,7 @@ pub fn client(credentials: Credentials) -> Client {
     ClientBuilder::new(http, "default").with_layer(&BaseUriLayer::new(credentials.server)).build()
 }
 
-/// A client by the kubeconfig at `path`. Waits for the file: the kubelet of a worker writes it once it has
-/// joined.
+/// A client by the kubeconfig at `path`. Waits for it and for the files that it names.
 pub async fn wait_for_client(path: &Path) -> Client {
     let mut said = String::new();
     loop {

@@ -18,20 +18,9 @@ pub struct Node {
     /// Name and version.
     #[serde(deserialize_with = "brief")]
     pub metadata: ObjectMeta,
-    /// What it should be.
-    #[serde(default)]
-    pub spec: NodeSpec,
     /// What it is.
     #[serde(default)]
     pub status: NodeStatus,
-}
-
-/// `spec` of a Node.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct NodeSpec {
-    /// One range for each family.
-    #[serde(default, rename = "podCIDRs")]
-    pub pod_cidrs: Vec<String>,
 }
 
 /// `status` of a Node.

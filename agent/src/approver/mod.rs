@@ -41,6 +41,10 @@ const AGAIN: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(30)];
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Undecided requests that are kept in mind. Kubernetes deletes them after a day.
 const MOST_PENDING: usize = 2000;
+/// Bytes of `spec.request` that are kept: a kubelet's has some 700, and the API server takes more than a million.
+const MOST_REQUEST: usize = 16 * 1024;
+/// Characters of a message: parts of it are a stranger's words.
+const MOST_MESSAGE: usize = 1024;
 
 /// A request that is not decided yet.
 #[derive(Debug, Clone)]
@@ -71,20 +75,19 @@ pub async fn run(client: Client, inventory: Inventory) {
 }
 
 async fn follow(client: Client, table: Table, news: Arc<Notify>) {
-    let keep = |object: CertificateSigningRequest| object;
-    watch("certificate requests", Api::all(client), None, keep, |change| {
+    watch("certificate requests", Api::all(client), None, trimmed, |change| {
         let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
         match change {
             Change::All(all) => {
                 let mut before = std::mem::take(&mut *table);
                 for object in all {
-                    let said = before.remove(&name(&object)).map(|known| known.said);
-                    set(&mut table, object, said);
+                    let known = before.remove(&name(&object));
+                    set(&mut table, object, known);
                 }
             }
             Change::Set(object) => {
-                let said = table.remove(&name(&object)).map(|known| known.said);
-                set(&mut table, object, said);
+                let known = table.remove(&name(&object));
+                set(&mut table, object, known);
             }
             Change::Gone(object) => drop(table.remove(&name(&object))),
         }
@@ -93,13 +96,36 @@ async fn follow(client: Client, table: Table, news: Arc<Notify>) {
     .await;
 }
 
-fn set(table: &mut BTreeMap<String, Pending>, object: CertificateSigningRequest, said: Option<String>) {
-    let open = object.status.conditions.is_empty() && rules::is_ours(&object.spec);
-    if open && table.len() < MOST_PENDING {
-        let (said, due, pause) = (said.unwrap_or_default(), Instant::now(), AGAIN[0]);
-        let pending = Pending { object: Arc::new(object), said, due, pause };
-        table.insert(name(&pending.object), pending);
+/// Without a text that is longer than any kubelet's, which then is denied like any other that is no request; and
+/// without the text of one that is not to be decided.
+fn trimmed(mut object: CertificateSigningRequest) -> CertificateSigningRequest {
+    if object.spec.request.len() > MOST_REQUEST || !is_open(&object) {
+        object.spec.request = String::new();
     }
+    object
+}
+
+fn is_open(object: &CertificateSigningRequest) -> bool {
+    object.status.conditions.is_empty() && rules::is_ours(&object.spec)
+}
+
+/// Notes a request that is to be decided; `known` is what was noted of it before. If there are too many, the one goes
+/// that has waited longest without getting right: whoever asks again and again keeps no new one from being seen.
+fn set(table: &mut BTreeMap<String, Pending>, object: CertificateSigningRequest, known: Option<Pending>) {
+    if !is_open(&object) {
+        return;
+    }
+    if table.len() >= MOST_PENDING {
+        let longest = table.iter().max_by_key(|(_, pending)| pending.pause).map(|(name, _)| name.clone());
+        longest.map(|name| table.remove(&name));
+    }
+    // One that is only listed anew has waited as long as before.
+    let same = known
+        .as_ref()
+        .filter(|known| known.object.metadata.resource_version == object.metadata.resource_version);
+    let pause = same.map_or(AGAIN[0], |known| known.pause);
+    let (said, due) = (known.map(|known| known.said).unwrap_or_default(), Instant::now());
+    table.insert(name(&object), Pending { object: Arc::new(object), said, due, pause });
 }
 
 fn name(object: &CertificateSigningRequest) -> String {
@@ -113,17 +139,17 @@ async fn look_at_due(client: &Client, inventory: &Inventory, table: &Table) {
         table.values().filter(|pending| pending.due <= now).cloned().collect()
     };
     for pending in all {
-        let line = match decide(client, inventory, &pending.object).await {
-            Ok(line) => line,
+        let (line, silent) = match decide(client, inventory, &pending.object).await {
+            Ok(line) => (line, false),
             Err(error @ ApproverError::Api(kube::Error::Api(_))) => {
-                format!("undecided, trying again: {}", crate::chain(&error))
+                (plain(&format!("undecided, trying again: {}", crate::chain(&error))), false)
             }
             // Nobody answers, which the watch has said.
-            Err(_) => pending.said.clone(),
+            Err(_) => (pending.said.clone(), true),
         };
         let name = name(&pending.object);
         if line != pending.said {
-            eprintln!("approver: {name} of {}: {line}", pending.object.spec.username);
+            eprintln!("approver: {name} of {}: {line}", plain(&pending.object.spec.username));
         }
         // Decided ones leave with the watch's next event; one that vanished is not brought back.
         if let Some(known) = table.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&name) {
@@ -131,7 +157,16 @@ async fn look_at_due(client: &Client, inventory: &Inventory, table: &Table) {
             known.due = Instant::now() + known.pause;
             known.pause = (known.pause * 2).min(AGAIN[1]);
         }
+        // To ask for the others too would take the whole timeout for each, and what comes in meanwhile would wait.
+        if silent {
+            return;
+        }
     }
+}
+
+/// A text as one line of bounded length: names and subjects are whatever the one who asks has put there.
+fn plain(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(MOST_MESSAGE).collect()
 }
 
 /// Why there is no answer to a request.
@@ -161,10 +196,11 @@ async fn decide(
     let (kind, reason, message) = match &verdict {
         Verdict::Approve(message) => ("Approved", "BootwrightApprove", message),
         Verdict::Deny(message) => ("Denied", "BootwrightDeny", message),
-        Verdict::Leave(message) => return Ok(format!("left: {message}")),
+        Verdict::Leave(message) => return Ok(format!("left: {}", plain(message))),
     };
+    let message = plain(message);
     let requests: Api<CertificateSigningRequest> = Api::all(client.clone());
-    let patch = Patch::Merge(answer(object, kind, reason, message));
+    let patch = Patch::Merge(answer(object, kind, reason, &message));
     let name = name(object);
     let parameters = PatchParams::default();
     let call = requests.patch_subresource("approval", &name, &parameters, &patch);

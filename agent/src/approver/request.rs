@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -63,8 +63,8 @@ impl Kind {
 /// A request that no kubelet makes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// Not a PKCS#10 request.
-    #[error("spec.request is no certificate request in PEM")]
+    /// Not a PKCS#10 request, or one that is so long that it was not kept.
+    #[error("spec.request is no certificate request in PEM of at most 16 KiB")]
     Encoding,
     /// For another signer.
     #[error("signer {0} is not for kubelets")]
@@ -183,9 +183,11 @@ fn alternative_names<'a>(
     Ok(found)
 }
 
+/// As the signer writes it: Go keeps `::ffff:10.20.0.10` in 4 bytes (net.IP.To4), so it is that IPv4 address that
+/// the certificate would be good for.
 fn address(bytes: &[u8]) -> Option<IpAddr> {
     if let Ok(bytes) = <[u8; 4]>::try_from(bytes) {
         return Some(IpAddr::from(bytes));
     }
-    <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from)
+    <[u8; 16]>::try_from(bytes).ok().map(|bytes| Ipv6Addr::from(bytes).to_canonical())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use bootwright_model::cluster::ClusterFile;
-use bootwright_model::kubernetes::CONTROL_PLANE_ROLES;
+use bootwright_model::kubernetes::is_control_plane;
 use ipnet::IpNet;
 
 use super::request::{Kind, NODES, Request};
@@ -47,17 +47,17 @@ struct InventoryNode {
 impl From<&ClusterFile> for Inventory {
     fn from(file: &ClusterFile) -> Inventory {
         let mut endpoint_names = BTreeSet::new();
-        let mut endpoint_addresses = BTreeSet::from([file.cluster.endpoint]);
+        let mut endpoint_addresses = BTreeSet::from([file.cluster.endpoint.to_canonical()]);
         for name in &file.cluster.endpoint_names {
-            match name.parse() {
-                Ok(address) => drop(endpoint_addresses.insert(address)),
-                Err(_) => drop(endpoint_names.insert(name.to_ascii_lowercase())),
+            match name.parse::<IpAddr>() {
+                Ok(address) => drop(endpoint_addresses.insert(address.to_canonical())),
+                Err(_) => drop(endpoint_names.insert(without_root(name).to_ascii_lowercase())),
             }
         }
         let node = |node: &bootwright_model::cluster::Node| InventoryNode {
             name: node.name.clone(),
-            address: node.address.addr(),
-            control_plane: CONTROL_PLANE_ROLES.contains(&node.role.as_str()),
+            address: node.address.addr().to_canonical(),
+            control_plane: is_control_plane(&node.role),
         };
         Inventory {
             nodes: file.nodes.iter().map(node).collect(),
@@ -65,7 +65,7 @@ impl From<&ClusterFile> for Inventory {
             endpoint_addresses,
             services: file.cluster.service_cidr,
             pods: file.cluster.pod_cidr,
-            domain: file.cluster.domain.to_ascii_lowercase(),
+            domain: without_root(&file.cluster.domain).to_ascii_lowercase(),
         }
     }
 }
@@ -108,12 +108,13 @@ fn serving(
     if let Some(why) = inventory.belongs_to_another(request) {
         return Verdict::Deny(why);
     }
-    // The inventory counts before the Node is there; a kubelet makes both at about the same time.
     let mut names = BTreeSet::from([request.node.as_str()]);
     let mut addresses: BTreeSet<IpAddr> = known.map(|known| known.address).into_iter().collect();
-    for has in node.map(|node| node.status.addresses.as_slice()).unwrap_or_default() {
-        match has.address.parse() {
-            Ok(address) => drop(addresses.insert(address)),
+    // A node writes its own status, which proves nothing. It counts for a node of which nothing else is known.
+    let says = if known.is_none() { node } else { None };
+    for has in says.map(|node| node.status.addresses.as_slice()).unwrap_or_default() {
+        match has.address.parse::<IpAddr>() {
+            Ok(address) => drop(addresses.insert(address.to_canonical())),
             Err(_) => drop(names.insert(&has.address)),
         }
     }
@@ -122,6 +123,9 @@ fn serving(
         request.addresses.iter().find(|address| !addresses.contains(address)).map(ToString::to_string);
     match foreign_name.or(foreign_address) {
         None => Verdict::Approve(format!("{request}, which are its own")),
+        Some(foreign) if known.is_some() => Verdict::Leave(format!(
+            "{request}: {foreign} is not in the inventory; approve by hand if it is right"
+        )),
         Some(foreign) if node.is_none() => {
             Verdict::Leave(format!("{request}: there is no Node yet that says it has {foreign}"))
         }
@@ -172,7 +176,7 @@ impl Inventory {
     fn belongs_to_another(&self, request: &Request) -> Option<String> {
         let others = || self.nodes.iter().filter(|node| node.name != request.node);
         for name in &request.names {
-            let lower = name.to_ascii_lowercase();
+            let lower = without_root(name).to_ascii_lowercase();
             let owner = if lower == "localhost" || lower.contains('*') {
                 Some("no node's".to_owned())
             } else if lower == "kubernetes" || lower.starts_with("kubernetes.") || self.is_service(&lower) {
@@ -212,4 +216,9 @@ impl Inventory {
     fn is_service(&self, name: &str) -> bool {
         name.ends_with(".svc") || name.ends_with(&format!(".{}", self.domain)) || name == self.domain
     }
+}
+
+/// A name without the dots at its end: `web.default.svc.` is `web.default.svc` to a resolver.
+fn without_root(name: &str) -> &str {
+    name.trim_end_matches('.')
 }

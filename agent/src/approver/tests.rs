@@ -9,7 +9,8 @@ use rcgen::{
 
 use super::request::{Request, RequestError};
 use super::rules::{Inventory, Verdict, is_ours, judge};
-use crate::api::objects::{Node, RequestSpec};
+use super::{AGAIN, MOST_MESSAGE, MOST_PENDING, MOST_REQUEST, Table};
+use crate::api::objects::{CertificateSigningRequest, Node, RequestSpec};
 
 const SERVING: [&str; 3] = ["digital signature", "key encipherment", "server auth"];
 const CLIENT: [&str; 3] = ["digital signature", "key encipherment", "client auth"];
@@ -149,24 +150,16 @@ fn a_node_gets_a_serving_certificate_for_what_is_its_own() {
     approved(&serving().judge(None));
     let status = node(true, &[("InternalIP", "10.20.0.21"), ("Hostname", "w1")]);
     approved(&serving().judge(Some(&status)));
-    // What only its Node says.
-    let names = vec![dns("w1"), dns("w1.harbor.example"), ip("10.20.0.21"), ip("192.0.2.7"), ip("fd00::21")];
-    let asked = Asked { names, ..serving() };
-    left(&asked.judge(None), "there is no Node yet that says it has w1.harbor.example");
-    left(
-        &asked.judge(Some(&status)),
-        "w1.harbor.example is neither in its Node's status nor in the inventory",
-    );
-    let status = node(
-        true,
-        &[
-            ("ExternalIP", "192.0.2.7"),
-            ("InternalIP", "fd00:0::21"),
-            ("InternalDNS", "w1.harbor.example"),
-            ("Hostname", "w1"),
-        ],
-    );
-    approved(&asked.judge(Some(&status)));
+    // What only its Node says, which it writes itself.
+    let claims = node(true, &[("ExternalIP", "192.0.2.7"), ("InternalDNS", "w1.harbor.example")]);
+    for (name, text) in [(dns("w1.harbor.example"), "w1.harbor.example"), (ip("192.0.2.7"), "192.0.2.7")] {
+        let asked = Asked { names: vec![dns("w1"), name], ..serving() };
+        let why = format!("{text} is not in the inventory");
+        left(&asked.judge(None), &why);
+        left(&asked.judge(Some(&claims)), &why);
+    }
+    // The same address in another form.
+    approved(&Asked { names: vec![ip("::ffff:10.20.0.21")], ..serving() }.judge(None));
     // From 1.27 on, without encipherment.
     let mut asked = serving();
     asked.spec.usages = ["server auth", "digital signature"].map(str::to_owned).to_vec();
@@ -184,9 +177,15 @@ fn a_node_of_no_inventory_gets_what_its_node_says() {
     let mut asked = serving();
     asked.common_name = "system:node:extra".to_owned();
     asked.spec.username = asked.common_name.clone();
-    asked.names = vec![dns("extra"), ip("10.20.0.77")];
-    left(&asked.judge(None), "there is no Node yet");
-    approved(&asked.judge(Some(&node(true, &[("InternalIP", "10.20.0.77")]))));
+    asked.names = vec![dns("extra"), dns("extra.harbor.example"), ip("10.20.0.77"), ip("fd00::77")];
+    left(&asked.judge(None), "there is no Node yet that says it has extra.harbor.example");
+    let mut says = vec![("InternalIP", "::ffff:10.20.0.77"), ("InternalIP", "fd00:0::77")];
+    left(
+        &asked.judge(Some(&node(true, &says))),
+        "extra.harbor.example is neither in its Node's status nor in the inventory",
+    );
+    says.push(("InternalDNS", "extra.harbor.example"));
+    approved(&asked.judge(Some(&node(true, &says))));
 }
 
 #[test]
@@ -200,9 +199,16 @@ fn nobody_gets_what_is_anothers_even_if_its_node_says_so() {
         (dns("Kubernetes.Default"), "Kubernetes.Default is a Service's"),
         (dns("web.default.svc"), "web.default.svc is a Service's"),
         (dns("web.default.svc.cluster.local"), "is a Service's"),
+        (dns("web.default.svc."), "web.default.svc. is a Service's"),
+        (dns("kubernetes."), "kubernetes. is a Service's"),
         (dns("api.harbor.example"), "api.harbor.example is the API's"),
+        (dns("api.harbor.example."), "api.harbor.example. is the API's"),
         (ip("10.20.0.22"), "10.20.0.22 is node w2's"),
         (ip("10.20.0.10"), "10.20.0.10 is the API's"),
+        (ip("::ffff:10.20.0.10"), "10.20.0.10 is the API's"),
+        (ip("::ffff:10.96.0.1"), "10.96.0.1 is a Service's"),
+        (ip("::ffff:10.20.0.22"), "10.20.0.22 is node w2's"),
+        (ip("::ffff:127.0.0.1"), "127.0.0.1 is no node's"),
         (ip("10.20.0.100"), "10.20.0.100 is the API's"),
         (ip("10.96.0.1"), "10.96.0.1 is a Service's"),
         (ip("10.10.0.5"), "10.10.0.5 is a pod's"),
@@ -348,4 +354,81 @@ fn the_answer_counts_for_one_version_of_the_request() {
             ] },
         })
     );
+}
+
+/// The request of w1 as the API server has it.
+fn object(name: &str, version: &str) -> CertificateSigningRequest {
+    let mut object = CertificateSigningRequest { spec: serving().spec(), ..Default::default() };
+    object.metadata.name = Some(name.to_owned());
+    object.metadata.resource_version = Some(version.to_owned());
+    object
+}
+
+#[test]
+fn a_request_that_is_too_long_is_not_kept_and_is_denied() {
+    let mut object = object("csr-1", "1");
+    let text = object.spec.request.clone();
+    object = super::trimmed(object);
+    assert_eq!(object.spec.request, text);
+    object.spec.request = "A".repeat(MOST_REQUEST + 1);
+    let object = super::trimmed(object);
+    assert!(object.spec.request.is_empty());
+    assert_eq!(Request::read(&object.spec).unwrap_err(), RequestError::Encoding);
+}
+
+#[tokio::test]
+async fn among_too_many_the_one_that_waited_longest_goes() {
+    let table = Table::default();
+    let mut table = table.lock().unwrap();
+    let one = object("", "1");
+    for number in 0..MOST_PENDING {
+        let mut object = one.clone();
+        object.metadata.name = Some(format!("csr-{number}"));
+        super::set(&mut table, object, None);
+    }
+    table.get_mut("csr-7").unwrap().pause = AGAIN[1];
+    super::set(&mut table, object("newcomer", "1"), None);
+    assert_eq!(table.len(), MOST_PENDING);
+    assert!(table.contains_key("newcomer") && !table.contains_key("csr-7"));
+    // One that is listed anew waits on; one that changed is looked at as if it were new.
+    for (version, pause) in [("1", AGAIN[1]), ("2", AGAIN[0])] {
+        let mut known = table.remove("csr-8").unwrap();
+        known.pause = AGAIN[1];
+        super::set(&mut table, object("csr-8", version), Some(known));
+        assert_eq!(table["csr-8"].pause, pause);
+    }
+}
+
+#[tokio::test]
+async fn a_silent_api_ends_the_round() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let client = kube::Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap();
+    let calls = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&calls);
+    // Takes connections and closes them.
+    tokio::spawn(async move {
+        while listener.accept().await.is_ok() {
+            counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    });
+    let table = Table::default();
+    for name in ["csr-1", "csr-2", "csr-3"] {
+        super::set(&mut table.lock().unwrap(), object(name, "1"), None);
+    }
+    super::look_at_due(&client, &inventory(), &table).await;
+    assert_eq!(calls.load(std::sync::atomic::Ordering::Relaxed), 1);
+    let pause = |name: &str| table.lock().unwrap()[name].pause;
+    assert_eq!([pause("csr-1"), pause("csr-2"), pause("csr-3")], [AGAIN[0] * 2, AGAIN[0], AGAIN[0]]);
+}
+
+#[test]
+fn messages_are_one_line_of_bounded_length() {
+    let mut asked = serving();
+    asked.spec.username = format!("x\napprover: csr-1 of w1: approved\u{1b}[2J{}", "y".repeat(5000));
+    let Verdict::Deny(message) = asked.judge(None) else { panic!("approved") };
+    let plain = super::plain(&message);
+    assert!(plain.contains("xapprover: csr-1 of w1: approved[2J"), "{plain}");
+    assert!(!plain.chars().any(char::is_control));
+    assert_eq!(plain.chars().count(), MOST_MESSAGE);
 }

@@ -176,19 +176,22 @@ impl Pool {
         find(&mut self.table().backends, address).map(|b| Arc::clone(&b.look)).unwrap_or_default()
     }
 
-    /// What a look showed. Connections to a control plane that does not answer are cut, so that clients move
-    /// instead of waiting for their own patience to end. Those to one that is not ready are cut if another is
-    /// healthy: with all of them not ready (etcd has no leader) a cut would only make everybody come again.
+    /// What a look showed. Connections to a control plane that does not answer are cut if there is another to go
+    /// to, so that clients move instead of waiting for their own patience to end. Those to one that is not ready
+    /// are cut if another is healthy: with all of them not ready (etcd has no leader) a cut would only make
+    /// everybody come again.
     pub fn report(&self, address: SocketAddr, health: Health) {
         let mut table = self.table();
         let Table { backends, said_none, .. } = &mut *table;
         let another = backends.iter().any(|b| b.address != address && b.health == Health::Healthy);
+        let elsewhere =
+            backends.iter().any(|b| b.address != address && !matches!(b.health, Health::Unreachable(_)));
         let Some(backend) = find(backends, address) else { return };
         let changed = std::mem::discriminant(&backend.health) != std::mem::discriminant(&health);
         let cut = match health {
             Health::Unknown | Health::Healthy => false,
             Health::NotReady(_) => another && backend.open > 0,
-            Health::Unreachable(_) => backend.open > 0,
+            Health::Unreachable(_) => elsewhere && backend.open > 0,
         };
         if changed {
             let moved = if cut { format!("; cut {} connections", backend.open) } else { String::new() };
@@ -308,6 +311,24 @@ mod tests {
         assert_eq!(pool.describe()[0], "10.20.0.10:1 unreachable: refused, 1 connections");
         drop(open);
         assert_eq!(pool.describe()[0], "10.20.0.10:1 unreachable: refused, 0 connections");
+    }
+
+    #[test]
+    fn connections_that_have_nowhere_to_go_stay() {
+        let alone = Pool::new(vec![at(1)], 0);
+        let candidates = alone.candidates();
+        let _open = alone.opened(at(1));
+        alone.report(at(1), dead());
+        assert!(!candidates[0].cut.has_changed().unwrap(), "a single control plane, busy or gone");
+        let pool = Pool::new(vec![at(1), at(2)], 0);
+        let candidates = pool.candidates();
+        let _open = pool.opened(at(1));
+        pool.report(at(2), dead());
+        pool.report(at(1), dead());
+        assert!(!candidates[0].cut.has_changed().unwrap(), "the other is dead as well");
+        pool.report(at(2), Health::NotReady("etcd".to_owned()));
+        pool.report(at(1), dead());
+        assert!(candidates[0].cut.has_changed().unwrap(), "the other answers again");
     }
 
     #[test]

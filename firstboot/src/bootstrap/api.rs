@@ -172,17 +172,6 @@ impl Api {
         let url = format!("{}{path}", self.server);
         answer(&url, self.agent.get(&url).call())
     }
-
-    /// Whether the Node's condition `Ready` is true. A Node that does not exist yet is not ready.
-    pub fn node_ready(&self, name: &str) -> Result<bool, ApiError> {
-        let node = match self.get(&format!("/api/v1/nodes/{name}")) {
-            Err(ApiError::Refused { status: 404, .. }) => return Ok(false),
-            other => other?,
-        };
-        let conditions = node["status"]["conditions"].as_array();
-        let ready = |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
-        Ok(conditions.is_some_and(|conditions| conditions.iter().any(ready)))
-    }
 }
 
 fn load<T>(path: &Path, parse: impl Fn(&[u8]) -> Result<T, ureq::Error>) -> Result<T, ApiError> {

@@ -1,8 +1,8 @@
 //! `firstboot join`: a node without authorities takes its place in the cluster.
 //!
-//! The kubelet asks for its certificate with the bootstrap token, and the controller manager gives it one. With
-//! that this program makes the Node, or brings it up to date, and takes the token off the machine until the next
-//! boot. What shows the kubelet's certificate as well, kube-proxy, starts after it.
+//! The kubelet asks for its certificate with the bootstrap token, and the agent of a control plane approves it by
+//! the node's name. With that this program makes the Node, or brings it up to date, and takes the token off the
+//! machine until the next boot. What shows the kubelet's certificate as well, kube-proxy, starts after it.
 
 use std::fs;
 use std::io;

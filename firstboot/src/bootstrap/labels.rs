@@ -62,15 +62,22 @@ fn follow(roots: &Roots, facts: &NodeFacts, wanted: &Wanted) -> ! {
 
 fn label(api: &Api, wanted: &Wanted, event: &Value) -> Result<(), ApiError> {
     let Some((name, labels)) = missing(wanted, event) else { return Ok(()) };
-    match api.merge(&format!("{NODES}/{name}"), &json!({ "metadata": { "labels": labels } })) {
+    told(name, api.merge(&format!("{NODES}/{name}"), &json!({ "metadata": { "labels": labels } })))
+}
+
+/// Says what became of one Node. An error ends the watch, so only what keeps all the others from being labelled too is
+/// one: if this Node alone is refused, they must not wait for it.
+fn told(name: &str, labelled: Result<(), ApiError>) -> Result<(), ApiError> {
+    match labelled {
+        Ok(()) => println!("labelled {name}"),
         // It has been deleted meanwhile.
-        Err(ApiError::Refused { status: 404, .. }) => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => {
-            println!("labelled {name}");
-            Ok(())
+        Err(ApiError::Refused { status: 404, .. }) => {}
+        Err(error @ ApiError::Refused { status, .. }) if matches!(status, 400 | 402..=428 | 430..=499) => {
+            eprintln!("labels: {name} stays without its labels: {error}");
         }
+        Err(error) => return Err(error),
     }
+    Ok(())
 }
 
 /// The labels that the Node of an event lacks.
@@ -90,12 +97,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_node_that_is_refused_keeps_no_other_waiting() {
+        let refused = |status| ApiError::Refused { url: String::new(), status, message: String::new() };
+        for status in [400, 403, 404, 409, 422] {
+            assert!(told("w1", Err(refused(status))).is_ok(), "{status}");
+        }
+        for status in [401, 429, 500, 503] {
+            assert!(told("w1", Err(refused(status))).is_err(), "{status}");
+        }
+        assert!(told("w1", Ok(())).is_ok());
+    }
+
+    #[test]
     fn only_what_a_node_of_the_inventory_lacks_is_set() {
         let mut facts = crate::network::tests::facts("10.10.3.0/24", "vxlan");
         facts.layer.file.nodes[1].role = "worker".to_owned();
         let wanted = wanted(&facts).unwrap();
         assert_eq!(wanted.keys().collect::<Vec<_>>(), ["w1"]);
-        let event = |kind: &str, name: &str, labels: Value| json!({ "type": kind, "object": { "metadata": { "name": name, "labels": labels } } });
+        let event = |kind: &str, name: &str, labels: Value| {
+            let metadata = json!({ "name": name, "labels": labels });
+            json!({ "type": kind, "object": { "metadata": metadata } })
+        };
         let role = "node-role.kubernetes.io/worker";
         let lacking = |event: &Value| missing(&wanted, event).map(|(_, labels)| labels);
         assert_eq!(lacking(&event("ADDED", "w1", json!({ "a": "b" }))), Some([(role, "")].into()));

@@ -8,7 +8,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bootwright_model::kubernetes::CONTROL_PLANE_ROLES;
+use bootwright_model::kubernetes::is_control_plane;
 use bootwright_model::node::NodeFacts;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/
 /// Returns whether it did.
 pub fn release(api: &Api, facts: &NodeFacts) -> Result<bool, ApiError> {
     let nodes = &facts.layer.file.nodes;
-    if nodes.iter().filter(|node| CONTROL_PLANE_ROLES.contains(&&*node.role)).count() != 1 {
+    if nodes.iter().filter(|node| is_control_plane(&node.role)).count() != 1 {
         return Ok(false);
     }
     let lease = match api.get(LEASE) {
@@ -75,7 +75,10 @@ mod tests {
     fn only_what_this_node_held_before_it_was_started_is_released() {
         let boot_began = micro_time(Duration::from_micros(1_764_087_600_000_001));
         assert_eq!(boot_began, "2025-11-25T16:20:00.000001Z");
-        let lease = |holder: Value, renewed: &str| json!({ "spec": { "holderIdentity": holder, "renewTime": renewed } });
+        let lease = |holder: Value, renewed: &str| {
+            let spec = json!({ "holderIdentity": holder, "renewTime": renewed });
+            json!({ "spec": spec })
+        };
         let earlier = |holder: &str, renewed: &str| {
             is_of_an_earlier_boot(&lease(holder.into(), renewed), "cp1", &boot_began)
         };

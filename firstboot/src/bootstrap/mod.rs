@@ -81,6 +81,17 @@ pub enum BootstrapError {
         /// What the inventory says.
         pod_cidr: String,
     },
+    /// The Node has labels that it had as a control plane, which a node may not take from itself.
+    #[error(
+        "the Node {node} exists with labels that this machine may not change ({message}), as after a change of its \
+         role; run \"kubectl delete node {node}\" and restart the machine"
+    )]
+    Labels {
+        /// Node name.
+        node: String,
+        /// The API server's words.
+        message: String,
+    },
 }
 
 /// Runs as a program below `root` (`/` on a node): prints a line, and says by the exit status whether it
@@ -146,7 +157,7 @@ fn apply(api: &Api, object: &Object, deadline: Instant) -> Result<(), ApiError> 
     }
 }
 
-/// A Node's pod CIDR cannot be changed once it is set.
+/// A Node's pod CIDR cannot be changed once it is set, nor by the node itself some of its labels.
 fn explain(error: ApiError, object: &Object, facts: &NodeFacts) -> BootstrapError {
     match error {
         ApiError::Refused { status: 422, ref message, .. }
@@ -154,6 +165,36 @@ fn explain(error: ApiError, object: &Object, facts: &NodeFacts) -> BootstrapErro
         {
             BootstrapError::PodCidr { node: facts.name.clone(), pod_cidr: facts.pod_cidr.to_string() }
         }
+        ApiError::Refused { status: 403, message, .. }
+            if object.body["kind"] == "Node" && message.contains("label") =>
+        {
+            BootstrapError::Labels { node: facts.name.clone(), message }
+        }
         other => other.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_has_to_be_deleted_first_is_told_so() {
+        let facts = crate::network::tests::facts("10.10.3.0/24", "vxlan");
+        let node = bootwright_model::kubernetes::node_object::of(&facts).unwrap();
+        let say = |status, message: &str, object: &Object| {
+            let url = "https://10.20.0.10:6443/api/v1/nodes/x".to_owned();
+            explain(ApiError::Refused { url, status, message: message.to_owned() }, object, &facts)
+                .to_string()
+        };
+        let delete = format!("run \"kubectl delete node {}\" and restart the machine", facts.name);
+        assert!(say(422, "spec.podCIDRs: Forbidden", &node).contains(&delete));
+        let labels = "is not allowed to modify labels: node-role.kubernetes.io/control-plane";
+        let text = say(403, labels, &node);
+        assert!(text.contains(&delete) && text.contains(labels), "{text}");
+        assert!(!say(403, "nodes is forbidden", &node).contains(&delete));
+        let mut other = node.clone();
+        other.body["kind"] = "Secret".into();
+        assert!(!say(403, labels, &other).contains(&delete));
     }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
+use std::time::Duration;
 
 use bootwright_model::addresses::AddressError;
 use bootwright_model::cluster::NetworkMode;
@@ -13,11 +14,15 @@ use bootwright_model::node::NodeFacts;
 use super::{Advice, Done, Problem, problem};
 use crate::network::cni;
 use crate::network::masquerade::{self, MasqueradeError};
-use crate::network::pods::{Failure, Own, PodNetwork, PodsError, Settings, Wanted, baked_peers};
+use crate::network::pods::{Outcome, Own, PodNetwork, PodsError, Settings, Wanted, baked_peers};
 use crate::report::under;
 
-/// How many refused entries are told one by one: what is wrong with one is mostly wrong with all.
-const MOST_FAILURES: usize = 3;
+/// How many refused entries, or peers left out, are told one by one: what is wrong with one is mostly wrong with all.
+const MOST_TOLD: usize = 3;
+/// How often the peers are programmed at most, as nothing else does it until the next boot.
+const TRIES: usize = 3;
+/// Before the next try.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Why pods would have no network.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +44,9 @@ pub enum PodNetworkError {
     /// Entries beyond those that are told.
     #[error("{0} more entries of the pod network could not be set")]
     MoreFailures(usize),
+    /// Peers beyond those that are told.
+    #[error("pods of {0} more nodes or ranges are not reached either")]
+    MoreSkipped(usize),
     /// The rules.
     #[error("pods would not reach anything outside of the cluster")]
     Masquerade(#[from] MasqueradeError),
@@ -52,7 +60,9 @@ impl Advice for PodNetworkError {
             }
             PodNetworkError::Write { .. } => "restart; if it happens again, build the image again".to_owned(),
             PodNetworkError::Peers(error) => error.advice(),
-            PodNetworkError::MoreFailures(_) => "as for those before".to_owned(),
+            PodNetworkError::MoreFailures(_) | PodNetworkError::MoreSkipped(_) => {
+                "as for those before".to_owned()
+            }
             PodNetworkError::Masquerade(error) => error.advice(),
         }
     }
@@ -82,26 +92,50 @@ fn program_peers(facts: &NodeFacts) -> (String, Vec<Problem>) {
     let peers = baked_peers(facts);
     let settings = Settings::from(&facts.layer.file.network);
     let wanted = Wanted::from_peers(&Own::from_facts(facts), &settings, &peers);
-    let mut problems: Vec<Problem> = wanted.skipped.iter().map(problem).collect();
-    let done = PodNetwork::open().and_then(|mut network| network.reconcile(&facts.link, &wanted));
+    let mut problems = told(&wanted.skipped, PodNetworkError::MoreSkipped);
+    let done = persistently(PAUSE, || {
+        PodNetwork::open().and_then(|mut network| network.reconcile(&facts.link, &wanted))
+    });
+    let complete = done.as_ref().is_ok_and(|outcome| outcome.failures.is_empty());
     match done {
-        Ok(outcome) => problems.extend(told(&outcome.failures)),
+        Ok(outcome) => problems.extend(told(&outcome.failures, PodNetworkError::MoreFailures)),
         Err(error) => problems.push(problem(&PodNetworkError::Peers(error))),
     }
-    let through = wanted.neighbours.len();
-    let count = match (wanted.routes.len(), through) {
+    (count(wanted.routes.len(), wanted.neighbours.len(), complete), problems)
+}
+
+/// Does it again while something is left to be done.
+fn persistently(
+    pause: Duration,
+    mut reconcile: impl FnMut() -> Result<Outcome, PodsError>,
+) -> Result<Outcome, PodsError> {
+    for _ in 1..TRIES {
+        if let Ok(outcome) = reconcile()
+            && outcome.failures.is_empty()
+        {
+            return Ok(outcome);
+        }
+        std::thread::sleep(pause);
+    }
+    reconcile()
+}
+
+/// How many peers are reached, or would be if all had been done.
+fn count(all: usize, through: usize, complete: bool) -> String {
+    match (all, through) {
         (0, _) => "no peers".to_owned(),
+        (all, _) if !complete => format!("{all} peers wanted"),
         (all, 0) => format!("{all} peers by route"),
         (all, through) if all == through => format!("{all} peers by VXLAN"),
         (all, through) => format!("{} peers by route, {through} by VXLAN", all - through),
-    };
-    (count, problems)
+    }
 }
 
-fn told(failures: &[Failure]) -> Vec<Problem> {
-    let mut problems: Vec<Problem> = failures.iter().take(MOST_FAILURES).map(problem).collect();
-    if failures.len() > MOST_FAILURES {
-        problems.push(problem(&PodNetworkError::MoreFailures(failures.len() - MOST_FAILURES)));
+/// The first few one by one, and the number of the others.
+fn told<E: Advice + 'static>(errors: &[E], more: fn(usize) -> PodNetworkError) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = errors.iter().take(MOST_TOLD).map(problem).collect();
+    if errors.len() > MOST_TOLD {
+        problems.push(problem(&more(errors.len() - MOST_TOLD)));
     }
     problems
 }
@@ -117,4 +151,56 @@ fn write_configuration(root: &Path, facts: &NodeFacts) -> Result<(), PodNetworkE
         crate::files::replace(&path, text.as_bytes(), 0o644)
     };
     write().map_err(|source| PodNetworkError::Write { path: path.clone(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::pods::{Failure, Skipped, Why, WireError};
+
+    #[test]
+    fn peers_are_tried_three_times() {
+        let failed = || {
+            let failure = Failure { what: "x".to_owned(), done: "set", source: WireError::Unsteady };
+            Ok(Outcome { failures: vec![failure], ..Outcome::default() })
+        };
+        let broken = || Err(PodsError::NoLink { link: "eth0".to_owned() });
+        let (mut calls, mut first) = (0, vec![failed(), broken()]);
+        let done = persistently(Duration::ZERO, || {
+            calls += 1;
+            first.pop().unwrap_or_else(|| Ok(Outcome::default()))
+        });
+        assert!(done.unwrap().failures.is_empty());
+        assert_eq!(calls, 3);
+        let again = |result: fn() -> Result<Outcome, PodsError>| {
+            let mut calls = 0;
+            let done = persistently(Duration::ZERO, || {
+                calls += 1;
+                result()
+            });
+            (done.map_err(drop).map(|outcome| outcome.failures.len()), calls)
+        };
+        assert_eq!(again(|| Ok(Outcome::default())), (Ok(0), 1));
+        assert_eq!(again(failed), (Ok(1), 3));
+        assert_eq!(again(broken), (Err(()), 3));
+    }
+
+    #[test]
+    fn the_summary_promises_no_peer_that_is_not_reached() {
+        assert_eq!(count(0, 0, false), "no peers");
+        assert_eq!(count(3, 3, false), "3 peers wanted");
+        assert_eq!(count(3, 0, true), "3 peers by route");
+        assert_eq!(count(3, 3, true), "3 peers by VXLAN");
+        assert_eq!(count(3, 1, true), "2 peers by route, 1 by VXLAN");
+    }
+
+    #[test]
+    fn a_cluster_full_of_peers_that_are_left_out_is_told_in_few_lines() {
+        let skipped = |number| Skipped { peer: format!("n{number}"), pod_cidr: None, why: Why::NoPodCidr };
+        let all: Vec<Skipped> = (0..5000).map(skipped).collect();
+        let problems = told(&all, PodNetworkError::MoreSkipped);
+        assert_eq!(problems.len(), MOST_TOLD + 1);
+        assert!(problems[MOST_TOLD].chain[0].contains("4997 more"), "{:?}", problems[MOST_TOLD].chain);
+        assert_eq!(told(&all[..MOST_TOLD], PodNetworkError::MoreSkipped).len(), MOST_TOLD);
+    }
 }

@@ -18,8 +18,8 @@ const FILE: &str = "/proc/sys/vm/min_free_kbytes";
 /// At most one part in this many of the memory is kept free.
 const SHARE: u64 = 200;
 
-/// Lowers the reserve to half a percent of the memory, unless it is lower already or among the `parameters` that the profile
-/// sets. `memory` in bytes.
+/// Lowers the reserve to half a percent of the memory, unless it is lower already or among the `parameters` that the
+/// profile sets. `memory` in bytes.
 ///
 /// # Errors
 /// The kernel does not take the value.

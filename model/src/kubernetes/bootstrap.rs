@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use super::{KubernetesError, node_object, pki, rights};
 use crate::node::NodeFacts;
 
+const RBAC: &str = "rbac.authorization.k8s.io";
+
 /// One object to apply.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object {
@@ -64,6 +66,10 @@ pub fn objects(facts: &NodeFacts, token: &BootstrapToken) -> Result<Vec<Object>,
             pki::APISERVER_KUBELET_CLIENT_USER,
         ),
         binding("bootwright:node-bootstrapper", "system:node-bootstrapper", "Group", "system:bootstrappers"),
+        withdrawn(
+            "bootwright:approve-node-client",
+            "system:certificates.k8s.io:certificatesigningrequests:nodeclient",
+        ),
         // Renewals only: on the first certificate of a machine the agent decides, by its name.
         binding(
             "bootwright:approve-node-client-renewal",
@@ -84,16 +90,22 @@ pub fn objects(facts: &NodeFacts, token: &BootstrapToken) -> Result<Vec<Object>,
 }
 
 fn binding(name: &str, role: &str, kind: &str, subject: &str) -> Object {
-    let group = "rbac.authorization.k8s.io";
+    let mut object = withdrawn(name, role);
+    object.body["subjects"] = json!([{ "apiGroup": RBAC, "kind": kind, "name": subject }]);
+    object
+}
+
+/// A binding that earlier images made and that gives its role to nobody: server-side apply takes away the subjects
+/// that it set before and that are not named any more. The role of a binding cannot be changed, so it is named still.
+fn withdrawn(name: &str, role: &str) -> Object {
     Object {
-        path: format!("/apis/{group}/v1/clusterrolebindings/{name}"),
+        path: format!("/apis/{RBAC}/v1/clusterrolebindings/{name}"),
         method: Method::Apply,
         body: json!({
-            "apiVersion": format!("{group}/v1"),
+            "apiVersion": format!("{RBAC}/v1"),
             "kind": "ClusterRoleBinding",
             "metadata": { "name": name },
-            "roleRef": { "apiGroup": group, "kind": "ClusterRole", "name": role },
-            "subjects": [{ "apiGroup": group, "kind": kind, "name": subject }],
+            "roleRef": { "apiGroup": RBAC, "kind": "ClusterRole", "name": role },
         }),
     }
 }

@@ -6,13 +6,10 @@ use super::bootstrap::{Method, Object};
 use crate::agent;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
-/// Group of every node, whose certificate the agent of a worker uses.
-const NODES: &str = "system:nodes";
 
 /// Roles and bindings, in order.
 pub(super) fn objects() -> Vec<Object> {
     let agent = json!({ "apiGroup": GROUP, "kind": "User", "name": agent::USER });
-    let nodes = json!({ "apiGroup": GROUP, "kind": "Group", "name": NODES });
     // Both kinds of requests: to decide on those of machines that join is its work too, so the right
     // `certificatesigningrequests/nodeclient`, by which Kubernetes approves them without a look at the name, is
     // given to nobody.
@@ -21,7 +18,7 @@ pub(super) fn objects() -> Vec<Object> {
         {
             "apiGroups": ["certificates.k8s.io"],
             "resources": ["certificatesigningrequests"],
-            "verbs": ["get", "list", "watch"],
+            "verbs": ["list", "watch"],
         },
         {
             "apiGroups": ["certificates.k8s.io"],
@@ -34,21 +31,21 @@ pub(super) fn objects() -> Vec<Object> {
             "resourceNames": signers,
             "verbs": ["approve"],
         },
-        { "apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"] },
+        { "apiGroups": [""], "resources": ["nodes"], "verbs": ["get"] },
     ]);
     // Of the API's own Service and of nothing else.
     let endpoints = json!([{
         "apiGroups": [""],
         "resources": ["endpoints"],
         "resourceNames": ["kubernetes"],
-        "verbs": ["get", "list", "watch"],
+        "verbs": ["list", "watch"],
     }]);
     let default = Some("default");
     vec![
         role(None, "bootwright:agent", approver),
         binding(None, "bootwright:agent", json!([agent])),
         role(default, "bootwright:api-endpoints", endpoints),
-        binding(default, "bootwright:api-endpoints", json!([agent, nodes])),
+        binding(default, "bootwright:api-endpoints", json!([agent])),
     ]
 }
 

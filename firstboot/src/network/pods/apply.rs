@@ -43,7 +43,7 @@ impl Advice for Failure {
         match self.source.refusal() {
             Some(libc::EEXIST) => "find out with `ip route` which program put it there",
             Some(libc::EOPNOTSUPP) => "name the module vxlan in the profile's kernel.modules and build again",
-            _ => "it is tried again with the next change of a node; compare addresses and pod CIDRs of the nodes",
+            _ => "compare addresses and pod CIDRs of the nodes in the cluster file, and restart the node",
         }
         .to_owned()
     }
@@ -61,6 +61,11 @@ pub fn apply(socket: &mut Socket, present: &Present, difference: &Difference) ->
             Ok(index) => {
                 indices.insert(Outlet::Overlay(device.family), index);
                 outcome.devices += 1;
+                // It is there whatever it lacks, so that entries are tried, and said to fail if they do.
+                if let Err(source) = device::give(socket, device.family, index, &Lack::of_new(device)) {
+                    let name = device::name(device.family);
+                    outcome.fail(format!("address and state of the VXLAN device {name}"), "set", source);
+                }
             }
             Err(error) => outcome.device(device.family, "set", Err(error)),
         }
@@ -81,12 +86,11 @@ pub fn apply(socket: &mut Socket, present: &Present, difference: &Difference) ->
     Ok(outcome)
 }
 
-/// Makes a device and returns its index.
+/// Makes a device, which still lacks [`Lack::of_new`], and returns its index.
 fn create(socket: &mut Socket, device: &super::Device, link_mtu: u32) -> Result<u32, WireError> {
     let name = device::name(device.family);
     device::create(socket, device, link_mtu)?;
     let shown = device::show(socket, name)?.ok_or(WireError::Malformed("a new device is not there"))?;
-    device::give(socket, device.family, shown.index, &Lack::of_new(device))?;
     Ok(shown.index)
 }
 

@@ -117,7 +117,7 @@ impl Advice for PodsError {
             }
             PodsError::NoLink { .. } => "see what stage network says about the node's link",
             PodsError::NameTaken { .. } => "remove that link, or give it another name",
-            PodsError::Cut { .. } => "it is tried again with the next change of a node",
+            PodsError::Cut { .. } => "restart the node",
         }
         .to_owned()
     }
