@@ -1,6 +1,6 @@
 //! What the agent and those who start, ask or avoid it agree on.
 
-/// Port of the balancer on 127.0.0.1 and ::1 of every node, behind which the API servers of all control planes
+/// Port of the balancer on 127.0.0.1 and ::1, behind which the API servers of all control planes
 /// stand. Not the API server's own: a control plane has both. Registered for nothing that a node runs, and below
 /// the kernel's range of ephemeral ports (32768 to 60999), so that no outgoing connection sits on it.
 pub const BALANCER_PORT: u16 = 7443;
@@ -8,5 +8,5 @@ pub const BALANCER_PORT: u16 = 7443;
 /// Port on 127.0.0.1 where the agent says how it is: `/healthz`, plain HTTP.
 pub const HEALTH_PORT: u16 = 7444;
 
-/// User that the agent of a control plane is to the API server. On a worker it uses the kubelet's certificate.
+/// User that the agent is to the API server.
 pub const USER: &str = "bootwright:agent";

@@ -72,7 +72,7 @@ fn told(name: &str, labelled: Result<(), ApiError>) -> Result<(), ApiError> {
         Ok(()) => println!("labelled {name}"),
         // It has been deleted meanwhile.
         Err(ApiError::Refused { status: 404, .. }) => {}
-        Err(error @ ApiError::Refused { status, .. }) if matches!(status, 400 | 402..=428 | 430..=499) => {
+        Err(error @ ApiError::Refused { status: 400 | 402..=428 | 430..=499, .. }) => {
             eprintln!("labels: {name} stays without its labels: {error}");
         }
         Err(error) => return Err(error),

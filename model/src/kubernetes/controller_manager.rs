@@ -30,7 +30,7 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
         .set("--allocate-node-cidrs", false)
         .set("--cluster-name", &node.facts.layer.file.cluster.name)
         // Alone, too: without an election it gives up after ten seconds without an API, with one it waits. After a
-        // restart `firstboot apply` takes the holder of the boot before out of the lease, which has 15 seconds.
+        // restart `firstboot apply` takes the holder of the boot before out of the lease.
         .set("--leader-elect", true)
         // The default (20, 30) makes the start wait for its own throttle: every controller asks for an
         // account and a token.
@@ -39,5 +39,12 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
         // The default lies in the read-only root, and the prober makes the folder.
         .set("--flex-volume-plugin-dir", node.path(VOLUME_PLUGINS))
         .set("--profiling", false);
+    // Nobody else could take over. With the default of ten seconds a slow disk or a busy processor ends it, and
+    // all its controllers begin anew.
+    let arguments = if node.replicated() {
+        arguments
+    } else {
+        arguments.set("--leader-elect-lease-duration", "60s").set("--leader-elect-renew-deadline", "50s")
+    };
     Ok(arguments.with_files(Vec::new()))
 }

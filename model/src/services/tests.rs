@@ -130,9 +130,9 @@ fn faults_of_fields_are_named_all_at_once() {
     ), @r#"
     service name "../etcd" must be 1 to 40 of a-z, 0-9 and '-', starting with a letter
     service "../etcd": the command must begin with the absolute path of a program, not "etcd"
-    service "../etcd", command: unknown placeholder {nod} in "--name={nod}"; known are address, cluster, cluster-pod-cidr, domain, endpoint, endpoint-port, etc-kubernetes, images-archive, kubernetes, link, node, node-pki, pause-image, pki, pod-cidr, root-hash, service-cidr
+    service "../etcd", command: unknown placeholder {nod} in "--name={nod}"; known are address, agent-health-port, cluster, cluster-pod-cidr, domain, endpoint, endpoint-port, etc-kubernetes, images-archive, kubernetes, link, node, node-pki, pause-image, pki, pod-cidr, root-hash, service-cidr
     service "../etcd", environment: unpaired '{' at character 1 of "{"; write it twice for the brace itself
-    service "../etcd", once.key: unknown placeholder {x} in "{x}"; known are address, cluster, cluster-pod-cidr, domain, endpoint, endpoint-port, etc-kubernetes, images-archive, kubernetes, link, node, node-pki, pause-image, pki, pod-cidr, root-hash, service-cidr
+    service "../etcd", once.key: unknown placeholder {x} in "{x}"; known are address, agent-health-port, cluster, cluster-pod-cidr, domain, endpoint, endpoint-port, etc-kubernetes, images-archive, kubernetes, link, node, node-pki, pause-image, pki, pod-cidr, root-hash, service-cidr
     service "../etcd": probe "localhost:6443/readyz" must be address:port/path, with a numeric address
     service "../etcd", cgroup: "/system/../init" must be a cgroup below the root, as in "system/etcd"
     service "../etcd", once.clears: "/" must be a folder below /var/lib

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bootwright_model::cluster::{ClusterFile, Node};
-use bootwright_model::kubernetes::CONTROL_PLANE_ROLES;
+use bootwright_model::kubernetes::is_control_plane;
 
 use crate::lab::switch::{self, Forward, gateway};
 use crate::lab::{Error, Firmware};
@@ -144,7 +144,9 @@ pub fn places(options: &Options, processors: usize) -> Result<Vec<Place>, Error>
         }
     }
     let cpus = (processors * 2 / nodes.len()).clamp(1, CPUS);
-    nodes.iter().map(|node| place(options, node, cpus)).collect()
+    // The others wait for the control plane; it has what there is.
+    let of = |node: &Node| if is_control_plane(&node.role) { processors.clamp(1, CPUS) } else { cpus };
+    nodes.iter().map(|node| place(options, node, of(node))).collect()
 }
 
 fn place(options: &Options, node: &Node, cpus: usize) -> Result<Place, Error> {
@@ -195,8 +197,8 @@ fn memory_mib(role: &str) -> u32 {
 pub fn forwards(options: &Options) -> Result<(Vec<Forwarded>, Vec<Forward>), Error> {
     let cluster = &options.cluster;
     let port = cluster.cluster.endpoint_port;
-    let is_control_plane = |node: &&Node| CONTROL_PLANE_ROLES.contains(&node.role.as_str());
-    let api = cluster.nodes.iter().filter(is_control_plane).map(|node| (node.address.addr(), port).into());
+    let control_plane = |node: &&Node| is_control_plane(&node.role);
+    let api = cluster.nodes.iter().filter(control_plane).map(|node| (node.address.addr(), port).into());
     let mut wanted: Vec<(String, Option<u16>, Vec<SocketAddr>)> = vec![(API.to_owned(), None, api.collect())];
     for wish in &options.forwards {
         let node = cluster.nodes.iter().find(|node| node.name == wish.node).ok_or_else(|| {
