@@ -134,9 +134,10 @@ fn a_client_is_let_go_when_no_target_answers() {
 fn a_target_that_cannot_be_asked_is_passed_over_at_once() {
     let listener = crate::lab::switch::listen(None).unwrap();
     let door = listener.local_addr().unwrap();
-    let targets = vec!["[fd00::1]:6443".parse().unwrap(), "[fd00::2]:6443".parse().unwrap()];
+    // Of a family that the gateway has no address of.
+    let targets = vec!["10.20.0.10:6443".parse().unwrap(), "10.20.0.11:6443".parse().unwrap()];
     let mut gateway =
-        Gateway::new(&[net("10.20.0.1/24")], 1500, vec![Forward { listener, targets }]).unwrap();
+        Gateway::new(&[net("fd00:20::1/64")], 1500, vec![Forward { listener, targets }]).unwrap();
     let mut client = TcpStream::connect(door).unwrap();
     // One turn: nothing would wake the gateway up for a second.
     gateway.turn(Instant::now(), |_| {});
