@@ -1,8 +1,9 @@
 //! The lease that the controller manager of the boot before left.
 //!
 //! Each process takes part in the election under a name of its own, so that after a restart of the machine the
-//! lease is another's and is waited for until it has run out: a minute in which no pod of a new ReplicaSet is made.
-//! With one control plane nobody else can hold it, and the holder is gone. The scheduler elects only among several.
+//! lease is another's and is waited for until it has run out: half a minute in which no pod of a new ReplicaSet is
+//! made. With one control plane nobody else can hold it, and the holder is gone. The scheduler elects only among
+//! several.
 //! Sources: client-go, `tools/leaderelection` (a lease without a holder is taken at once; `ReleaseOnCancel` leaves one)
 //! and `cmd/kube-controller-manager/app` (the holder is `<host name>_<UUID>`).
 

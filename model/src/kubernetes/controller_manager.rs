@@ -40,11 +40,12 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
         .set("--flex-volume-plugin-dir", node.path(VOLUME_PLUGINS))
         .set("--profiling", false);
     // Nobody else could take over. With the default of ten seconds a slow disk or a busy processor ends it, and
-    // all its controllers begin anew.
+    // all its controllers begin anew. Not much longer either: one that ended by itself, as when the API server is not
+    // healthy ten seconds after the lease, has to wait for its own lease.
     let arguments = if node.replicated() {
         arguments
     } else {
-        arguments.set("--leader-elect-lease-duration", "60s").set("--leader-elect-renew-deadline", "50s")
+        arguments.set("--leader-elect-lease-duration", "30s").set("--leader-elect-renew-deadline", "25s")
     };
     Ok(arguments.with_files(Vec::new()))
 }
