@@ -1,7 +1,7 @@
 //! The agent: what talks to the API on a node, beside the services and not in PID 1.
 //!
-//! Tasks that know nothing of one another, each in a folder: [`balancer`] is how every program of the node
-//! reaches the control planes, [`approver`] decides on the certificates that kubelets ask for. [`api`] is the
+//! Tasks that know nothing of one another, each in a folder: [`balancer`] stands on this node before all control
+//! planes, [`approver`] decides on the certificates that kubelets ask for. [`api`] is the
 //! connection that they share, [`health`] tells the supervisor.
 
 pub mod api;

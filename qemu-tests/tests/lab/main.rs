@@ -21,6 +21,7 @@ const HEALED: Duration = Duration::from_secs(60);
 const WORKERS: [&str; 3] = ["w1", "w2", "w3"];
 
 #[test]
+#[ignore = "four emulated machines keep two processors busy for a quarter of an hour: ./run lab-test"]
 fn four_nodes_make_a_cluster_by_themselves_and_leave_nothing() {
     let image = Image::of_four();
     let output = image.root();

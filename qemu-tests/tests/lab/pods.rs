@@ -32,8 +32,9 @@ pub fn reach_each_other(api: &Api, nodes: &[&str], deadline: Instant) {
         targets.concat().bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31) + u32::from(byte))
     );
     let connect: Vec<String> = targets.iter().map(|target| format!("{PROGRAM} nc -w 3 {target}")).collect();
+    // Seldom: each look is a process in the container, which takes an emulated machine seconds.
     let probe = json!({ "exec": { "command": [PROGRAM, "sh", "-c", connect.join(" && ")] },
-                        "periodSeconds": 2, "timeoutSeconds": 20 });
+                        "periodSeconds": 30, "timeoutSeconds": 30 });
     let _ = api.post(DAEMON_SETS, &daemon_set(&name, &["sleep", "1000000"], &probe));
     ready_pods(api, &name, nodes, deadline);
     println!("on each of {} a pod reaches {}", nodes.join(", "), targets.join(", "));
