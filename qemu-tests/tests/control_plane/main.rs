@@ -26,7 +26,7 @@ fn components_run_with_the_rendered_flags() {
     if !programs::inside_namespace("components_run_with_the_rendered_flags") {
         return;
     }
-    let cluster = Cluster::start();
+    let mut cluster = Cluster::start();
     let admin = Identity::Certificate("admin");
 
     // Twice: the second time changes nothing.
@@ -46,6 +46,8 @@ fn components_run_with_the_rendered_flags() {
     scheduler_and_controllers(&cluster, &admin);
     health(&cluster);
     join::a_taint_is_set_once(&cluster);
+    // It approves what the worker asks for.
+    cluster.start_agent(&["10.20.0.10/24"]);
     join::a_worker_joins(&cluster);
     lease_of_the_boot_before(&cluster, &admin);
 }
