@@ -227,7 +227,7 @@ pub enum Fallback {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum NetworkMode {
-    /// An overlay programmed by first boot and the agent.
+    /// An overlay that first boot programs on every node.
     Vxlan,
     /// Routes on a shared link.
     Routes,

@@ -68,7 +68,7 @@ impl Image {
 
     fn named(variable: &str, cluster_file: &str) -> Image {
         let folder = std::env::var_os(variable).map(PathBuf::from).unwrap_or_else(|| {
-            panic!("{variable} names no folder with built images; ./run test builds them")
+            panic!("{variable} names no folder with built images; ./run test and ./run lab-test build them")
         });
         Image::open(&folder, &repository().join(cluster_file))
     }
