@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ use super::verity::{self, VerityError};
 use crate::digests::is_sha256;
 use crate::files;
 use crate::progress::interrupt::Temporary;
-use crate::progress::{Progress, Unit};
+use crate::progress::{Counted, Progress, Unit};
 use crate::rootfs::tar;
 use crate::rootfs::tree::{Content, RootTree};
 use crate::sources::cache::{CacheError, full_or_io, is_full};
@@ -222,12 +222,15 @@ fn make_root(folder: &Path, inputs: &OsInputs<'_>, progress: &dyn Progress) -> R
         let path = path.clone();
         move |source| LayerError::Io { action, path, source }
     };
-    progress.begin("squashfs", None, Unit::Bytes);
+    let archive = tar::archive(inputs.tree).map_err(|error| SquashfsError::Feed(Box::new(error)))?;
+    progress.begin("squashfs", Some(archive.len()), Unit::Bytes);
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let size = squashfs::build(|out| tar::write(inputs.tree, out), inputs.epoch, threads, &path, progress)?;
+    // What the packer has taken is what it has packed, but for a few blocks.
+    let feed = |out: &mut dyn Write| archive.copy_to(&mut Counted { out, step: "squashfs", progress });
+    let size = squashfs::build(feed, inputs.epoch, threads, &path, progress)?;
     progress.end("squashfs", &format!("{} MB", size / 1_000_000));
 
-    progress.begin("verity", Some(size), Unit::Bytes);
+    progress.begin("verity", None, Unit::Bytes);
     let mut data = File::open(&path).map_err(io("open"))?;
     let salt = Sha256::digest(format!("bootwright verity salt {}", inputs.digest));
     let uuid = Uuid::new_v5(&NAMESPACE, inputs.digest.as_bytes());

@@ -8,7 +8,7 @@ mod lines;
 mod steps;
 mod terminal;
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 
 pub use interrupt::Interrupted;
 pub use json::JsonEvents;
@@ -45,6 +45,28 @@ pub enum Unit {
     Bytes,
     /// Files, packages, certificates.
     Items,
+}
+
+/// Tells a step of the bytes that go through to `out`.
+pub struct Counted<'a> {
+    /// Where they go.
+    pub out: &'a mut dyn Write,
+    /// The step.
+    pub step: &'a str,
+    /// Who is told.
+    pub progress: &'a dyn Progress,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.progress.advance(self.step, written as u64);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// Says nothing; for tests and for callers that do not care.

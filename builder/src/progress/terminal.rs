@@ -43,8 +43,8 @@ fn style(total: Option<u64>, unit: Unit) -> ProgressStyle {
             "  {spinner} {prefix:14} {bar:30} {decimal_bytes:>10}/{decimal_total_bytes} {decimal_bytes_per_sec}"
         }
         (Some(_), Unit::Items) => "  {spinner} {prefix:14} {bar:30} {pos:>10}/{len}",
-        (None, Unit::Bytes) => "  {spinner} {prefix:14} {decimal_bytes:>10} {elapsed}",
-        (None, Unit::Items) => "  {spinner} {prefix:14} {pos:>10} {elapsed}",
+        // Nobody counts what has no end that is known.
+        (None, _) => "  {spinner} {prefix:14} {elapsed}",
     };
     ProgressStyle::with_template(template).expect("the templates above are well formed")
 }

@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::Forwarded;
 use crate::files;
-use crate::lab::{Error, left_running, qmp::Qmp};
+use crate::lab::machine::CONSOLE_LOG;
+use crate::lab::qmp::Qmp;
+use crate::lab::state::Running;
+use crate::lab::{Error, demo, left_running};
 
 /// Name of the folder.
 const LAB: &str = "lab";
@@ -171,10 +174,22 @@ impl Folder {
                 Err(Error::State(format!("the lab of {} is just starting; ask again", self.output.display())))
             }
             Found::Stale(record) => Err(self.stale(record.as_ref())),
-            Found::Nothing => Err(Error::State(format!(
-                "no lab of {} is running; `lab up` starts one",
-                self.output.display()
-            ))),
+            Found::Nothing => Err(Error::State(self.nothing())),
+        }
+    }
+
+    /// The commands of a lab are not for a machine that `lab boot --keep` left, which somebody may mean.
+    fn nothing(&self) -> String {
+        let output = self.output.display();
+        match Running::find(&demo::machine_folder(&self.output)) {
+            Ok(Some((running, _))) => format!(
+                "{output} has no lab of several machines but one machine, process {}, that `lab boot --keep` left \
+                 running. Its console is {}; `{}` stops it",
+                running.process_id,
+                demo::machine_folder(&self.output).join(CONSOLE_LOG).display(),
+                left_running::lab_command("down", &self.output)
+            ),
+            _ => format!("no lab of {output} is running; `lab up` starts one"),
         }
     }
 
