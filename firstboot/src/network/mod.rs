@@ -1,10 +1,9 @@
-//! Links, addresses, the pod bridge, routes between nodes and masquerading.
+//! Links, addresses, the pod bridge and masquerading. Routes between nodes: the crate `pod-network`.
 
 pub mod cni;
 pub mod links;
 pub mod masquerade;
 pub mod netlink;
-pub mod pods;
 
 #[cfg(test)]
 pub(crate) mod tests {

@@ -1,6 +1,8 @@
 //! **pod-network**: the ways to the pods of the baked peers, the network of this node's pods, and what of it is
 //! masqueraded.
 
+mod advice;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,16 +12,16 @@ use std::time::Duration;
 use bootwright_model::addresses::AddressError;
 use bootwright_model::cluster::NetworkMode;
 use bootwright_model::node::NodeFacts;
+use pod_network::{Outcome, Own, PodNetwork, PodsError, Settings, Wanted, baked_peers};
 
 use super::{Advice, Done, Problem, problem};
 use crate::network::cni;
 use crate::network::masquerade::{self, MasqueradeError};
-use crate::network::pods::{Outcome, Own, PodNetwork, PodsError, Settings, Wanted, baked_peers};
 use crate::report::under;
 
 /// How many refused entries, or peers left out, are told one by one: what is wrong with one is mostly wrong with all.
 const MOST_TOLD: usize = 3;
-/// How often the peers are programmed at most, as nothing else does it until the next boot.
+/// How often the peers are programmed at most: services wait for them, and the agent may not run for a long time.
 const TRIES: usize = 3;
 /// Before the next try.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -156,7 +158,7 @@ fn write_configuration(root: &Path, facts: &NodeFacts) -> Result<(), PodNetworkE
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::pods::{Failure, Skipped, Why, WireError};
+    use pod_network::{Failure, Skipped, Why, WireError};
 
     #[test]
     fn peers_are_tried_three_times() {

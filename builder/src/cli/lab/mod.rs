@@ -69,7 +69,7 @@ struct BenchOptions {
     /// The program mkosi; the one on PATH if absent.
     #[arg(long, value_name = "FILE", default_value = "mkosi")]
     mkosi: PathBuf,
-    /// The program that measures the pod network, an example of first boot: examples/measure-pods beside this
+    /// The program that measures the pod network, an example of pod-network: examples/measure-pods beside this
     /// program if absent.
     #[arg(long, value_name = "FILE")]
     measure_pods: Option<PathBuf>,

@@ -30,7 +30,7 @@ pub struct Options {
     pub program: PathBuf,
     /// The program mkosi.
     pub mkosi: PathBuf,
-    /// The example `measure-pods` of first boot.
+    /// The example `measure-pods` of the crate pod-network.
     pub measure_pods: PathBuf,
     /// How often each figure is measured that differs from run to run.
     pub runs: u16,

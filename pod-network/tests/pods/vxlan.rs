@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use firstboot::network::pods::{Mac, Mode};
+use pod_network::{Mac, Mode};
 
 use super::cluster::{Cluster, Families, LINK_MTU, seen_as, settings};
 use super::namespace::isolated;

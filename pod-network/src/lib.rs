@@ -37,7 +37,6 @@ pub use skipped::{Skipped, Why};
 pub use wanted::{Device, Wanted};
 pub use wire::WireError;
 
-use crate::stages::Advice;
 use wire::Socket;
 
 /// Of addresses.
@@ -107,20 +106,6 @@ pub enum PodsError {
         /// Why.
         source: WireError,
     },
-}
-
-impl Advice for PodsError {
-    fn advice(&self) -> String {
-        match self {
-            PodsError::Open(_) | PodsError::Show { .. } => {
-                "the kernel must be 4.20 or later, with IPv6 built in"
-            }
-            PodsError::NoLink { .. } => "see what stage network says about the node's link",
-            PodsError::NameTaken { .. } => "remove that link, or give it another name",
-            PodsError::Cut { .. } => "restart the node",
-        }
-        .to_owned()
-    }
 }
 
 /// The pod network of a network namespace.

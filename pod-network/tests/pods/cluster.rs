@@ -3,7 +3,7 @@
 use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
-use firstboot::network::pods::{Mode, Outcome, Overlay, Own, Peer, PodNetwork, Settings, Wanted};
+use pod_network::{Mode, Outcome, Overlay, Own, Peer, PodNetwork, Settings, Wanted};
 use ipnet::IpNet;
 
 use super::namespace::Namespace;

@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::Family;
-use crate::stages::Advice;
 
 /// A peer, or one of its ranges, that was left out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -91,23 +90,5 @@ impl fmt::Display for Why {
                 write!(f, "it is not in {network}, the network of this node's link, as mode \"routes\" needs")
             }
         }
-    }
-}
-
-impl Advice for Skipped {
-    fn advice(&self) -> String {
-        match self.why {
-            Why::NoPodCidr => "nothing, if it gets one later; else give the node a pod-cidr",
-            Why::NoAddress(_) | Why::NotOurFamily(_) => {
-                "give all nodes an address and a pod CIDR of the same families"
-            }
-            Why::UnusableAddress(_) | Why::AddressTaken { .. } => "correct the node's address",
-            Why::NameTaken | Why::MacTaken { .. } => "rename one of the two nodes",
-            Why::RangeTaken { .. } | Why::CoversNode(_) => "correct the node's pod-cidr",
-            Why::BehindGateway { .. } => {
-                "set fallback = \"vxlan\" in [network] of the cluster file, or put the nodes onto one link"
-            }
-        }
-        .to_owned()
     }
 }

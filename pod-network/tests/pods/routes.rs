@@ -1,6 +1,6 @@
 //! Mode `routes`, with and without the fallback.
 
-use firstboot::network::pods::{Mode, Outlet, Why};
+use pod_network::{Mode, Outlet, Why};
 
 use super::cluster::{Cluster, Families, seen_as, settings};
 use super::namespace::isolated;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firstboot::network::pods::{Family, Outlet, Wanted};
+use pod_network::{Family, Outlet, Wanted};
 use serde_json::Value;
 
 use super::namespace::Namespace;

@@ -1,6 +1,6 @@
 //! Nodes that join, leave and change, and programs that start again.
 
-use firstboot::network::pods::{Mode, Overlay, Settings, Why};
+use pod_network::{Mode, Overlay, Settings, Why};
 
 use super::cluster::{Cluster, Families, settings};
 use super::monitor::{Monitor, Seen};
@@ -202,7 +202,7 @@ fn what_somebody_removed_or_changed_is_mended() {
         let cluster = Cluster::new(Families::V4, 3);
         cluster.reconcile(Mode::Vxlan);
         let node = &cluster.nodes[0];
-        let mac = firstboot::network::pods::Mac::of_node("n12");
+        let mac = pod_network::Mac::of_node("n12");
         node.net.ip("route del 10.10.12.0/24");
         node.net.ip("neigh del 10.10.13.0 dev vxlan-pods4");
         for what in ["replace", "append"] {

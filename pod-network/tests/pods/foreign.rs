@@ -1,6 +1,6 @@
 //! What other programs have put into the kernel stays as it is.
 
-use firstboot::network::pods::{Mode, Own, Peer, PodNetwork, PodsError, Wanted};
+use pod_network::{Mode, Own, Peer, PodNetwork, PodsError, Wanted};
 
 use super::cluster::{Cluster, Families, settings};
 use super::namespace::isolated;

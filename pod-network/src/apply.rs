@@ -4,7 +4,6 @@ use super::device::{self, Lack};
 use super::entries::{Change, Entry, Indices, Outlet};
 use super::wire::{Socket, WireError};
 use super::{Difference, Family, PodsError, Present};
-use crate::stages::Advice;
 
 /// What was done, and what could not be.
 #[derive(Debug, Default)]
@@ -36,17 +35,6 @@ pub struct Failure {
     pub done: &'static str,
     /// Why.
     pub source: WireError,
-}
-
-impl Advice for Failure {
-    fn advice(&self) -> String {
-        match self.source.refusal() {
-            Some(libc::EEXIST) => "find out with `ip route` which program put it there",
-            Some(libc::EOPNOTSUPP) => "name the module vxlan in the profile's kernel.modules and build again",
-            _ => "compare addresses and pod CIDRs of the nodes in the cluster file, and restart the node",
-        }
-        .to_owned()
-    }
 }
 
 pub fn apply(socket: &mut Socket, present: &Present, difference: &Difference) -> Result<Outcome, PodsError> {

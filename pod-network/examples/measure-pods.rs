@@ -1,6 +1,6 @@
 //! `measure-pods PEERS RUNS`: how long the pod network takes to program so many VXLAN peers, and how long `ip -batch`
 //! and `bridge -batch` take for the same entries, in turn, each in a new network namespace. Prints JSON, times in
-//! milliseconds. An example, not a command of first boot: nothing of it belongs into an image.
+//! milliseconds. An example, not a program: nothing of it belongs into an image.
 
 use std::error::Error;
 use std::fs;
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use firstboot::network::pods::{
+use pod_network::{
     Difference, Entry, Family, Mode, Overlay, Own, Peer, PodNetwork, Settings, Wanted,
 };
 
