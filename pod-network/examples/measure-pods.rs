@@ -11,9 +11,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use pod_network::{
-    Difference, Entry, Family, Mode, Overlay, Own, Peer, PodNetwork, Settings, Wanted,
-};
+use pod_network::{Difference, Entry, Family, Mode, Overlay, Own, Peer, PodNetwork, Settings, Wanted};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -60,6 +58,7 @@ fn wanted(count: u32) -> Wanted {
     let peer = |number: u32| {
         let range = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 64, 0, 0)) + (number << 8));
         Peer {
+            since: 1,
             name: format!("node-{number}"),
             addresses: vec![Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 200, 0, 0)) + number).into()],
             pod_cidrs: vec![ipnet::Ipv4Net::new(range, 24).expect("24 is a prefix length").into()],

@@ -8,15 +8,23 @@ use ipnet::IpNet;
 
 use super::Family;
 
-/// Another node.
+/// Another node. In the order of who has what two of them claim.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Peer {
+    /// When it joined, seconds since the Unix epoch: a newcomer takes nothing from who was there before.
+    /// [`Peer::EXPECTED`] if it has not joined.
+    pub since: u64,
     /// Its node name, which the MAC of its VXLAN device follows from.
     pub name: String,
     /// Addresses of the node, the first of a family counts.
     pub addresses: Vec<IpAddr>,
     /// Its pods' ranges, of either family or both.
     pub pod_cidrs: Vec<IpNet>,
+}
+
+impl Peer {
+    /// `since` of a peer that is known of and has not joined: whoever has joined comes before it.
+    pub const EXPECTED: u64 = u64::MAX;
 }
 
 /// This node.
@@ -91,6 +99,7 @@ pub fn baked_peers(facts: &NodeFacts) -> Vec<Peer> {
     let others = facts.layer.file.nodes.iter().filter(|node| node.name != facts.name);
     others
         .map(|node| Peer {
+            since: Peer::EXPECTED,
             name: node.name.clone(),
             addresses: vec![node.address.addr()],
             pod_cidrs: node.pod_cidr.into_iter().collect(),

@@ -39,6 +39,15 @@ pub enum Why {
         /// The other node.
         by: String,
     },
+    /// Another node has pods there.
+    AddressInRange {
+        /// The address.
+        address: IpAddr,
+        /// The other node's range.
+        range: IpNet,
+        /// The other node.
+        by: String,
+    },
     /// The MAC addresses that follow from two names are the same.
     MacTaken {
         /// The other node.
@@ -81,6 +90,9 @@ impl fmt::Display for Why {
             Why::UnusableAddress(address) => write!(f, "{address} is no address of a machine"),
             Why::NameTaken => f.write_str("another node has this name"),
             Why::AddressTaken { address, by } => write!(f, "its address {address} is that of node {by}"),
+            Why::AddressInRange { address, range, by } => {
+                write!(f, "its address {address} lies in {range}, where pods of node {by} are")
+            }
             Why::MacTaken { by } => {
                 write!(f, "the MAC address of its VXLAN device, made from its name, is that of node {by}")
             }

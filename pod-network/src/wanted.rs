@@ -43,8 +43,8 @@ pub struct Wanted {
 impl Wanted {
     /// The order of the peers does not matter, and a peer of this node's own name is this node.
     ///
-    /// Of two peers that claim one address or overlapping ranges the first by name has it, so that all nodes
-    /// choose the same; this node's own come before all.
+    /// Of two peers that claim one address or overlapping ranges the one that joined first has it, then the first
+    /// by name, so that all nodes choose the same; this node's own come before all.
     pub fn from_peers(own: &Own, settings: &Settings, peers: &[Peer]) -> Wanted {
         let mut making = Making::new(own, settings);
         if settings.mode == Mode::None {
@@ -54,11 +54,12 @@ impl Wanted {
         sorted.sort();
         // The same peer heard of twice is no conflict.
         sorted.dedup();
-        making.claim_addresses(&sorted);
-        for (index, peer) in sorted.iter().enumerate() {
-            match index.checked_sub(1).map(|before| &sorted[before].name) {
-                Some(name) if *name == peer.name => making.skip(peer, None, Why::NameTaken),
-                _ => making.peer(peer),
+        let mut names = BTreeSet::new();
+        for peer in sorted {
+            if names.insert(&peer.name) {
+                making.peer(peer);
+            } else {
+                making.skip(peer, None, Why::NameTaken);
             }
         }
         making.wanted
@@ -87,13 +88,19 @@ impl<'a> Making<'a> {
         }
     }
 
-    /// First, because no range may cover the address of any node.
-    fn claim_addresses(&mut self, peers: &[&'a Peer]) {
-        for peer in peers {
-            for address in Family::ALL.into_iter().filter_map(|family| address(peer, family)) {
+    /// Also those of a peer that is not reached: no range of a later one may cover them.
+    fn claim_addresses(&mut self, peer: &'a Peer) {
+        for address in Family::ALL.into_iter().filter_map(|family| address(peer, family)) {
+            if self.range_around(address).is_none() {
                 self.addresses.entry(address).or_insert(&peer.name);
             }
         }
+    }
+
+    /// The range that an address lies in, and whose it is. Ranges do not overlap.
+    fn range_around(&self, address: IpAddr) -> Option<(IpNet, &'a str)> {
+        let (range, by) = self.ranges.range(..=IpNet::from(address)).next_back()?;
+        range.contains(&address).then_some((*range, *by))
     }
 
     fn skip(&mut self, peer: &Peer, pod_cidr: Option<IpNet>, why: Why) {
@@ -101,6 +108,7 @@ impl<'a> Making<'a> {
     }
 
     fn peer(&mut self, peer: &'a Peer) {
+        self.claim_addresses(peer);
         if peer.pod_cidrs.is_empty() {
             self.skip(peer, None, Why::NoPodCidr);
         }
@@ -146,6 +154,9 @@ impl<'a> Making<'a> {
             && *by != peer.name
         {
             return Err(Why::AddressTaken { address: remote, by: (*by).to_owned() });
+        }
+        if let Some((taken, by)) = self.range_around(remote) {
+            return Err(Why::AddressInRange { address: remote, range: taken, by: by.to_owned() });
         }
         // Ranges that are taken do not overlap, so that only those beside it in order can overlap this one.
         let before = self.ranges.range(..=range).next_back();

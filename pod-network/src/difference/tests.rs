@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::network::pods::device::{PresentDevice, Shown, mtu};
-use crate::network::pods::{Mode, Overlay, Own, Peer, Settings};
+use crate::device::{PresentDevice, Shown, mtu};
+use crate::{Mode, Overlay, Own, Peer, Settings};
 
 const LINK_MTU: u32 = 1500;
 
@@ -100,6 +100,7 @@ fn cluster() -> impl Strategy<Value = Wanted> {
         Just(Mode::Routes { fallback_vxlan: true }),
     ];
     let peer = (1_u8..8, 20_u8..22, 1_u8..8, 1_u8..8).prop_map(|(name, network, host, range)| Peer {
+        since: 1,
         name: format!("n{name}"),
         addresses: vec![
             [10, network, 0, host].into(),

@@ -16,7 +16,7 @@ fn nets(texts: &[&str]) -> Vec<IpNet> {
 
 fn peer(name: &str, addresses: &[&str], pod_cidrs: &[&str]) -> Peer {
     let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
-    Peer { name: name.to_owned(), addresses, pod_cidrs: nets(pod_cidrs) }
+    Peer { since: 1, name: name.to_owned(), addresses, pod_cidrs: nets(pod_cidrs) }
 }
 
 fn settings(mode: Mode) -> Settings {
@@ -64,6 +64,34 @@ fn a_peer_behind_a_gateway_needs_the_fallback() {
 }
 
 #[test]
+fn a_newcomer_takes_nothing_from_who_was_there_before() {
+    let old = peer("n9", &["10.20.0.19"], &["10.10.9.0/24"]);
+    let alone = Wanted::from_peers(&own(), &settings(Mode::Vxlan), std::slice::from_ref(&old));
+    // Each before it by name.
+    let claims = [
+        ("10.20.0.19", "10.10.1.0/24", "its address 10.20.0.19 is that of node n9"),
+        ("10.20.0.11", "10.10.9.128/25", "the range overlaps 10.10.9.0/24 of node n9"),
+        ("10.20.0.11", "10.20.0.16/28", "the address 10.20.0.19 of a node lies in it"),
+        (
+            "10.10.9.7",
+            "10.10.1.0/24",
+            "its address 10.10.9.7 lies in 10.10.9.0/24, where pods of node n9 are",
+        ),
+    ];
+    for (address, range, why) in claims {
+        let new = Peer { since: 2, ..peer("n1", &[address], &[range]) };
+        let wanted = Wanted::from_peers(&own(), &settings(Mode::Vxlan), &[new.clone(), old.clone()]);
+        assert_eq!((&wanted.routes, &wanted.forwarding), (&alone.routes, &alone.forwarding), "{why}");
+        assert_eq!(wanted.skipped.len(), 1);
+        assert_eq!(wanted.skipped[0].why.to_string(), why);
+        // One that is only expected gives way.
+        let expected = Peer { since: Peer::EXPECTED, ..old.clone() };
+        let wanted = Wanted::from_peers(&own(), &settings(Mode::Vxlan), &[new, expected]);
+        assert_eq!(wanted.skipped[0].peer, "n9", "{why}");
+    }
+}
+
+#[test]
 fn this_node_and_a_peer_told_twice_are_no_conflict() {
     let this = peer("n0", &["10.20.0.10"], &["10.10.0.0/24"]);
     let other = peer("n1", &["10.20.0.11"], &["10.10.1.77/24"]);
@@ -90,6 +118,7 @@ fn peers() -> impl Strategy<Value = Vec<Peer>> {
     ];
     let peer = (0_u8..8, proptest::collection::vec(address, 0..3), proptest::collection::vec(range, 0..3));
     let peer = peer.prop_map(|(number, addresses, pod_cidrs)| Peer {
+        since: number.into(),
         name: format!("n{number}"),
         addresses,
         pod_cidrs,
@@ -130,6 +159,7 @@ proptest! {
                         let remote = wanted.forwarding[&(family, mac)];
                         prop_assert_eq!(Family::of(remote), family);
                         prop_assert!(wanted.devices.contains_key(&family));
+                        prop_assert!(ranges.iter().all(|range| !range.contains(&remote)));
                         used.insert((family, hop.gateway));
                     }
                 }

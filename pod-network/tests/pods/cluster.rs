@@ -3,8 +3,8 @@
 use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
-use pod_network::{Mode, Outcome, Overlay, Own, Peer, PodNetwork, Settings, Wanted};
 use ipnet::IpNet;
+use pod_network::{Mode, Outcome, Overlay, Own, Peer, PodNetwork, Settings, Wanted};
 
 use super::namespace::Namespace;
 
@@ -136,6 +136,7 @@ impl Cluster {
 impl Node {
     pub fn peer(&self) -> Peer {
         Peer {
+            since: 1,
             name: self.own.name.clone(),
             addresses: self.own.addresses.iter().map(IpNet::addr).collect(),
             pod_cidrs: self.own.pod_cidrs.clone(),

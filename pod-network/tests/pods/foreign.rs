@@ -79,6 +79,7 @@ fn each_of_many_refused_entries_is_told() {
         // Who believes in a wider network than the link's names gateways that the kernel does not reach.
         let own = Own { addresses: vec!["10.20.0.11/12".parse().unwrap()], ..node.own.clone() };
         let peer = |number: u8, part: u8| Peer {
+            since: 1,
             name: format!("n{part}-{number}"),
             addresses: vec![[10, 21, part, number].into()],
             pod_cidrs: vec![format!("10.{}.{number}.0/24", 100 + part).parse().unwrap()],

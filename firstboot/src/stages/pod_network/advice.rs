@@ -36,7 +36,9 @@ impl Advice for Skipped {
             Why::NoAddress(_) | Why::NotOurFamily(_) => {
                 "give all nodes an address and a pod CIDR of the same families"
             }
-            Why::UnusableAddress(_) | Why::AddressTaken { .. } => "correct the node's address",
+            Why::UnusableAddress(_) | Why::AddressTaken { .. } | Why::AddressInRange { .. } => {
+                "correct the node's address"
+            }
             Why::NameTaken | Why::MacTaken { .. } => "rename one of the two nodes",
             Why::RangeTaken { .. } | Why::CoversNode(_) => "correct the node's pod-cidr",
             Why::BehindGateway { .. } => {
