@@ -1,13 +1,14 @@
 //! The agent: what talks to the API on a node, beside the services and not in PID 1.
 //!
 //! Tasks that know nothing of one another, each in a folder: [`balancer`] stands on this node before all control
-//! planes, [`approver`] decides on the certificates that kubelets ask for. [`api`] is the
-//! connection that they share, [`health`] tells the supervisor.
+//! planes, [`peers`] keeps the pod network in step with the Nodes, [`approver`] decides on the certificates that
+//! kubelets ask for. [`api`] is the connection that they share, [`health`] tells the supervisor.
 
 pub mod api;
 pub mod approver;
 pub mod balancer;
 pub mod health;
+pub mod peers;
 pub mod settings;
 pub mod tasks;
 

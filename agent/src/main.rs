@@ -6,9 +6,12 @@ use std::sync::Arc;
 use agent::approver::rules::Inventory;
 use agent::balancer::probe::{Prober, Timing};
 use agent::balancer::{self, Balancer};
+use agent::peers::pods::Pods;
 use agent::settings::{Arguments, Settings};
-use agent::{api, approver, health, tasks};
+use agent::{api, approver, health, peers, tasks};
+use bootwright_model::cluster::NetworkMode;
 use clap::Parser;
+use pod_network::baked_peers;
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {
@@ -63,7 +66,16 @@ async fn with_the_api(arguments: &Arguments, settings: &Settings, balancer: Arc<
             tasks::keep("approver", || approver::run(client.clone(), inventory.clone())).await;
         }
     };
-    tokio::join!(endpoints, approver);
+    let facts = &settings.facts;
+    let peers = async {
+        if facts.layer.file.network.mode != NetworkMode::None {
+            tasks::keep("peers", || {
+                peers::run(client.clone(), facts.name.clone(), baked_peers(facts), Pods::new(facts))
+            })
+            .await;
+        }
+    };
+    tokio::join!(endpoints, approver, peers);
 }
 
 async fn asked_to_stop() {

@@ -9,13 +9,13 @@ use bootwright_model::layout;
 use bootwright_model::node::NodeFacts;
 use clap::Parser;
 
-/// Runs beside the services of a node: balances connections to the control planes and, on a control plane, approves
-/// the certificates that kubelets ask for.
+/// Runs beside the services of a node: balances connections to the control planes, keeps the pod network in step with
+/// the Nodes and, on a control plane, approves the certificates that kubelets ask for.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "agent", version)]
 pub struct Arguments {
-    /// Who to be to the API server: a kubeconfig with names of files, which are read again when they change. Waited
-    /// for if it is not there yet.
+    /// Who to be to the API server: a kubeconfig with names of files, which are read again when they change. It and
+    /// they are waited for; the balancer does without.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: PathBuf,
     /// Port of the balancer on 127.0.0.1 and ::1.

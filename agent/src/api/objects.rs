@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use k8s_openapi::ClusterResourceScope;
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
 use kube::api::ObjectMeta;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -18,9 +19,20 @@ pub struct Node {
     /// Name and version.
     #[serde(deserialize_with = "brief")]
     pub metadata: ObjectMeta,
+    /// What it should be.
+    #[serde(default)]
+    pub spec: NodeSpec,
     /// What it is.
     #[serde(default)]
     pub status: NodeStatus,
+}
+
+/// `spec` of a Node.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct NodeSpec {
+    /// Ranges of its pods, one for each family.
+    #[serde(default, rename = "podCIDRs")]
+    pub pod_cidrs: Vec<String>,
 }
 
 /// `status` of a Node.
@@ -142,7 +154,7 @@ pub struct EndpointPort {
     pub port: u16,
 }
 
-/// The three fields of metadata that watching needs, the name above all.
+/// The three fields of metadata that watching needs, the name above all, and the age.
 fn brief<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -150,9 +162,10 @@ fn brief<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Er
         name: Option<String>,
         namespace: Option<String>,
         resource_version: Option<String>,
+        creation_timestamp: Option<Time>,
     }
-    let Brief { name, namespace, resource_version } = Brief::deserialize(deserializer)?;
-    Ok(ObjectMeta { name, namespace, resource_version, ..ObjectMeta::default() })
+    let Brief { name, namespace, resource_version, creation_timestamp } = Brief::deserialize(deserializer)?;
+    Ok(ObjectMeta { name, namespace, resource_version, creation_timestamp, ..ObjectMeta::default() })
 }
 
 macro_rules! resource {

@@ -1,4 +1,8 @@
-//! What the agent may do at the API server: RBAC objects, part of [`super::bootstrap`].
+//! What the agent of a control plane may do at the API server: RBAC objects, part of [`super::bootstrap`].
+//!
+//! That of any other node shows the kubelet's certificate. Nodes and endpoints it may list by `system:node-proxier`,
+//! which the group of all nodes is bound to for kube-proxy's sake; Kubernetes' node authorizer lets a node read other
+//! Nodes up to 1.31 only (KEP-4601).
 
 use serde_json::{Value, json};
 
@@ -31,7 +35,7 @@ pub(super) fn objects() -> Vec<Object> {
             "resourceNames": signers,
             "verbs": ["approve"],
         },
-        { "apiGroups": [""], "resources": ["nodes"], "verbs": ["get"] },
+        { "apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"] },
     ]);
     // Of the API's own Service and of nothing else.
     let endpoints = json!([{

@@ -61,7 +61,8 @@ fn rights(cluster: &Cluster) {
     let status = |method: &str, path: &str| cluster.call(&agent, method, path, JSON, None).0;
     assert_eq!(status("GET", REQUESTS), 200);
     assert_eq!(status("GET", "/api/v1/nodes/cp1"), 200);
-    assert_eq!(status("GET", "/api/v1/nodes"), 403);
+    assert_eq!(status("GET", "/api/v1/nodes"), 200);
+    assert_eq!(status("PATCH", "/api/v1/nodes/cp1"), 403);
     let endpoints = |name: &str| {
         status("GET", &format!("/api/v1/namespaces/default/endpoints?fieldSelector=metadata.name%3D{name}"))
     };

@@ -1,6 +1,6 @@
 //! A control plane of processes.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -139,11 +139,33 @@ impl Cluster {
             facts.layer.file.nodes.push(Node { name, address, ..baked.clone() });
         }
         let root = self.root.path().to_owned();
+        self.run_agent("agent", &root, &facts, programs::PORTS_OF_THE_AGENT);
+    }
+
+    /// Starts the agent of the machine whose files lie below `root`, with these ports of its balancer and its health.
+    pub fn run_agent(&mut self, name: &str, root: &Path, facts: &NodeFacts, ports: [u16; 2]) {
         let path = root.join(layout::NODE_FACTS.trim_start_matches('/'));
-        fs::write(path, serde_json::to_vec(&facts).unwrap()).unwrap();
-        let kubeconfig = Roots::below(&root).node_pki.join("agent.conf");
-        let arguments = ["--root".into(), root.into_os_string(), "--kubeconfig".into(), kubeconfig.into()];
-        self.run("agent", &programs::agent(), &arguments);
+        fs::write(path, serde_json::to_vec(facts).unwrap()).unwrap();
+        let kubeconfig = Roots::below(root).node_pki.join("agent.conf");
+        let [balancer, health] = ports.map(|port| OsString::from(port.to_string()));
+        let arguments = [
+            ("--root", root.into()),
+            ("--kubeconfig", kubeconfig.into()),
+            ("--balancer-port", balancer),
+            ("--health-port", health),
+        ];
+        let arguments = arguments.map(|(name, value)| [OsString::from(name), value]).concat();
+        self.run(name, &programs::agent(), &arguments);
+    }
+
+    /// Process of a running program.
+    pub fn pid(&self, name: &str) -> u32 {
+        self.children.iter().find(|(running, _)| running == name).unwrap().1.id()
+    }
+
+    /// Where the control plane's files lie.
+    pub fn root(&self) -> &Path {
+        self.root.path()
     }
 
     /// Everything that a program said.
@@ -309,8 +331,8 @@ fn facts() -> NodeFacts {
     let file = r#"{
         "cluster": { "name": "harbor", "endpoint": "10.20.0.10", "pod-cidr": "10.10.0.0/16", "service-cidr": "10.96.0.0/16" },
         "kubernetes": { "version": "1.20.2" },
-        "node": [{ "name": "cp1", "role": "all-in-one", "address": "10.20.0.10/24", "labels": { "zone": "north" } },
-                 { "name": "w1", "role": "worker", "address": "10.20.0.11/24", "labels": { "disk": "fast" } }]
+        "node": [{ "name": "cp1", "role": "all-in-one", "address": "10.20.0.10/24", "pod-cidr": "10.10.3.0/24", "labels": { "zone": "north" } },
+                 { "name": "w1", "role": "worker", "address": "10.20.0.11/24", "pod-cidr": "10.10.4.0/24", "labels": { "disk": "fast" } }]
     }"#;
     NodeFacts {
         name: "cp1".to_owned(),

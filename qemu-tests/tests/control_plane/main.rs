@@ -10,6 +10,7 @@
 mod agent;
 mod cluster;
 mod join;
+mod peers;
 mod programs;
 
 use std::time::Duration;

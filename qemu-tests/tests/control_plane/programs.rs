@@ -6,7 +6,11 @@ use std::time::{Duration, Instant};
 
 use bootwright::sources::cache::Cache;
 use bootwright::sources::lock::{LOCK_FILE, Lock};
+use bootwright_model::agent;
 use qemu_tests::repository;
+
+/// Ports of the balancer and of its health, if nothing else is said.
+pub const PORTS_OF_THE_AGENT: [u16; 2] = [agent::BALANCER_PORT, agent::HEALTH_PORT];
 
 /// Set in the process that has the namespace, to a file that it makes: asked for a test that does not exist, the
 /// process would run none, and end well.
