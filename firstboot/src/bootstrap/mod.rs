@@ -47,8 +47,8 @@ pub enum BootstrapError {
     },
     /// The kubelet has no certificate yet.
     #[error(
-        "the kubelet has been given no certificate for {seconds} s; see whether a control plane answers at {server} \
-         and \"kubectl get csr\" shows the request"
+        "the kubelet has been given no certificate for {seconds} s; see whether a control plane answers through the \
+         agent at {server} and \"kubectl get csr\" shows the request"
     )]
     NoCertificate {
         /// Where it asks.

@@ -39,7 +39,7 @@ pub(super) fn ensure(roots: &Roots, facts: &NodeFacts, now: u64) -> Result<Strin
     Ok(std::iter::once(state.to_owned()).chain(removed).collect::<Vec<_>>().join("; "))
 }
 
-fn kubeconfigs(roots: &Roots, facts: &NodeFacts, user: &str) -> [(&'static str, String); 3] {
+fn kubeconfigs(roots: &Roots, facts: &NodeFacts, user: &str) -> [(&'static str, String); 4] {
     let cluster = &facts.layer.file.cluster.name;
     let server = format!("https://{}", api_server(facts));
     let text = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
@@ -65,6 +65,7 @@ fn kubeconfigs(roots: &Roots, facts: &NodeFacts, user: &str) -> [(&'static str, 
         // The kubelet would write it as well, and keep an old server in it.
         (pki::KUBELET_CLIENT, as_node.render()),
         (pki::PROXY, as_node.render()),
+        (pki::AGENT, as_node.render()),
         (pki::KUBELET_BOOTSTRAP, bootstrap.render()),
     ]
 }

@@ -27,6 +27,7 @@ mod tests;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::addresses::AddressError;
+use crate::agent;
 use crate::layout;
 use crate::node::NodeFacts;
 
@@ -61,12 +62,11 @@ pub fn is_control_plane(role: &str) -> bool {
 }
 
 /// Where the programs of this node reach the API: a control plane by its own server, so that no other machine
-/// is needed, and every other node by the cluster's endpoint.
+/// is needed, and every other node by the agent's balancer, behind which all control planes stand.
 pub fn api_server(facts: &NodeFacts) -> SocketAddr {
-    let cluster = &facts.layer.file.cluster;
-    let address =
-        if is_control_plane(&facts.layer.role) { Ipv4Addr::LOCALHOST.into() } else { cluster.endpoint };
-    SocketAddr::new(address, cluster.endpoint_port)
+    let own = is_control_plane(&facts.layer.role);
+    let port = if own { facts.layer.file.cluster.endpoint_port } else { agent::BALANCER_PORT };
+    SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)
 }
 
 /// What a service needs in addition to its command.

@@ -47,7 +47,7 @@ pub const SCHEDULER: &str = "scheduler";
 pub const SCHEDULER_SERVER: &str = "scheduler-server";
 /// kube-proxy towards the API server.
 pub const PROXY: &str = "proxy";
-/// The agent towards the API server, on a control plane.
+/// The agent towards the API server. On a control plane it has a certificate of its own, elsewhere the kubelet's.
 pub const AGENT: &str = "agent";
 /// The node's own administrator, for first boot's `apply`.
 pub const ADMIN: &str = "admin";

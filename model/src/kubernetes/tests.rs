@@ -100,7 +100,7 @@ fn golden_worker() {
 
 #[test]
 fn programs_of_a_worker_reach_the_api_at_the_endpoint() {
-    assert_eq!(api_server(&worker("1.20.2")).to_string(), "10.20.0.10:6443");
+    assert_eq!(api_server(&worker("1.20.2")).to_string(), "127.0.0.1:7443");
     assert_eq!(api_server(&facts("1.20.2", "1.6.20", "3.4.23")).to_string(), "127.0.0.1:6443");
 }
 

@@ -1,9 +1,11 @@
-//! A node without keys joins: the real kubelet asks for its certificate, the real controllers grant it.
+//! A node without keys joins through its own agent's balancer: the real kubelet asks for its certificate, the agent of
+//! the control plane and the real controllers grant it.
 
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bootwright::lab::console;
+use bootwright_model::cluster::NetworkMode;
 use bootwright_model::kubernetes::pki;
 use bootwright_model::node::NodeFacts;
 use firstboot::bootstrap::{self, join, labels};
@@ -11,12 +13,17 @@ use firstboot::certificates::{self, Roots};
 use serde_json::{Value, json};
 
 use super::cluster::{Cluster, Identity, spawn};
-use super::programs::eventually;
+use super::peers::eventually_way;
+use super::programs::{PORTS_OF_THE_AGENT, eventually};
 
 const NODES: &str = "/api/v1/nodes";
+/// Generous: another test may have the processors.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// The worker's agent; "agent" is the control plane's.
+const OF_WORKER: &str = "agent of the worker";
 
 /// The worker of the inventory; its files lie in a folder of its own.
-pub fn a_worker_joins(cluster: &Cluster) {
+pub fn a_worker_joins(cluster: &mut Cluster) {
     let admin = Identity::Certificate("admin");
     let root = tempfile::tempdir().unwrap();
     let roots = Roots::below(root.path());
@@ -29,6 +36,17 @@ pub fn a_worker_joins(cluster: &Cluster) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     certificates::ensure(&roots, &facts, now).unwrap();
     assert_eq!(cluster.call(&admin, "GET", &format!("{NODES}/w1"), "*/*", None).0, 404);
+
+    // It approves what the worker asks for. The ports are the worker's agent's, which it calls the API through, and so is
+    // the pod network of this namespace.
+    let mut beside = cluster.facts().clone();
+    beside.layer.file.network.mode = NetworkMode::None;
+    let control_plane = cluster.root().to_owned();
+    cluster.run_agent("agent", &control_plane, &beside, [17443, 17444]);
+    cluster.run_agent(OF_WORKER, root.path(), &facts, PORTS_OF_THE_AGENT);
+    eventually("the worker's agent has no certificate yet", PATIENCE, || {
+        cluster.said(OF_WORKER).contains("waiting for a usable kubeconfig")
+    });
 
     // It gets no further than its certificates, as there is no containerd.
     let mut kubelet = spawn(root.path(), "kubelet", &super::programs::kubernetes("kubelet"), &facts);
@@ -44,8 +62,16 @@ pub fn a_worker_joins(cluster: &Cluster) {
     assert!(!roots.cluster_pki.join(pki::BOOTSTRAP_TOKEN).exists(), "the token is still there");
     // Again, as at the next boot: nothing is asked for.
     assert_eq!(join::run(&roots, &facts).unwrap(), "w1");
+    // With the certificate that the kubelet got meanwhile.
+    eventually("the worker's agent reads Nodes", PATIENCE, || {
+        let said = cluster.said(OF_WORKER);
+        said.contains("nodes can be read") && said.contains("the API's endpoints can be read")
+    });
+    eventually_way(("10.10.3.0/24", "10.20.0.10"));
+    assert!(!cluster.said(OF_WORKER).contains("certificate requests"), "it approves");
     its_rights(cluster, &roots);
     its_labels(cluster, &facts);
+    cluster.kill(OF_WORKER);
 }
 
 /// What kube-proxy needs, and nothing of other nodes.

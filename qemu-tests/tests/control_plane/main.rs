@@ -47,9 +47,7 @@ fn components_run_with_the_rendered_flags() {
     scheduler_and_controllers(&cluster, &admin);
     health(&cluster);
     join::a_taint_is_set_once(&cluster);
-    // It approves what the worker asks for.
-    cluster.start_agent(&["10.20.0.10/24"]);
-    join::a_worker_joins(&cluster);
+    join::a_worker_joins(&mut cluster);
     lease_of_the_boot_before(&cluster, &admin);
 }
 

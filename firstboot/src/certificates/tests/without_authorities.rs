@@ -43,11 +43,11 @@ fn a_worker_issues_nothing_and_asks() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(names, ["kubelet-bootstrap.conf", "kubelet-client.conf", "proxy.conf"]);
+    assert_eq!(names, ["agent.conf", "kubelet-bootstrap.conf", "kubelet-client.conf", "proxy.conf"]);
     for name in names {
         let path = node.path(&name);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(fs::read_to_string(&path).unwrap().contains("\"https://10.20.0.100:6443\""));
+        assert!(fs::read_to_string(&path).unwrap().contains("\"https://127.0.0.1:7443\""));
     }
     assert!(clock_floor(&node.roots().cluster_pki).unwrap() > 0);
     assert_eq!(ensure(&node.roots(), &facts, NOW).unwrap(), Issued::default());
