@@ -10,6 +10,7 @@
 mod agent;
 mod cluster;
 mod join;
+mod large;
 mod peers;
 mod programs;
 

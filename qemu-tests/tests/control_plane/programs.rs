@@ -33,7 +33,7 @@ pub fn inside_namespace(test: &str) -> bool {
         command.args(["--user", "--map-root-user"]);
     }
     command.args(["--net", "--kill-child"]).arg(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture"]).env(INSIDE, &mark);
+    command.args(["--exact", test, "--include-ignored", "--nocapture"]).env(INSIDE, &mark);
     let status = command.status().expect("unshare of util-linux runs");
     assert!(status.success(), "the test failed in its namespace; see above");
     assert!(mark.exists(), "there is no test {test}");
