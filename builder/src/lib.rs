@@ -16,4 +16,5 @@ pub mod pki;
 pub mod plan;
 pub mod progress;
 pub mod rootfs;
+pub mod routes;
 pub mod sources;

@@ -7,6 +7,7 @@ mod lab;
 mod output;
 mod plan;
 mod reference;
+mod routes;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,7 @@ enum Command {
     Init(init::InitOptions),
     Check(check::CheckOptions),
     Plan(plan::PlanOptions),
+    Routes(routes::RoutesOptions),
     Reference(reference::ReferenceOptions),
     Lab(lab::LabArguments),
 }
@@ -128,6 +130,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Init(options) => init::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Plan(options) => plan::run(&options),
+        Command::Routes(options) => routes::run(&options),
         Command::Reference(options) => {
             reference::run(&options);
             Ok(())
