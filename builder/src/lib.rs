@@ -18,3 +18,4 @@ pub mod progress;
 pub mod rootfs;
 pub mod routes;
 pub mod sources;
+pub mod validate;

@@ -8,6 +8,7 @@ mod output;
 mod plan;
 mod reference;
 mod routes;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -47,6 +48,7 @@ enum Command {
     Check(check::CheckOptions),
     Plan(plan::PlanOptions),
     Routes(routes::RoutesOptions),
+    Validate(validate::ValidateOptions),
     Reference(reference::ReferenceOptions),
     Lab(lab::LabArguments),
 }
@@ -83,6 +85,11 @@ impl Failure {
     /// Exit code 2 when everything has been said already.
     pub fn silent_input() -> Self {
         Failure { report: None, last_words: String::new(), code: EXIT_BAD_INPUT }
+    }
+
+    /// Exit code 1 when everything has been said already.
+    pub fn silent() -> Self {
+        Failure { report: None, last_words: String::new(), code: EXIT_FAILURE }
     }
 
     /// The same, with lines that are printed last.
@@ -131,6 +138,7 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Check(options) => check::run(&options),
         Command::Plan(options) => plan::run(&options),
         Command::Routes(options) => routes::run(&options),
+        Command::Validate(options) => validate::run(&options),
         Command::Reference(options) => {
             reference::run(&options);
             Ok(())
