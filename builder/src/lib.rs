@@ -16,4 +16,6 @@ pub mod pki;
 pub mod plan;
 pub mod progress;
 pub mod rootfs;
+pub mod routes;
 pub mod sources;
+pub mod validate;

@@ -197,3 +197,41 @@ fn without_a_place_for_the_cache_every_command_fails_alike_and_the_help_says_wha
         assert!(help.contains(code), "{help}");
     }
 }
+
+#[test]
+fn routes_are_printed_in_the_language_that_is_asked_for() {
+    let folder = folder();
+    let init = bootwright(folder.path(), &["init", "--name", "harbor", "--address", "10.20.0.10/24"]);
+    assert_eq!(init.status.code(), Some(0), "{}", text(&init.stderr));
+    let routes = |arguments: &[&str]| {
+        let ended = bootwright(folder.path(), &[&["routes"], arguments].concat());
+        assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+        text(&ended.stdout)
+    };
+    assert!(routes(&[]).ends_with("ip -4 route replace 10.10.0.0/24 via 10.20.0.10\n"), "{}", routes(&[]));
+    let json: serde_json::Value = serde_json::from_str(&routes(&["--format", "json"])).unwrap();
+    assert_eq!(json["routes"][0]["via"], "10.20.0.10");
+    assert_eq!(bootwright(folder.path(), &["routes", "--format", "cisco"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_cluster_that_cannot_be_looked_at_is_no_cluster_that_failed() {
+    let folder = folder();
+    let validate = |file: &str| {
+        std::fs::write(folder.path().join("kubeconfig"), file).unwrap();
+        bootwright(folder.path(), &["validate", "--kubeconfig", "kubeconfig"])
+    };
+    let ended = validate("current-context: none\n");
+    assert_eq!(ended.status.code(), Some(2), "{}", text(&ended.stderr));
+    assert!(text(&ended.stderr).contains("no context \"none\""), "{}", text(&ended.stderr));
+    // A port that nobody listens on.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let ended = validate(&format!(
+        "current-context: a\ncontexts: [{{name: a, context: {{cluster: a, user: a}}}}]\n\
+         clusters: [{{name: a, cluster: {{server: \"https://{nobody}\", certificate-authority: ca.crt}}}}]\n\
+         users: [{{name: a, user: {{token: abc}}}}]\n"
+    ));
+    // The authority is named and not there.
+    assert_eq!(ended.status.code(), Some(2), "{}", text(&ended.stderr));
+    assert!(text(&ended.stderr).contains("certificate-authority ca.crt"), "{}", text(&ended.stderr));
+}

@@ -12,6 +12,7 @@ pub mod layout;
 pub mod node;
 pub mod parts;
 pub mod placeholders;
+pub mod probe;
 pub mod profile;
 pub mod report;
 pub mod seed;

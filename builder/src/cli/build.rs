@@ -21,7 +21,7 @@ pub struct BuildOptions {
     /// Take the newest inputs and write them to the lock, instead of those that the lock names.
     #[arg(long)]
     pub update: bool,
-    /// Folder with the programs `firstboot`, `agent` and `pause`; beside this program if absent.
+    /// Folder with the programs `firstboot`, `agent`, `pause` and `probe`; beside this program if absent.
     #[arg(long, value_name = "DIR", env = "BOOTWRIGHT_RUNTIME")]
     pub runtime: Option<PathBuf>,
     /// Folder with profiles that replace those of the same name.

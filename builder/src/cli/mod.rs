@@ -7,6 +7,8 @@ mod lab;
 mod output;
 mod plan;
 mod reference;
+mod routes;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -45,6 +47,8 @@ enum Command {
     Init(init::InitOptions),
     Check(check::CheckOptions),
     Plan(plan::PlanOptions),
+    Routes(routes::RoutesOptions),
+    Validate(validate::ValidateOptions),
     Reference(reference::ReferenceOptions),
     Lab(lab::LabArguments),
 }
@@ -81,6 +85,11 @@ impl Failure {
     /// Exit code 2 when everything has been said already.
     pub fn silent_input() -> Self {
         Failure { report: None, last_words: String::new(), code: EXIT_BAD_INPUT }
+    }
+
+    /// Exit code 1 when everything has been said already.
+    pub fn silent() -> Self {
+        Failure { report: None, last_words: String::new(), code: EXIT_FAILURE }
     }
 
     /// The same, with lines that are printed last.
@@ -128,6 +137,8 @@ fn dispatch(arguments: Arguments) -> Result<(), Failure> {
         Command::Init(options) => init::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Plan(options) => plan::run(&options),
+        Command::Routes(options) => routes::run(&options),
+        Command::Validate(options) => validate::run(&options),
         Command::Reference(options) => {
             reference::run(&options);
             Ok(())

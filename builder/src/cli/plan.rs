@@ -22,7 +22,7 @@ pub struct PlanOptions {
     /// Folder of the cache; $XDG_CACHE_HOME/bootwright or ~/.cache/bootwright if absent.
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
-    /// Folder with the programs `firstboot`, `agent` and `pause`; beside this program if absent.
+    /// Folder with the programs `firstboot`, `agent`, `pause` and `probe`; beside this program if absent.
     #[arg(long, value_name = "DIR", env = "BOOTWRIGHT_RUNTIME")]
     runtime: Option<PathBuf>,
     /// Build time that would go into the image, seconds since the Unix epoch; the date of the package archive if

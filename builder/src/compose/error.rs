@@ -59,7 +59,7 @@ pub enum ComposeError {
     /// One of our programs is missing or of the wrong kind.
     #[error("{}: {why}", path.display())]
     #[diagnostic(help(
-        "name the folder that holds `firstboot`, `agent` and `pause` with --runtime or BOOTWRIGHT_RUNTIME; `./run demo` makes them, in out/runtime"
+        "name the folder that holds `firstboot`, `agent`, `pause` and `probe` with --runtime or BOOTWRIGHT_RUNTIME; `./run demo` makes them, in out/runtime"
     ))]
     Runtime {
         /// The program.
@@ -69,7 +69,9 @@ pub enum ComposeError {
     },
     /// The path of this program is unknown.
     #[error("cannot find out where this program lies: {0}")]
-    #[diagnostic(help("name the folder that holds `firstboot`, `agent` and `pause` with --runtime"))]
+    #[diagnostic(help(
+        "name the folder that holds `firstboot`, `agent`, `pause` and `probe` with --runtime"
+    ))]
     OwnPath(#[source] std::io::Error),
     /// A value of ours does not serialise: a defect.
     #[error("cannot write a value as JSON: {0}")]

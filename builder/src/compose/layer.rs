@@ -45,6 +45,7 @@ pub fn digest(inputs: &LayerInputs, profile: &Profile, cache: &Cache) -> Result<
     let (firstboot, _) = cache.digest_file(&runtime.firstboot)?;
     let (agent, _) = cache.digest_file(&runtime.agent)?;
     let (pause, _) = cache.digest_file(&runtime.pause)?;
+    let (probe, _) = cache.digest_file(&runtime.probe)?;
     let images = &loaded.file.images;
     let sets: Vec<String> = [os_set(&profile.role), UEFI_SET.to_owned(), BIOS_SET.to_owned()]
         .into_iter()
@@ -86,6 +87,7 @@ pub fn digest(inputs: &LayerInputs, profile: &Profile, cache: &Cache) -> Result<
         "firstboot": firstboot,
         "agent": agent,
         "pause": pause,
+        "probe": probe,
     });
     inputs.sort_all_objects();
     Ok(sha256(inputs.to_string().as_bytes()))
@@ -106,6 +108,7 @@ pub(super) fn build(build: &Build, profile: &Profile, digest: &str) -> Result<Os
         firstboot: &build.runtime.firstboot,
         agent: &build.runtime.agent,
         pause: &build.runtime.pause,
+        probe: &build.runtime.probe,
         beside: Some(&build.loaded.folder),
         images: &images,
     })?;

@@ -1,4 +1,4 @@
-//! The programs that go into an image and are ours: first boot, the agent and pause.
+//! The programs that go into an image and are ours: first boot, the agent, pause and the probe.
 
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,8 @@ pub struct Runtime {
     pub agent: PathBuf,
     /// The process of a pod's sandbox, statically linked.
     pub pause: PathBuf,
+    /// What the pods of `bootwright validate` run, statically linked.
+    pub probe: PathBuf,
 }
 
 impl Runtime {
@@ -23,8 +25,13 @@ impl Runtime {
             None => beside_this_program()?,
         };
         let place = |name| folder.join(name);
-        let runtime = Runtime { firstboot: place("firstboot"), agent: place("agent"), pause: place("pause") };
-        for program in [&runtime.firstboot, &runtime.agent, &runtime.pause] {
+        let runtime = Runtime {
+            firstboot: place("firstboot"),
+            agent: place("agent"),
+            pause: place("pause"),
+            probe: place("probe"),
+        };
+        for program in [&runtime.firstboot, &runtime.agent, &runtime.pause, &runtime.probe] {
             check_static(program)?;
         }
         Ok(runtime)

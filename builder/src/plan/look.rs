@@ -14,7 +14,7 @@ use crate::sources::{self, Cache, Lock, LockError, Pinned, SourcesError};
 /// What a build is told besides the cluster file that its OS layers depend on.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Given<'a> {
-    /// Folder of the programs `firstboot`, `agent` and `pause`, if one was named.
+    /// Folder of the programs `firstboot`, `agent`, `pause` and `probe`, if one was named.
     pub runtime: Option<&'a Path>,
     /// Build time, seconds since the Unix epoch; the archive's if absent.
     pub epoch: Option<u64>,

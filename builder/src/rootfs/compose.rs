@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bootwright_model::baked::OsRelease;
 use bootwright_model::layout;
+use bootwright_model::probe::PROBE_IMAGE;
 use bootwright_model::profile::Profile;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -37,6 +38,8 @@ pub struct RootSpec<'a> {
     pub agent: &'a Path,
     /// Static program of the pod sandbox.
     pub pause: &'a Path,
+    /// Static program of the probes.
+    pub probe: &'a Path,
     /// Folder of the cluster file, for overlays beside it.
     pub beside: Option<&'a Path>,
     /// Workload images.
@@ -259,15 +262,16 @@ fn lay_binaries(tree: &mut RootTree, spec: &RootSpec) -> Result<(), RootError> {
 
 /// The images archive, and the names in it.
 fn images(spec: &RootSpec) -> Result<(Content, Vec<String>), RootError> {
-    let pause = ImageSpec::Composed {
-        name: PAUSE_IMAGE.to_owned(),
+    let ours = [(PAUSE_IMAGE, "/pause", spec.pause), (PROBE_IMAGE, "/probe", spec.probe)];
+    let ours = ours.map(|(name, path, program)| ImageSpec::Composed {
+        name: name.to_owned(),
         packages: Vec::new(),
         keep: Vec::new(),
-        files: BTreeMap::from([("/pause".to_owned(), spec.pause.to_owned())]),
+        files: BTreeMap::from([(path.to_owned(), program.to_owned())]),
         links: BTreeMap::new(),
-        entrypoint: vec!["/pause".to_owned()],
-    };
-    let all: Vec<ImageSpec> = std::iter::once(pause).chain(spec.images.iter().cloned()).collect();
+        entrypoint: vec![path.to_owned()],
+    });
+    let all: Vec<ImageSpec> = ours.into_iter().chain(spec.images.iter().cloned()).collect();
     let names = all.iter().map(|image| image.name().to_owned()).collect();
     Ok((oci::archive(&all)?, names))
 }

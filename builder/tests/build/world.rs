@@ -46,8 +46,9 @@ impl World {
         let repository = repository();
         let server = Server::new(repository.root());
         let world = World { folder, repository, server };
-        for name in ["kubernetes/kubelet", "runtime/firstboot", "runtime/agent", "runtime/pause"] {
-            world.write(name, &program());
+        world.write("kubernetes/kubelet", &program());
+        for name in ["firstboot", "agent", "pause", "probe"] {
+            world.write(&format!("runtime/{name}"), &program());
         }
         world.write("profiles/all-in-one.toml", PROFILE.as_bytes());
         world.write("cluster.toml", world.cluster_file(&world.server.url()).as_bytes());

@@ -5,8 +5,11 @@ use bootwright_model::cluster::{ClusterFile, WorkloadImage};
 use super::{duplicates, image};
 use crate::cluster::text::finding::{Finding, KeyPath};
 
-/// Repository of our own pause image, which containerd's sandbox is pinned to.
-const PAUSE_REPOSITORY: &str = "bootwright.local/pause";
+/// Repositories of images of our own, and what they are: containerd's sandbox is pinned to the first.
+const RESERVED: [(&str, &str); 2] = [
+    ("bootwright.local/pause", "the pause image of every pod"),
+    ("bootwright.local/probe", "the image that `bootwright validate` runs"),
+];
 
 pub fn check(file: &ClusterFile, findings: &mut Vec<Finding>) {
     for (index, one) in file.images.iter().enumerate() {
@@ -33,13 +36,18 @@ fn name(index: usize, text: &str, findings: &mut Vec<Finding>) {
                 .at_value(path, "not a complete reference")
                 .help("write host, path and tag, as pods do: \"bootwright.local/web:1\""),
         );
-    } else if text.rsplit_once(':').is_some_and(|(repository, _)| repository == PAUSE_REPOSITORY) {
+    } else if let Some((_, what)) = reserved(text) {
         findings.push(
             Finding::new("reserved-image", format!("image name \"{text}\" is reserved"))
-                .at_value(path, "the pause image of every pod")
+                .at_value(path, *what)
                 .help("choose another name"),
         );
     }
+}
+
+fn reserved(reference: &str) -> Option<&'static (&'static str, &'static str)> {
+    let (repository, _) = reference.rsplit_once(':')?;
+    RESERVED.iter().find(|(ours, _)| *ours == repository)
 }
 
 /// Whether a full reference with a tag: <https://github.com/distribution/reference>.

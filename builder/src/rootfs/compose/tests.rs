@@ -56,7 +56,7 @@ impl World {
         let folder = tempfile::tempdir().expect("a folder");
         let at = folder.path();
         let write = |name: &str| std::fs::write(at.join(name), name).expect("written");
-        ["firstboot", "agent", "pause", "kubelet"].iter().for_each(|name| write(name));
+        ["firstboot", "agent", "pause", "probe", "kubelet"].iter().for_each(|name| write(name));
         let binary = Artifact {
             name: "kubelet".to_owned(),
             version: "1.20.2".to_owned(),
@@ -83,6 +83,7 @@ impl World {
             firstboot: &at.join("firstboot"),
             agent: &at.join("agent"),
             pause: &at.join("pause"),
+            probe: &at.join("probe"),
             beside: None,
             images: &[],
         })
@@ -146,11 +147,12 @@ fn every_input_changes_the_digest() {
         change(&|world| world.binaries[0].sha256.push('x')),
         change(&|world| world.profile.kernel.load.clear()),
         change(&|world| std::fs::write(world.folder.path().join("pause"), "other").expect("written")),
+        change(&|world| std::fs::write(world.folder.path().join("probe"), "other").expect("written")),
         change(&|world| std::fs::write(world.folder.path().join("firstboot"), "other").expect("written")),
         change(&|world| std::fs::write(world.folder.path().join("agent"), "other").expect("written")),
     ];
     let all: std::collections::BTreeSet<&String> = changed.iter().chain([&first]).collect();
-    assert_eq!(all.len(), 7);
+    assert_eq!(all.len(), 8);
 }
 
 #[test]

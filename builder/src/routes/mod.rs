@@ -1,0 +1,79 @@
+//! What routers and hosts outside a cluster must know to reach its pods: each node's pod CIDR, by way of the
+//! node's address. A function of the cluster file alone.
+
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::net::IpAddr;
+
+use bootwright_model::cluster::{ClusterFile, Network, NetworkMode};
+use ipnet::IpNet;
+use serde::Serialize;
+
+pub use self::text::Format;
+
+/// The routes of a cluster's pods.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PodRoutes {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// How pods on different nodes reach each other.
+    pub network: NetworkMode,
+    /// What the fabric is needed for in this mode, in a sentence or two.
+    pub purpose: &'static str,
+    /// Nodes in the order of the cluster file.
+    pub routes: Vec<PodRoute>,
+}
+
+/// The route to one node's pods.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PodRoute {
+    /// Name of the node.
+    pub node: String,
+    /// Its pods.
+    pub pod_cidr: IpNet,
+    /// Its address.
+    pub via: IpAddr,
+}
+
+impl PodRoutes {
+    /// Of a checked cluster file, in which every node has its pod CIDR. A node whose pods and address are of
+    /// different families has no route: its address is no next hop for them.
+    pub fn of(file: &ClusterFile) -> PodRoutes {
+        let routes = file.nodes.iter().filter_map(|node| {
+            let (pod_cidr, via) = (node.pod_cidr?.trunc(), node.address.addr());
+            let fits = pod_cidr.addr().is_ipv4() == via.is_ipv4();
+            fits.then(|| PodRoute { node: node.name.clone(), pod_cidr, via })
+        });
+        PodRoutes {
+            cluster: file.cluster.name.clone(),
+            network: file.network.mode,
+            purpose: purpose(&file.network),
+            routes: routes.collect(),
+        }
+    }
+}
+
+fn purpose(network: &Network) -> &'static str {
+    match network.mode {
+        NetworkMode::Vxlan => {
+            "Nodes carry their pods' packets to each other in VXLAN: the fabric needs these only for what reaches pods \
+             from outside the cluster."
+        }
+        NetworkMode::Routes if network.has_overlay() => {
+            "Nodes have these routes to nodes on their own link, and VXLAN to the others: the fabric needs them only for \
+             what reaches pods from outside the cluster."
+        }
+        NetworkMode::Routes => {
+            "Nodes have these routes to each other: the fabric needs them for what reaches pods from outside the \
+             cluster."
+        }
+        NetworkMode::None => {
+            "The cluster file leaves the pod network to a plugin or to the fabric (mode \"none\"): these routes are right \
+             only where pods have addresses of their Node's pod CIDR."
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What a cluster file says that the cluster should be.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use bootwright_model::cluster::ClusterFile;
+use ipnet::IpNet;
+
+/// Of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpectedNode {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its pods.
+    pub pod_cidr: Option<IpNet>,
+}
+
+/// Of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected {
+    /// By name.
+    pub nodes: BTreeMap<String, ExpectedNode>,
+    /// DNS domain.
+    pub domain: String,
+}
+
+impl Expected {
+    /// Of a checked cluster file.
+    pub fn of(file: &ClusterFile) -> Expected {
+        let nodes = file.nodes.iter().map(|node| {
+            let expected = ExpectedNode { address: node.address.addr(), pod_cidr: node.pod_cidr };
+            (node.name.clone(), expected)
+        });
+        Expected { nodes: nodes.collect(), domain: file.cluster.domain.clone() }
+    }
+}

@@ -1,0 +1,227 @@
+//! Verdicts on Node objects.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use bootwright_model::addresses;
+use ipnet::IpNet;
+use serde_json::Value;
+
+use super::expected::Expected;
+use super::report::{Check, Finding};
+
+/// What the other checks need of a Node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeView {
+    /// Its name.
+    pub name: String,
+    /// Its address of type `InternalIP`, the first.
+    pub address: Option<IpAddr>,
+    /// Its pods, one for each family.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Whether its condition `Ready` is true.
+    pub ready: bool,
+    /// Whether its labels say that it is part of the control plane.
+    pub control_plane: bool,
+}
+
+/// Labels of control planes: the old one is what releases before 1.24 have.
+const CONTROL_PLANE: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
+
+impl NodeView {
+    /// Of a Node object.
+    pub fn of(node: &Value) -> NodeView {
+        let spec = &node["spec"];
+        let ranges = spec["podCIDRs"].as_array().into_iter().flatten();
+        let mut pod_cidrs: Vec<IpNet> = ranges.filter_map(|range| range.as_str()?.parse().ok()).collect();
+        if pod_cidrs.is_empty() {
+            pod_cidrs.extend(spec["podCIDR"].as_str().and_then(|range| range.parse::<IpNet>().ok()));
+        }
+        let addresses = node["status"]["addresses"].as_array();
+        let mut internal = addresses.into_iter().flatten().filter(|address| address["type"] == "InternalIP");
+        NodeView {
+            name: text(&node["metadata"]["name"]).to_owned(),
+            address: internal.find_map(|address| address["address"].as_str()?.parse().ok()),
+            pod_cidrs,
+            ready: condition(node).is_some_and(|ready| ready["status"] == "True"),
+            control_plane: CONTROL_PLANE.iter().any(|label| !node["metadata"]["labels"][label].is_null()),
+        }
+    }
+}
+
+/// Ready, with the pod CIDR and the address that they should have.
+pub fn verdicts(nodes: &[Value], expected: Option<&Expected>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let views: Vec<NodeView> = nodes.iter().map(NodeView::of).collect();
+    for (node, view) in nodes.iter().zip(&views) {
+        findings.push(readiness(node, view));
+        findings.push(pod_cidr(view, expected));
+        findings.extend(expected.and_then(|expected| address(view, expected)));
+    }
+    findings.extend(overlaps(&views));
+    let known: BTreeSet<&str> = views.iter().map(|view| view.name.as_str()).collect();
+    let names = expected.into_iter().flat_map(|expected| expected.nodes.keys());
+    for name in names.filter(|name| !known.contains(name.as_str())) {
+        findings.push(Finding::failed(
+            Check::NodeReady,
+            name,
+            "there is no Node of this name, and the cluster file has one",
+            "look at the machine's console: a stage that failed says why, and `join` in the kubelet's log how far it is",
+        ));
+    }
+    findings
+}
+
+fn readiness(node: &Value, view: &NodeView) -> Finding {
+    let version = text(&node["status"]["nodeInfo"]["kubeletVersion"]);
+    if view.ready {
+        return Finding::passed(Check::NodeReady, &view.name, format!("kubelet {version}"));
+    }
+    let why = match condition(node) {
+        Some(ready) => format!("not Ready ({}): {}", text(&ready["reason"]), text(&ready["message"])),
+        None => "its kubelet has never said that it is Ready".to_owned(),
+    };
+    let advice =
+        "its kubelet's log and `bootwright lab status` or the machine's console say what it waits for";
+    Finding::failed(Check::NodeReady, &view.name, why, advice)
+}
+
+fn pod_cidr(view: &NodeView, expected: Option<&Expected>) -> Finding {
+    let ranges: Vec<String> = view.pod_cidrs.iter().map(ToString::to_string).collect();
+    let ranges = ranges.join(", ");
+    let advice = "build the images from the cluster file again and boot them, or correct the file: the CNI configuration \
+                  is made from it";
+    let failed = |why: String| Finding::failed(Check::PodCidr, &view.name, why, advice);
+    if view.pod_cidrs.is_empty() {
+        return failed("its Node has no pod CIDR".to_owned());
+    }
+    let Some(expected) = expected else { return Finding::passed(Check::PodCidr, &view.name, ranges) };
+    match expected.nodes.get(&view.name).map(|node| node.pod_cidr) {
+        None => failed("the cluster file has no node of this name".to_owned()),
+        Some(Some(wanted)) if !view.pod_cidrs.contains(&wanted.trunc()) => {
+            failed(format!("its Node has {ranges}, and the cluster file says {wanted}"))
+        }
+        Some(_) => Finding::passed(Check::PodCidr, &view.name, ranges),
+    }
+}
+
+fn address(view: &NodeView, expected: &Expected) -> Option<Finding> {
+    let wanted = expected.nodes.get(&view.name)?.address;
+    Some(match view.address {
+        Some(address) if address == wanted => {
+            Finding::passed(Check::NodeAddress, &view.name, address.to_string())
+        }
+        found => {
+            let found = found.map_or_else(|| "none".to_owned(), |address| address.to_string());
+            let why = format!("its Node has {found}, and the cluster file says {wanted}");
+            Finding::failed(
+                Check::NodeAddress,
+                &view.name,
+                why,
+                "look at the stages identity and network of its boot",
+            )
+        }
+    })
+}
+
+/// Pods of two nodes with the same addresses.
+fn overlaps(views: &[NodeView]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (index, view) in views.iter().enumerate() {
+        for other in &views[..index] {
+            let ranges =
+                view.pod_cidrs.iter().flat_map(|mine| other.pod_cidrs.iter().map(move |range| (mine, range)));
+            for (mine, theirs) in ranges.filter(|(mine, theirs)| addresses::overlaps(mine, theirs)) {
+                findings.push(Finding::failed(
+                    Check::PodCidr,
+                    format!("{} and {}", other.name, view.name),
+                    format!("{theirs} and {mine} overlap: pods of both can have one address"),
+                    "give one of them another `pod-cidr` in the cluster file, and build and boot it again",
+                ));
+            }
+        }
+    }
+    findings
+}
+
+fn condition(node: &Value) -> Option<&Value> {
+    node["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == "Ready")
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("?")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::report::Report;
+    use super::*;
+
+    fn node(name: &str, address: &str, pods: &str, ready: &str) -> Value {
+        json!({
+            "metadata": { "name": name, "labels": { "node-role.kubernetes.io/control-plane": "" } },
+            "spec": { "podCIDR": pods, "podCIDRs": [pods] },
+            "status": {
+                "addresses": [{ "type": "Hostname", "address": name }, { "type": "InternalIP", "address": address }],
+                "conditions": [{ "type": "Ready", "status": ready, "reason": "KubeletNotReady",
+                                 "message": "runtime network not ready" }],
+                "nodeInfo": { "kubeletVersion": "v1.20.2" },
+            },
+        })
+    }
+
+    fn expected() -> Expected {
+        let node = |address: &str, pods: &str| super::super::expected::ExpectedNode {
+            address: address.parse().unwrap(),
+            pod_cidr: Some(pods.parse().unwrap()),
+        };
+        let nodes = [
+            ("cp1".to_owned(), node("10.20.0.10", "10.10.0.0/24")),
+            ("w1".to_owned(), node("10.20.0.11", "10.10.1.0/24")),
+            ("w2".to_owned(), node("10.20.0.12", "10.10.2.0/24")),
+        ];
+        Expected { nodes: nodes.into(), domain: "cluster.local".to_owned() }
+    }
+
+    #[test]
+    fn a_node_as_the_cluster_file_says_passes() {
+        let nodes = [node("cp1", "10.20.0.10", "10.10.0.0/24", "True")];
+        let view = NodeView::of(&nodes[0]);
+        assert!(view.ready && view.control_plane && view.address == "10.20.0.10".parse().ok());
+        assert!(Report::of("", verdicts(&nodes, None)).ok);
+        let mut only = expected();
+        only.nodes.retain(|name, _| name == "cp1");
+        assert!(Report::of("", verdicts(&nodes, Some(&only))).ok);
+    }
+
+    #[test]
+    fn each_difference_is_told() {
+        let nodes = [
+            node("cp1", "10.20.0.10", "10.10.0.0/24", "False"),
+            node("w1", "10.20.0.99", "10.10.0.128/25", "True"),
+            node("x", "10.20.0.13", "10.10.3.0/24", "True"),
+        ];
+        insta::assert_snapshot!(Report::of("server", verdicts(&nodes, Some(&expected()))).text(), @r"
+        CHECK         RESULT              SEEN
+        node Ready    2 failed, 2 passed  w1, x: kubelet v1.20.2
+        pod CIDR      3 failed, 1 passed  cp1: 10.10.0.0/24
+        node address  1 failed, 1 passed  cp1: 10.20.0.10
+
+        FAILED node Ready, cp1: not Ready (KubeletNotReady): runtime network not ready
+               its kubelet's log and `bootwright lab status` or the machine's console say what it waits for
+        FAILED node Ready, w2: there is no Node of this name, and the cluster file has one
+               look at the machine's console: a stage that failed says why, and `join` in the kubelet's log how far it is
+        FAILED pod CIDR, w1: its Node has 10.10.0.128/25, and the cluster file says 10.10.1.0/24
+               build the images from the cluster file again and boot them, or correct the file: the CNI configuration is made from it
+        FAILED pod CIDR, x: the cluster file has no node of this name
+               build the images from the cluster file again and boot them, or correct the file: the CNI configuration is made from it
+        FAILED pod CIDR, cp1 and w1: 10.10.0.0/24 and 10.10.0.128/25 overlap: pods of both can have one address
+               give one of them another `pod-cidr` in the cluster file, and build and boot it again
+        FAILED node address, w1: its Node has 10.20.0.99, and the cluster file says 10.20.0.11
+               look at the stages identity and network of its boot
+        server: 4 passed, 6 failed, 0 skipped
+        ");
+    }
+}

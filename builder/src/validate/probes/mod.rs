@@ -1,0 +1,270 @@
+//! What pods reach: a probe in a pod and one in the node's own network, on each Ready node, driven through the API
+//! server's proxy.
+
+mod manifests;
+mod namespace;
+mod plan;
+mod verdicts;
+mod wait;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use bootwright_model::probe::{CHECKS_PATH, Check as Ask, Greeting, MOST_CHECKS, Outcome};
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use self::namespace::Namespace;
+use self::plan::{Dns, Planned, Targets};
+use super::client::Client;
+use super::nodes::NodeView;
+use super::report::{Check, Finding};
+use super::{ValidateError, stop_if_asked};
+
+/// Port of a probe in a pod.
+const POD_PORT: u16 = 8080;
+/// Port of a probe in a node's own network; beside those of Kubernetes' programs, below those of NodePort Services.
+const NODE_PORT: u16 = 10_298;
+/// Port of each node that is its pod's.
+const HOST_PORT: u16 = 10_299;
+/// Port of the Service.
+const SERVICE_PORT: u16 = 80;
+/// How long after the pods are ready the nodes may take to know of a Service or a host port.
+const SETTLED: Duration = Duration::from_secs(30);
+/// Before what has not settled is tried again.
+const AGAIN: Duration = Duration::from_secs(3);
+
+/// Where a probe runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// In a pod of its own addresses.
+    Pod,
+    /// In a pod that shares the node's network.
+    Node,
+}
+
+/// A probe that is ready.
+#[derive(Debug, Clone)]
+struct Probe {
+    /// Its node.
+    node: String,
+    place: Place,
+    /// Name of its pod.
+    pod: String,
+    /// The pod's address, which is the node's if it shares its network.
+    address: IpAddr,
+    /// Whether its node is part of the control plane.
+    control_plane: bool,
+    /// MTU of its link, bytes; for those in pods.
+    mtu: Option<u16>,
+}
+
+/// What is known of the cluster, and how long to wait.
+pub struct Settings<'a> {
+    /// Its Nodes.
+    pub nodes: &'a [NodeView],
+    /// DNS domain.
+    pub domain: &'a str,
+    /// How long the probes may take to be ready.
+    pub patience: Duration,
+    /// The cluster's clock.
+    pub now: OffsetDateTime,
+    /// Told what goes on.
+    pub say: &'a dyn Fn(&str),
+}
+
+/// Makes a namespace with probes, lets them try everything, and removes the namespace, whatever happens.
+///
+/// # Errors
+/// Ctrl-C. Whatever the cluster refuses is a finding.
+pub fn look(client: &Client, settings: &Settings) -> Result<Vec<Finding>, ValidateError> {
+    if !settings.nodes.iter().any(|node| node.ready) {
+        return Ok(vec![Finding::skipped(Check::ProbePod, "all nodes", "no node is Ready")]);
+    }
+    let namespace = Namespace::new(client);
+    let looked = inside(client, settings, &namespace);
+    let name = namespace.name().to_owned();
+    // Here and not when it is dropped, so that a failure is told.
+    let removed = namespace.remove();
+    let mut findings = looked?;
+    if let Err(why) = removed {
+        let advice = format!("`kubectl delete namespace {name}` removes it");
+        findings.push(Finding::failed(
+            Check::ProbePod,
+            "namespace",
+            format!("{name} is left: {why}"),
+            advice,
+        ));
+    }
+    Ok(findings)
+}
+
+fn inside(
+    client: &Client,
+    settings: &Settings,
+    namespace: &Namespace,
+) -> Result<Vec<Finding>, ValidateError> {
+    let refused = |what: &str, why: String| {
+        let advice =
+            "the kubeconfig has to be an administrator's: validate makes a namespace with pods and a Service";
+        vec![Finding::failed(Check::ProbePod, what, why, advice)]
+    };
+    if let Err(refusal) = namespace.create() {
+        return Ok(refused("namespace", refusal.why));
+    }
+    (settings.say)(&format!("probes in namespace {}", namespace.name()));
+    let service = match client.post(&namespace.path("services"), &manifests::service()) {
+        Ok(service) => service,
+        Err(refusal) => return Ok(refused("Service", refusal.why)),
+    };
+    let (mut probes, mut findings) = wait::until_ready(client, settings, namespace)?;
+    greet(client, namespace, &mut probes, &mut findings)?;
+    let targets = targets(client, settings, &service);
+    let planned = plan::plan(&probes, &targets);
+    (settings.say)(&format!("{} checks from {} probes", planned.len(), probes.len()));
+    findings.extend(carry_out(client, namespace, &probes, planned, settings.now)?);
+    findings.extend(plan::skipped(&probes, &targets));
+    Ok(findings)
+}
+
+/// Asks each probe who it is; one that the API server does not reach takes no part.
+fn greet(
+    client: &Client,
+    namespace: &Namespace,
+    probes: &mut Vec<Probe>,
+    findings: &mut Vec<Finding>,
+) -> Result<(), ValidateError> {
+    let mut known = Vec::new();
+    for mut probe in probes.drain(..) {
+        stop_if_asked()?;
+        let greeting = client.get(&namespace.proxy(&probe, "/"));
+        let greeting = greeting.map_err(|refusal| refusal.why).and_then(|greeting| {
+            serde_json::from_value::<Greeting>(greeting).map_err(|error| error.to_string())
+        });
+        match greeting {
+            Ok(greeting) => {
+                if probe.place == Place::Pod {
+                    let smallest = greeting.links.values().min().copied();
+                    probe.mtu = smallest.and_then(|mtu| u16::try_from(mtu).ok());
+                }
+                known.push(probe);
+            }
+            Err(why) => findings.push(Finding::failed(
+                Check::ProbePod,
+                format!("{} on {}", probe.place.name(), probe.node),
+                format!("it is ready, and the API server does not reach it: {why}"),
+                "the control plane's node has no way to this node's pods: look at its pod routes, at the kubelet's address \
+                 of the node, and at what filters packets between the nodes",
+            )),
+        }
+    }
+    *probes = known;
+    Ok(())
+}
+
+/// What the cluster has besides the probes.
+fn targets(client: &Client, settings: &Settings, service: &Value) -> Targets {
+    let address = |object: &Value| object["spec"]["clusterIP"].as_str().and_then(|text| text.parse().ok());
+    let at = |address: Option<IpAddr>, port| address.map(|address| SocketAddr::new(address, port));
+    let kubernetes = client.get("/api/v1/namespaces/default/services/kubernetes").unwrap_or_default();
+    let endpoints = client.get("/api/v1/namespaces/default/endpoints/kubernetes").unwrap_or_default();
+    // What installs a cluster DNS gives its Service this label, whichever program it is.
+    let dns = client.get("/api/v1/namespaces/kube-system/services?labelSelector=k8s-app%3Dkube-dns");
+    let has_dns = dns.is_ok_and(|list| list["items"].as_array().is_some_and(|services| !services.is_empty()));
+    Targets {
+        service: at(address(service), SERVICE_PORT),
+        api: at(address(&kubernetes), 443),
+        api_servers: plan::api_servers(&endpoints),
+        dns: has_dns.then(|| Dns {
+            name: format!("kubernetes.default.svc.{}", settings.domain),
+            address: address(&kubernetes),
+        }),
+    }
+}
+
+/// Lets each probe do its checks; those that may not have settled are tried again for a while.
+fn carry_out(
+    client: &Client,
+    namespace: &Namespace,
+    probes: &[Probe],
+    planned: Vec<Planned>,
+    now: OffsetDateTime,
+) -> Result<Vec<Finding>, ValidateError> {
+    let deadline = Instant::now() + SETTLED;
+    let pods: Vec<&str> = probes.iter().map(|probe| probe.pod.as_str()).collect();
+    let mut waiting = planned;
+    let mut findings = Vec::new();
+    loop {
+        let mut unsettled = Vec::new();
+        let outcomes = ask(client, namespace, probes, &waiting)?;
+        for (mut one, outcome) in waiting.into_iter().zip(outcomes) {
+            let found = verdicts::of(&mut one, &outcome, &pods, now);
+            let failed = found.iter().any(|one| matches!(one.verdict, super::report::Verdict::Failed { .. }));
+            if failed && one.settles() && Instant::now() < deadline {
+                unsettled.push(one);
+            } else {
+                findings.push((one.order, found));
+            }
+        }
+        if unsettled.is_empty() {
+            break;
+        }
+        waiting = unsettled;
+        stop_if_asked()?;
+        std::thread::sleep(AGAIN);
+    }
+    findings.sort_by_key(|(order, _)| *order);
+    Ok(findings.into_iter().flat_map(|(_, found)| found).collect())
+}
+
+/// The outcomes, in the order of `planned`.
+fn ask(
+    client: &Client,
+    namespace: &Namespace,
+    probes: &[Probe],
+    planned: &[Planned],
+) -> Result<Vec<Outcome>, ValidateError> {
+    let mut of_source: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (index, one) in planned.iter().enumerate() {
+        of_source.entry(one.source).or_default().push(index);
+    }
+    let nothing = || Outcome::Failed { why: "the probe gave no answer to it".to_owned() };
+    let mut outcomes: Vec<Outcome> = planned.iter().map(|_| nothing()).collect();
+    for (source, indices) in of_source {
+        for part in indices.chunks(MOST_CHECKS) {
+            stop_if_asked()?;
+            let checks: Vec<&Ask> = part.iter().map(|&index| &planned[index].ask).collect();
+            let answer = client.post(&namespace.proxy(&probes[source], CHECKS_PATH), &checks);
+            let answer = answer.map_err(|refusal| refusal.why);
+            let answer = answer.and_then(|list| {
+                serde_json::from_value::<Vec<Outcome>>(list).map_err(|error| format!("no outcomes: {error}"))
+            });
+            match answer {
+                Ok(answer) => part.iter().zip(answer).for_each(|(&index, outcome)| outcomes[index] = outcome),
+                Err(why) => {
+                    let why = format!("the probe was not reached through the API server: {why}");
+                    part.iter().for_each(|&index| outcomes[index] = Outcome::Failed { why: why.clone() });
+                }
+            }
+        }
+    }
+    Ok(outcomes)
+}
+
+impl Place {
+    fn name(self) -> &'static str {
+        match self {
+            Place::Pod => "pod",
+            Place::Node => "node's network",
+        }
+    }
+
+    /// Beginning of the pods' names, and the value of their label.
+    fn label(self) -> &'static str {
+        match self {
+            Place::Pod => "pod",
+            Place::Node => "node",
+        }
+    }
+}
