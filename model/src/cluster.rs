@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::addons::Addon;
 use crate::profile::KernelFlavour;
 
 /// A whole cluster file.
@@ -38,6 +39,9 @@ pub struct ClusterFile {
     /// or composed from `packages` and `files`.
     #[serde(default, rename = "image")]
     pub images: Vec<WorkloadImage>,
+    /// Manifests that a control plane applies once its API is ready. They are in the images of control planes only.
+    #[serde(default, rename = "addon", skip_serializing_if = "Vec::is_empty")]
+    pub addons: Vec<Addon>,
 }
 
 /// `[cluster]`: what every node has to agree on.

@@ -3,9 +3,11 @@
 //! - `firstboot apply`, once per boot on a control plane as soon as its API server is ready: the objects that no
 //!   component makes for itself. `oneshot = true`, `after = ["kube-apiserver"]`. Server-side apply makes it
 //!   idempotent and lets an image with other contents bring them up to date.
+//! - `firstboot addons`, after it: the addons that were baked ([`addons`]).
 //! - `firstboot labels`, all the time on a control plane ([`labels`]).
 //! - `firstboot join`, once per boot on every other node ([`join`]).
 
+pub mod addons;
 mod api;
 pub mod join;
 pub mod labels;
@@ -63,6 +65,22 @@ pub enum BootstrapError {
         path: String,
         /// Why.
         source: std::io::Error,
+    },
+    /// A file of the cluster layer.
+    #[error("cannot read {path}, which was baked: {reason}; build the image again")]
+    Baked {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// Objects of addons that the API server does not take.
+    #[error("{failed} of {all} objects of the addons are not in the cluster; they are tried again")]
+    Addons {
+        /// How many.
+        failed: usize,
+        /// Of how many.
+        all: usize,
     },
     /// The version has no flags, or a range is too small.
     #[error(transparent)]

@@ -39,6 +39,7 @@ fn layer(nodes: Vec<Node>) -> ClusterLayer {
         clock: Default::default(),
         nodes,
         images: Vec::new(),
+        addons: Vec::new(),
     };
     let (role, root_hash) = ("all-in-one".into(), "0".repeat(64));
     ClusterLayer { file, role, epoch: 0, root_hash, second_slot: Default::default() }

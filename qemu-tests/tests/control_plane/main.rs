@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+mod addons;
 mod agent;
 mod cluster;
 mod join;
@@ -44,6 +45,7 @@ fn components_run_with_the_rendered_flags() {
     bodies(&cluster, &admin);
     patches(&cluster, &admin);
     scheduler_and_controllers(&cluster, &admin);
+    addons::are_applied(&cluster);
     health(&cluster);
     join::a_taint_is_set_once(&cluster);
     // It approves what the worker asks for.
