@@ -32,6 +32,10 @@ pub struct ClusterFile {
     /// Where the time comes from.
     #[serde(default)]
     pub clock: Clock,
+    /// Cluster DNS: CoreDNS is run if this is there. Without it pods ask the nodes' resolvers and know no Service by
+    /// name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<Dns>,
     /// One machine of the inventory.
     #[serde(default, rename = "node")]
     pub nodes: Vec<Node>,
@@ -246,6 +250,18 @@ pub enum NetworkMode {
 pub struct Clock {
     /// NTP servers, names or addresses. None: the clock runs free from the hardware clock.
     pub servers: Vec<String>,
+}
+
+/// `[dns]`: cluster DNS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Dns {
+    /// CoreDNS's image: the name of an `[[image]]` that is built in, or one that nodes pull from a registry.
+    pub image: String,
+    /// How many pods: two if absent, one where only one node takes pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u16>,
 }
 
 /// `[[node]]`: one machine of the inventory.

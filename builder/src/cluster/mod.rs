@@ -48,6 +48,13 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// What the cluster will do without, as the file asks for nothing of the kind: no fault, and worth knowing.
+    pub fn notes(&self) -> Vec<&'static str> {
+        let no_dns = "no cluster DNS is run, as there is no [dns] with an image: pods ask the nodes' resolvers, and find \
+                      no Service by its name";
+        if self.file.dns.is_none() { vec![no_dns] } else { Vec::new() }
+    }
+
     /// A path that the cluster file names.
     pub fn resolve(&self, path: &str) -> PathBuf {
         self.folder.join(path)

@@ -39,6 +39,7 @@ fn layer(nodes: Vec<Node>) -> ClusterLayer {
         clock: Default::default(),
         nodes,
         images: Vec::new(),
+        dns: None,
         addons: Vec::new(),
     };
     let (role, root_hash) = ("all-in-one".into(), "0".repeat(64));

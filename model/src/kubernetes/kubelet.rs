@@ -1,12 +1,13 @@
 //! kubelet: flags and `KubeletConfiguration` (`kubelet.config.k8s.io/v1beta1`).
 
 use ipnet::IpNet;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::containerd::SOCKET;
 use super::node_object::{self, EFFECT};
 use super::render::{Arguments, Document};
 use super::{Component, KubernetesError, NodeContext, gates, pki};
+use crate::cluster::ClusterFile;
 use crate::{addresses, layout};
 
 /// Flex volume drivers. The default lies in `/usr`, which is read-only.
@@ -93,7 +94,18 @@ fn identity(document: Document, node: &NodeContext) -> Result<Document, Kubernet
         .set("readOnlyPort", 0)
         .set("healthzBindAddress", "127.0.0.1")
         .set("clusterDomain", cluster.domain.as_str())
-        .set("clusterDNS", json!([addresses::dns_service_address(cluster.service_cidr)?])))
+        .set("clusterDNS", cluster_dns(&node.facts.layer.file)?))
+}
+
+/// Whom pods ask. Where nobody answers at the address nobody is named: the kubelet then gives pods the node's own
+/// resolvers and says so in an event (`MissingClusterDNS`), instead of an address at which each look-up times out.
+///
+/// <https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/#pod-s-dns-policy>
+fn cluster_dns(file: &ClusterFile) -> Result<Value, KubernetesError> {
+    match file.dns {
+        Some(_) => Ok(json!([addresses::dns_service_address(file.cluster.service_cidr)?])),
+        None => Ok(json!([])),
+    }
 }
 
 /// Pods, cgroups, and how soon the API server hears of a change.

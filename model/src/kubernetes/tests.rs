@@ -217,6 +217,20 @@ fn no_release_gets_what_it_does_not_know() {
     }
 }
 
+/// An address at which nobody listens costs every look-up its time-out.
+#[test]
+fn pods_are_told_of_cluster_dns_where_there_is_one() {
+    let mut facts = facts("1.20.2", "1.6.20", "3.4.23");
+    let told = |facts: &NodeFacts| {
+        let rendered = component("kubelet", facts).unwrap();
+        let fields: serde_json::Value = serde_json::from_str(&rendered.files[0].contents).unwrap();
+        fields["clusterDNS"].clone()
+    };
+    assert_eq!(told(&facts), serde_json::json!([]));
+    facts.layer.file.dns = Some(crate::cluster::Dns { image: "x/coredns:1".to_owned(), replicas: None });
+    assert_eq!(told(&facts), serde_json::json!(["10.96.0.10"]));
+}
+
 #[test]
 fn insecure_ports_are_closed_where_they_exist() {
     for minor in 20..=36 {

@@ -1,4 +1,5 @@
-//! Addons: manifests that the cluster file and the profiles name, read at build time and baked as objects.
+//! Addons: manifests that the cluster file and the profiles name, read at build time and baked as objects; and cluster
+//! DNS, which is one of our own.
 
 mod manifest;
 
@@ -7,7 +8,7 @@ use std::path::Path;
 
 use bootwright_model::addons::{Addon, BakedAddon};
 use bootwright_model::cluster::ClusterFile;
-use bootwright_model::kubernetes::is_control_plane;
+use bootwright_model::kubernetes::{dns, is_control_plane};
 use bootwright_model::profile::Profile;
 
 use super::text::finding::Finding;
@@ -25,12 +26,14 @@ pub struct Read {
     pub bad: Vec<Findings>,
 }
 
-/// Reads the manifests of every role: the profile's addons, then those of the cluster file, which take the place of
+/// Reads the manifests of every role: cluster DNS, the profile's addons, then those of the cluster file, which take the place of
 /// the profile's of the same name.
 pub fn read(file: &ClusterFile, profiles: &BTreeMap<String, Profile>, folder: &Path) -> Read {
     let mut read = Read::default();
     let told = file.addons.iter().flat_map(|addon| &addon.manifests).map(String::as_str).collect();
     let mut manifests = Manifests { folder, told, seen: BTreeMap::new(), bad: Vec::new() };
+    // What keeps it from being rendered, version and address range, has checks of its own.
+    let dns = dns::addon(file).ok().flatten();
     for (role, profile) in profiles.iter().filter(|(role, _)| is_control_plane(role)) {
         let own = |addon: &&Addon| file.addons.iter().all(|other| other.name != addon.name);
         let addons = profile.addons.iter().filter(own).chain(&file.addons);
@@ -38,7 +41,7 @@ pub fn read(file: &ClusterFile, profiles: &BTreeMap<String, Profile>, folder: &P
             name: addon.name.clone(),
             objects: addon.manifests.iter().flat_map(|path| manifests.objects(path)).collect(),
         });
-        read.by_role.insert(role.clone(), baked.collect());
+        read.by_role.insert(role.clone(), dns.iter().cloned().chain(baked).collect());
     }
     read.bad = manifests.bad;
     read

@@ -1,6 +1,7 @@
 //! `[[addon]]` of a cluster file or a profile: names, and that each has manifests.
 
 use bootwright_model::addons::Addon;
+use bootwright_model::kubernetes::dns;
 
 use super::names::label;
 use super::{addon, duplicates};
@@ -9,6 +10,13 @@ use crate::cluster::text::finding::Finding;
 pub fn check(addons: &[Addon], findings: &mut Vec<Finding>) {
     for (index, one) in addons.iter().enumerate() {
         label(addon(index, "name"), "addon name", &one.name, findings);
+        if one.name == dns::ADDON {
+            findings.push(
+                Finding::new("addon", format!("the name \"{}\" is that of cluster DNS", one.name))
+                    .at_value(addon(index, "name"), "taken")
+                    .help("choose another name; for a CoreDNS with a manifest of your own leave `[dns]` out"),
+            );
+        }
         if one.manifests.is_empty() {
             findings.push(
                 Finding::new("addon", format!("addon \"{}\" has no manifests", one.name))

@@ -2,6 +2,7 @@
 
 mod addons;
 mod disk;
+mod dns;
 mod images;
 mod kubernetes;
 mod names;
@@ -44,6 +45,7 @@ pub fn all(context: &Context<'_>) -> Vec<Finding> {
     kubernetes::check(context, &mut findings);
     images::check(context.file, &mut findings);
     addons::check(&context.file.addons, &mut findings);
+    dns::check(context.file, &mut findings);
     findings
 }
 

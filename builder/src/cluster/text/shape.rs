@@ -272,7 +272,7 @@ mod tests {
         let shape = Shape::of::<ClusterFile>();
         assert_eq!(
             keys(&shape),
-            ["cluster", "kubernetes", "base", "disk", "network", "clock", "node", "image", "addon"]
+            ["cluster", "kubernetes", "base", "disk", "network", "clock", "dns", "node", "image", "addon"]
         );
     }
 
