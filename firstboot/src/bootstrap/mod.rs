@@ -99,6 +99,17 @@ pub enum BootstrapError {
         /// What the inventory says.
         pod_cidr: String,
     },
+    /// The Node belongs to another machine of the cloud, which cannot be changed.
+    #[error(
+        "the Node {node} exists with another provider ID than this machine's {provider_id}; \
+         run \"kubectl delete node {node}\" and restart the machine"
+    )]
+    ProviderId {
+        /// Node name.
+        node: String,
+        /// What this machine is called.
+        provider_id: String,
+    },
     /// The Node has labels that it had as a control plane, which a node may not take from itself.
     #[error(
         "the Node {node} exists with labels that this machine may not change ({message}), as after a change of its \
@@ -183,6 +194,12 @@ fn explain(error: ApiError, object: &Object, facts: &NodeFacts) -> BootstrapErro
         {
             BootstrapError::PodCidr { node: facts.name.clone(), pod_cidr: facts.pod_cidr.to_string() }
         }
+        ApiError::Refused { status: 422, ref message, .. }
+            if object.body["kind"] == "Node" && is_about_provider_id(message) =>
+        {
+            let provider_id = facts.provider_id.clone().unwrap_or_default();
+            BootstrapError::ProviderId { node: facts.name.clone(), provider_id }
+        }
         ApiError::Refused { status: 403, message, .. }
             if object.body["kind"] == "Node" && message.contains("label") =>
         {
@@ -190,6 +207,11 @@ fn explain(error: ApiError, object: &Object, facts: &NodeFacts) -> BootstrapErro
         }
         other => other.into(),
     }
+}
+
+/// Older API servers only name what may be changed of a Node.
+fn is_about_provider_id(message: &str) -> bool {
+    message.contains("providerID") || message.contains("node updates may only change")
 }
 
 #[cfg(test)]
@@ -207,6 +229,7 @@ mod tests {
         };
         let delete = format!("run \"kubectl delete node {}\" and restart the machine", facts.name);
         assert!(say(422, "spec.podCIDRs: Forbidden", &node).contains(&delete));
+        assert!(say(422, "spec.providerID: Forbidden", &node).contains(&delete));
         let labels = "is not allowed to modify labels: node-role.kubernetes.io/control-plane";
         let text = say(403, labels, &node);
         assert!(text.contains(&delete) && text.contains(labels), "{text}");

@@ -10,6 +10,7 @@ fn node(name: &str, role: &str, mac: Option<&str>, last: u8) -> Node {
         address: format!("10.0.2.{last}/24").parse().unwrap(),
         gateway: Some("10.0.2.2".parse().unwrap()),
         pod_cidr: Some(format!("10.10.{last}.0/24").parse().unwrap()),
+        provider_id: None,
         labels: Default::default(),
     }
 }
@@ -36,6 +37,7 @@ fn layer(nodes: Vec<Node>) -> ClusterLayer {
         base: Base::default(),
         disk: Default::default(),
         network: Network::default(),
+        cloud: Default::default(),
         clock: Default::default(),
         nodes,
         images: Vec::new(),

@@ -1,6 +1,7 @@
 //! What a cluster file means: checks over the whole of it, each a pure function from values to findings.
 
 mod addons;
+mod cloud;
 mod disk;
 mod dns;
 mod images;
@@ -46,6 +47,7 @@ pub fn all(context: &Context<'_>) -> Vec<Finding> {
     images::check(context.file, &mut findings);
     addons::check(&context.file.addons, &mut findings);
     dns::check(context.file, &mut findings);
+    cloud::check(context.file, &mut findings);
     findings
 }
 
