@@ -68,7 +68,8 @@ async fn with_the_api(arguments: &Arguments, settings: &Settings, balancer: Arc<
     };
     let facts = &settings.facts;
     let peers = async {
-        if facts.layer.file.network.mode != NetworkMode::None {
+        // In the other modes a network plugin or the cloud leads packets to pods.
+        if matches!(facts.layer.file.network.mode, NetworkMode::Routes | NetworkMode::Vxlan) {
             tasks::keep("peers", || {
                 peers::run(client.clone(), facts.name.clone(), baked_peers(facts), Pods::new(facts))
             })

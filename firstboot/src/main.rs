@@ -31,6 +31,7 @@ fn main() -> ExitCode {
 fn command(name: Option<&str>) -> ExitCode {
     match name {
         Some("apply") => return firstboot::bootstrap::main(Path::new("/")),
+        Some("addons") => return firstboot::bootstrap::addons::main(Path::new("/")),
         Some("labels") => return firstboot::bootstrap::labels::main(Path::new("/")),
         Some("join") => return firstboot::bootstrap::join::main(Path::new("/")),
         _ => {}

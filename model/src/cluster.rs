@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::addons::Addon;
 use crate::profile::KernelFlavour;
 
 /// A whole cluster file.
@@ -28,9 +29,16 @@ pub struct ClusterFile {
     /// How pods on different nodes reach each other, and how nodes reach the outside.
     #[serde(default)]
     pub network: Network,
+    /// The cloud that the machines stand in, if a cloud controller manager of it is to run in the cluster.
+    #[serde(default, skip_serializing_if = "Cloud::is_none")]
+    pub cloud: Cloud,
     /// Where the time comes from.
     #[serde(default)]
     pub clock: Clock,
+    /// Cluster DNS: CoreDNS is run if this is there. Without it pods ask the nodes' resolvers and know no Service by
+    /// name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<Dns>,
     /// One machine of the inventory.
     #[serde(default, rename = "node")]
     pub nodes: Vec<Node>,
@@ -38,6 +46,9 @@ pub struct ClusterFile {
     /// or composed from `packages` and `files`.
     #[serde(default, rename = "image")]
     pub images: Vec<WorkloadImage>,
+    /// Manifests that a control plane applies once its API is ready. They are in the images of control planes only.
+    #[serde(default, rename = "addon", skip_serializing_if = "Vec::is_empty")]
+    pub addons: Vec<Addon>,
 }
 
 /// `[cluster]`: what every node has to agree on.
@@ -208,7 +219,7 @@ impl Network {
         match self.mode {
             NetworkMode::Vxlan => true,
             NetworkMode::Routes => self.fallback == Some(Fallback::Vxlan),
-            NetworkMode::None => false,
+            NetworkMode::Cloud | NetworkMode::None => false,
         }
     }
 }
@@ -231,8 +242,48 @@ pub enum NetworkMode {
     Vxlan,
     /// Routes on a shared link.
     Routes,
+    /// The cloud's own routes, which its cloud controller manager or you set: each node's pod CIDR to the node. Pods
+    /// get their addresses as in the others; no route is programmed.
+    Cloud,
     /// Left to a network plugin that the user installs; no CNI configuration is written.
     None,
+}
+
+/// `[cloud]`: what Kubernetes is told of the cloud that the machines stand in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Cloud {
+    /// Whether a cloud controller manager runs in the cluster.
+    pub provider: CloudProvider,
+    /// With `external`: how the cloud calls its machines, `"hcloud://{serial}"`; `{serial}` and `{uuid}` are what the
+    /// machine's SMBIOS says, `{name}` is the node's. A node's own `provider-id` comes before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider_id: Option<String>,
+}
+
+impl Cloud {
+    /// Whether it says nothing.
+    pub fn is_none(&self) -> bool {
+        *self == Cloud::default()
+    }
+
+    /// Whether a cloud controller manager finishes the Nodes.
+    pub fn is_external(&self) -> bool {
+        self.provider == CloudProvider::External
+    }
+}
+
+/// Who knows the machines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum CloudProvider {
+    /// The cluster file alone.
+    #[default]
+    None,
+    /// A cloud controller manager, an addon for instance. Nodes are tainted until it has seen them.
+    External,
 }
 
 /// `[clock]`
@@ -242,6 +293,18 @@ pub enum NetworkMode {
 pub struct Clock {
     /// NTP servers, names or addresses. None: the clock runs free from the hardware clock.
     pub servers: Vec<String>,
+}
+
+/// `[dns]`: cluster DNS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Dns {
+    /// CoreDNS's image: the name of an `[[image]]` that is built in, or one that nodes pull from a registry.
+    pub image: String,
+    /// How many pods: two if absent, one where only one node takes pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u16>,
 }
 
 /// `[[node]]`: one machine of the inventory.
@@ -266,9 +329,22 @@ pub struct Node {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schemars(with = "Option<String>", extend("format" = "cidr")))]
     pub pod_cidr: Option<IpNet>,
+    /// With `cloud.provider = "external"`: how the cloud calls this machine, `"openstack:///0c7b…"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_id: Option<String>,
     /// Labels of the Node object.
     #[serde(default)]
     pub labels: std::collections::BTreeMap<String, String>,
+}
+
+/// Whether a text can be a `spec.providerID`: `<cloud>://<whatever the cloud likes>`.
+pub fn is_provider_id(text: &str) -> bool {
+    let Some((cloud, rest)) = text.split_once("://") else { return false };
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    !cloud.is_empty()
+        && cloud.chars().all(is_name)
+        && !rest.is_empty()
+        && rest.chars().all(|c| c.is_ascii_graphic())
 }
 
 /// `[[image]]`: a workload image baked into the OS layer. Either `archive`, or composed from

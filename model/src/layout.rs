@@ -35,6 +35,9 @@ pub const RUN: &str = "/run/bootwright";
 pub const RUN_CLUSTER: &str = "/run/bootwright/cluster";
 /// File of the cluster layer, a [`crate::baked::ClusterLayer`] as JSON.
 pub const CLUSTER_FILE: &str = "cluster.json";
+/// File of the cluster layer of control planes, a list of [`crate::addons::BakedAddon`] as JSON; absent without
+/// addons.
+pub const CLUSTER_ADDONS: &str = "addons.json";
 /// Folder of CA certificates and keys inside the cluster layer.
 pub const CLUSTER_PKI: &str = "pki";
 /// This machine's [`crate::node::NodeFacts`] as JSON, for programs beside PID 1.

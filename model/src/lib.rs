@@ -3,6 +3,7 @@
 //! Pure: nothing here reads a file, a clock or the environment. The builder turns a cluster file
 //! into these values, bakes them into an image, and first boot reads them back.
 
+pub mod addons;
 pub mod addresses;
 pub mod agent;
 pub mod baked;

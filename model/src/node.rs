@@ -21,6 +21,9 @@ pub struct NodeFacts {
     pub link: String,
     /// This node's share of the cluster's pod CIDR.
     pub pod_cidr: IpNet,
+    /// How the cloud calls this machine; nothing without one, or if its cloud controller manager finds out by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_id: Option<String>,
     /// What was baked for the cluster.
     pub layer: ClusterLayer,
     /// What the OS layer is made of.

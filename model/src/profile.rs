@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::addons::Addon;
+
 /// `profiles/<role>.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -40,6 +42,9 @@ pub struct Profile {
     /// Services, in no particular order: `after` decides.
     #[serde(default, rename = "service")]
     pub services: Vec<Service>,
+    /// Manifests that a node of this role applies once its API is ready; of no effect in a role without an API server.
+    #[serde(default, rename = "addon", skip_serializing_if = "Vec::is_empty")]
+    pub addons: Vec<Addon>,
 }
 
 /// Kernel of a profile.

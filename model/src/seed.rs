@@ -19,4 +19,6 @@ pub struct Seed {
     pub mac: Option<String>,
     /// Pod CIDR of this node.
     pub pod_cidr: Option<IpNet>,
+    /// How the cloud calls this machine.
+    pub provider_id: Option<String>,
 }

@@ -86,7 +86,8 @@ pub struct Settings {
 impl From<&Network> for Settings {
     fn from(network: &Network) -> Settings {
         let mode = match network.mode {
-            NetworkMode::None => Mode::None,
+            // Nothing is programmed; what an image with another mode left behind goes.
+            NetworkMode::Cloud | NetworkMode::None => Mode::None,
             NetworkMode::Routes => Mode::Routes { fallback_vxlan: network.fallback == Some(Fallback::Vxlan) },
             NetworkMode::Vxlan => Mode::Vxlan,
         };

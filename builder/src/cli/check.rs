@@ -30,15 +30,19 @@ struct Report<'a> {
     file: String,
     ok: bool,
     findings: Vec<JsonFinding<'a>>,
+    /// What the cluster will do without.
+    notes: Vec<&'a str>,
 }
 
 /// Runs the command.
 pub fn run(options: &CheckOptions) -> Result<(), Failure> {
     let result = cluster::load(&options.cluster_file, options.profiles.as_deref());
     match result {
-        Ok(loaded) if options.json => print_json(options, true, std::slice::from_ref(&loaded.warnings)),
+        Ok(loaded) if options.json => {
+            print_json(options, std::slice::from_ref(&loaded.warnings), Some(loaded.notes()));
+        }
         Err(ClusterError::Invalid(invalid)) if options.json => {
-            print_json(options, false, &invalid.0);
+            print_json(options, &invalid.0, None);
             return Err(Failure::silent_input());
         }
         Ok(loaded) => {
@@ -50,11 +54,13 @@ pub fn run(options: &CheckOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-fn print_json(options: &CheckOptions, ok: bool, all: &[Findings]) {
+/// `notes` of a file that was taken.
+fn print_json(options: &CheckOptions, all: &[Findings], notes: Option<Vec<&str>>) {
     let report = Report {
         file: options.cluster_file.display().to_string(),
-        ok,
+        ok: notes.is_some(),
         findings: all.iter().flat_map(Findings::json).collect(),
+        notes: notes.unwrap_or_default(),
     };
     let json = serde_json::to_string_pretty(&report).expect("strings and numbers always serialise");
     print(json + "\n");
@@ -62,11 +68,15 @@ fn print_json(options: &CheckOptions, ok: bool, all: &[Findings]) {
 
 fn summary(loaded: &Loaded) -> String {
     let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
-    format!(
+    let mut text = format!(
         "{}: cluster {} with {} and {}: no error\n",
         loaded.path.display(),
         loaded.file.cluster.name,
         count(loaded.file.nodes.len(), "node"),
         count(loaded.file.images.len(), "workload image"),
-    )
+    );
+    for note in loaded.notes() {
+        text += &format!("note: {note}\n");
+    }
+    text
 }

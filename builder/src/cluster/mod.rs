@@ -1,5 +1,6 @@
 //! Reads, checks and explains the cluster file.
 
+mod addons;
 mod checks;
 pub mod profiles;
 pub mod template;
@@ -10,6 +11,7 @@ pub mod text;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use bootwright_model::addons::BakedAddon;
 use bootwright_model::addresses::{self, AddressError};
 use bootwright_model::cluster::ClusterFile;
 use bootwright_model::profile::Profile;
@@ -39,11 +41,20 @@ pub struct Loaded {
     pub file: ClusterFile,
     /// Profiles of the roles that nodes ask for.
     pub profiles: BTreeMap<String, Profile>,
+    /// Addons by role, of those that run an API server: the profile's, then the cluster file's.
+    pub addons: BTreeMap<String, Vec<BakedAddon>>,
     /// What deserves a second look although the file was taken.
     pub warnings: Findings,
 }
 
 impl Loaded {
+    /// What the cluster will do without, as the file asks for nothing of the kind: no fault, and worth knowing.
+    pub fn notes(&self) -> Vec<&'static str> {
+        let no_dns = "no cluster DNS is run, as there is no [dns] with an image: pods ask the nodes' resolvers, and find \
+                      no Service by its name";
+        if self.file.dns.is_none() { vec![no_dns] } else { Vec::new() }
+    }
+
     /// A path that the cluster file names.
     pub fn resolve(&self, path: &str) -> PathBuf {
         self.folder.join(path)
@@ -154,26 +165,30 @@ pub fn load(path: &Path, profiles: Option<&Path>) -> Result<Loaded, ClusterError
     let mut reading: Reading<ClusterFile> = text::read(text);
     let mut file = reading.value.take();
     let mut profiles_read = Profiles::default();
+    let mut addons_read = addons::Read::default();
     if let Some(file) = &mut file {
         let store = ProfileStore::new(&folder, profiles);
         profiles_read = Profiles::read(file, &store)?;
         let context = Context { file, roles: &store.roles(), profiles: &profiles_read.good };
         reading.add(checks::all(&context));
         reading.add(checks::disk(file, &folder));
+        addons_read = addons::read(file, &profiles_read.good, &folder);
         if !reading.has_errors() {
             reading.add(assign(file).err());
         }
     }
     let findings = reading.finish(path);
+    let bad: Vec<Findings> = profiles_read.bad.into_iter().chain(addons_read.bad).collect();
     match file {
-        Some(file) if !findings.has_errors() && profiles_read.bad.is_empty() => Ok(Loaded {
+        Some(file) if !findings.has_errors() && bad.is_empty() => Ok(Loaded {
             path: path.to_owned(),
             folder,
             file,
             profiles: profiles_read.good,
+            addons: addons_read.by_role,
             warnings: findings,
         }),
-        _ => Err(Invalid(std::iter::once(findings).chain(profiles_read.bad).collect()).into()),
+        _ => Err(Invalid(std::iter::once(findings).chain(bad).collect()).into()),
     }
 }
 

@@ -183,6 +183,11 @@ impl Build<'_> {
         let mut files = BTreeMap::new();
         let json = serde_json::to_vec_pretty(&layer).map_err(ComposeError::Serialise)?;
         files.insert(layout::CLUSTER_FILE.to_owned(), json);
+        // Only roles that run an API server have any.
+        if let Some(addons) = self.loaded.addons.get(role).filter(|addons| !addons.is_empty()) {
+            let json = serde_json::to_vec(addons).map_err(ComposeError::Serialise)?;
+            files.insert(layout::CLUSTER_ADDONS.to_owned(), json);
+        }
         let baked: Vec<&pki::SecretFile> = if is_control_plane(role) {
             secrets.baked_files().iter().collect()
         } else {

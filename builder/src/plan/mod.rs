@@ -54,8 +54,8 @@ pub struct ClusterPlan {
     pub service_cidr: IpNet,
     /// Address of the API's Service.
     pub api_service: IpAddr,
-    /// Address of the DNS Service.
-    pub dns_service: IpAddr,
+    /// Address of the DNS Service; nothing if no cluster DNS is run.
+    pub dns_service: Option<IpAddr>,
     /// DNS domain.
     pub domain: String,
     /// How pods on different nodes reach each other.
@@ -198,7 +198,10 @@ fn cluster(loaded: &Loaded) -> Result<ClusterPlan, AddressError> {
         pod_cidr: cluster.pod_cidr,
         service_cidr: cluster.service_cidr,
         api_service: addresses::api_service_address(cluster.service_cidr)?,
-        dns_service: addresses::dns_service_address(cluster.service_cidr)?,
+        dns_service: match loaded.file.dns {
+            Some(_) => Some(addresses::dns_service_address(cluster.service_cidr)?),
+            None => None,
+        },
         domain: cluster.domain.clone(),
         network: loaded.file.network.mode,
         image_secrecy: match cluster.secrets {

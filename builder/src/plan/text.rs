@@ -17,13 +17,11 @@ impl fmt::Display for Plan {
         writeln!(f, "cluster {}", cluster.name)?;
         line(f, "endpoint", cluster.endpoint)?;
         line(f, "pods", cluster.pod_cidr)?;
+        let dns = cluster.dns_service.map_or("none".to_owned(), |address| address.to_string());
         line(
             f,
             "Services",
-            format_args!(
-                "{} (API {}, DNS {})",
-                cluster.service_cidr, cluster.api_service, cluster.dns_service
-            ),
+            format_args!("{} (API {}, DNS {dns})", cluster.service_cidr, cluster.api_service),
         )?;
         line(f, "domain", &cluster.domain)?;
         line(f, "network", serde_name(&cluster.network))?;

@@ -71,6 +71,9 @@ fn purpose(network: &Network) -> &'static str {
             "Nodes have these routes to each other: the fabric needs them for what reaches pods from outside the \
              cluster."
         }
+        NetworkMode::Cloud => {
+            "The cloud has these routes, from its own controller; the cluster file says so (mode \"cloud\")."
+        }
         NetworkMode::None => {
             "The cluster file leaves the pod network to a plugin or to the fabric (mode \"none\"): these routes are right \
              only where pods have addresses of their Node's pod CIDR."

@@ -20,6 +20,9 @@ name = "kubelet"
 command = ["/usr/bin/kubelet"]
 "#;
 
+/// In a Secret of an addon.
+const PASSWORD: &str = "correct-horse-battery";
+
 /// What only the control plane has.
 const OF_CONTROL_PLANE: [&str; 2] = ["usr/bin/etcd", "usr/bin/kube-apiserver"];
 
@@ -37,7 +40,11 @@ fn two_roles() -> World {
     let kubelet = fs::read(world.path("kubernetes/kubelet")).unwrap();
     world.write("kubernetes/kube-apiserver", &kubelet);
     let nodes = world.cluster_file(&world.server.url()).replace("all-in-one", "control-plane")
-        + "[[node]]\nname = \"w1\"\nrole = \"worker\"\naddress = \"10.20.0.11/24\"\n";
+        + "[[node]]\nname = \"w1\"\nrole = \"worker\"\naddress = \"10.20.0.11/24\"\n\
+           [[addon]]\nname = \"registry\"\nmanifests = [\"secret.yaml\"]\n";
+    let secret =
+        format!("apiVersion: v1\nkind: Secret\nmetadata:\n  name: x\nstringData:\n  password: {PASSWORD}\n");
+    world.write("secret.yaml", secret.as_bytes());
     world.write("cluster.toml", nodes.as_bytes());
     world
 }
@@ -95,6 +102,7 @@ fn a_worker_holds_neither_a_program_of_the_control_plane_nor_a_key() {
     assert_eq!(names, ["cluster.json", "pki", "pki/bootstrap-token", "pki/ca.crt"]);
     assert!(cluster_layer(&control_plane).contains("pki/ca.key"));
 
+    assert!(holds(&control_plane, PASSWORD) && !holds(&worker, PASSWORD));
     let keys = world.names("secrets/harbor").into_iter().filter(|name| name.ends_with(".key"));
     let keys: Vec<String> = keys.collect();
     assert_eq!(keys.len(), 5, "{keys:?}");

@@ -36,7 +36,10 @@ pub fn run(roots: &Roots, facts: &NodeFacts) -> Result<String, BootstrapError> {
     }
     let api = Api::open_as_node(roots, server)?;
     let node = node_object::of(facts)?;
-    apply(&api, &node, Instant::now() + PATIENCE).map_err(|error| explain(error, &node, facts))?;
+    // With its taints if the kubelet has not made it yet: later a node may not taint itself.
+    for object in node_object::tainted(facts)?.iter().chain([&node]) {
+        apply(&api, object, Instant::now() + PATIENCE).map_err(|error| explain(error, &node, facts))?;
+    }
     forget_token(roots)?;
     Ok(facts.name.clone())
 }

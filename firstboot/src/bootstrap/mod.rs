@@ -3,9 +3,11 @@
 //! - `firstboot apply`, once per boot on a control plane as soon as its API server is ready: the objects that no
 //!   component makes for itself. `oneshot = true`, `after = ["kube-apiserver"]`. Server-side apply makes it
 //!   idempotent and lets an image with other contents bring them up to date.
+//! - `firstboot addons`, after it: the addons that were baked ([`addons`]).
 //! - `firstboot labels`, all the time on a control plane ([`labels`]).
 //! - `firstboot join`, once per boot on every other node ([`join`]).
 
+pub mod addons;
 mod api;
 pub mod join;
 pub mod labels;
@@ -64,6 +66,22 @@ pub enum BootstrapError {
         /// Why.
         source: std::io::Error,
     },
+    /// A file of the cluster layer.
+    #[error("cannot read {path}, which was baked: {reason}; build the image again")]
+    Baked {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// Objects of addons that the API server does not take.
+    #[error("{failed} of {all} objects of the addons are not in the cluster; they are tried again")]
+    Addons {
+        /// How many.
+        failed: usize,
+        /// Of how many.
+        all: usize,
+    },
     /// The version has no flags, or a range is too small.
     #[error(transparent)]
     Kubernetes(#[from] KubernetesError),
@@ -80,6 +98,17 @@ pub enum BootstrapError {
         node: String,
         /// What the inventory says.
         pod_cidr: String,
+    },
+    /// The Node belongs to another machine of the cloud, which cannot be changed.
+    #[error(
+        "the Node {node} exists with another provider ID than this machine's {provider_id}; \
+         run \"kubectl delete node {node}\" and restart the machine"
+    )]
+    ProviderId {
+        /// Node name.
+        node: String,
+        /// What this machine is called.
+        provider_id: String,
     },
     /// The Node has labels that it had as a control plane, which a node may not take from itself.
     #[error(
@@ -165,6 +194,12 @@ fn explain(error: ApiError, object: &Object, facts: &NodeFacts) -> BootstrapErro
         {
             BootstrapError::PodCidr { node: facts.name.clone(), pod_cidr: facts.pod_cidr.to_string() }
         }
+        ApiError::Refused { status: 422, ref message, .. }
+            if object.body["kind"] == "Node" && is_about_provider_id(message) =>
+        {
+            let provider_id = facts.provider_id.clone().unwrap_or_default();
+            BootstrapError::ProviderId { node: facts.name.clone(), provider_id }
+        }
         ApiError::Refused { status: 403, message, .. }
             if object.body["kind"] == "Node" && message.contains("label") =>
         {
@@ -172,6 +207,11 @@ fn explain(error: ApiError, object: &Object, facts: &NodeFacts) -> BootstrapErro
         }
         other => other.into(),
     }
+}
+
+/// Older API servers only name what may be changed of a Node.
+fn is_about_provider_id(message: &str) -> bool {
+    message.contains("providerID") || message.contains("node updates may only change")
 }
 
 #[cfg(test)]
@@ -189,6 +229,7 @@ mod tests {
         };
         let delete = format!("run \"kubectl delete node {}\" and restart the machine", facts.name);
         assert!(say(422, "spec.podCIDRs: Forbidden", &node).contains(&delete));
+        assert!(say(422, "spec.providerID: Forbidden", &node).contains(&delete));
         let labels = "is not allowed to modify labels: node-role.kubernetes.io/control-plane";
         let text = say(403, labels, &node);
         assert!(text.contains(&delete) && text.contains(labels), "{text}");

@@ -2,11 +2,13 @@
 
 pub mod inventory;
 pub mod seed;
+pub mod smbios;
 
 use std::fmt::Display;
 use std::net::IpAddr;
 
 use bootwright_model::baked::ClusterLayer;
+use bootwright_model::cluster;
 use bootwright_model::seed::Seed;
 use ipnet::IpNet;
 
@@ -34,6 +36,8 @@ pub struct Identity {
     pub mac: Option<String>,
     /// Pod CIDR.
     pub pod_cidr: IpNet,
+    /// How the cloud calls the machine.
+    pub provider_id: Option<String>,
     /// Which source gave what, one phrase per source.
     pub sources: Vec<String>,
 }
@@ -130,6 +134,7 @@ fn merge(claims: &[Claim], macs: &[String]) -> Result<Identity, IdentityError> {
     let gateway = field(claims, &mut used, "gateway", |says| says.gateway)?;
     let mac = field(claims, &mut used, "mac", |says| says.mac.as_deref().map(str::to_lowercase))?;
     let pod_cidr = field(claims, &mut used, "pod-cidr", |says| says.pod_cidr)?;
+    let provider_id = field(claims, &mut used, "provider-id", |says| says.provider_id.clone())?;
 
     let missing = |field| IdentityError::Missing { field, looked: looked(claims, macs) };
     let sources = claims.iter().zip(used).filter(|(_, fields)| !fields.is_empty());
@@ -139,6 +144,7 @@ fn merge(claims: &[Claim], macs: &[String]) -> Result<Identity, IdentityError> {
         gateway,
         mac,
         pod_cidr: pod_cidr.ok_or_else(|| missing("pod-cidr"))?,
+        provider_id,
         sources: sources
             .map(|(claim, fields)| format!("{} by {}", fields.join(", "), claim.source))
             .collect(),
@@ -201,6 +207,11 @@ fn check(claim: &Claim) -> Result<(), IdentityError> {
         && !is_mac(mac)
     {
         return invalid(format!("mac `{mac}`: six pairs of hexadecimal digits with colons are expected"));
+    }
+    if let Some(id) = &says.provider_id
+        && !cluster::is_provider_id(id)
+    {
+        return invalid(format!("provider-id `{id}`: a cloud's scheme is expected, as in hcloud://42"));
     }
     if let (Some(address), Some(gateway)) = (says.address, says.gateway)
         && (!address.contains(&gateway) || address.addr() == gateway)

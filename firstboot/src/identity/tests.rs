@@ -10,6 +10,7 @@ fn node(name: &str, role: &str, mac: Option<&str>, last: u8) -> Node {
         address: format!("10.0.2.{last}/24").parse().unwrap(),
         gateway: Some("10.0.2.2".parse().unwrap()),
         pod_cidr: Some(format!("10.10.{last}.0/24").parse().unwrap()),
+        provider_id: None,
         labels: Default::default(),
     }
 }
@@ -36,9 +37,12 @@ fn layer(nodes: Vec<Node>) -> ClusterLayer {
         base: Base::default(),
         disk: Default::default(),
         network: Network::default(),
+        cloud: Default::default(),
         clock: Default::default(),
         nodes,
         images: Vec::new(),
+        dns: None,
+        addons: Vec::new(),
     };
     let (role, root_hash) = ("all-in-one".into(), "0".repeat(64));
     ClusterLayer { file, role, epoch: 0, root_hash, second_slot: Default::default() }

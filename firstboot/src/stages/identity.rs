@@ -9,7 +9,7 @@ use bootwright_model::layout;
 
 use super::baked::{self, BakedError};
 use super::{Advice, Done, Problem, problem};
-use crate::identity::{self, Claim, Identity, IdentityError, seed};
+use crate::identity::{self, Claim, Identity, IdentityError, seed, smbios};
 use crate::network::links::{self, LinkError};
 use crate::report::under;
 use crate::storage::disks;
@@ -72,13 +72,36 @@ pub struct Known {
 pub fn run(root: &Path) -> Result<Done<Known>, StageError> {
     let layer = baked::cluster_layer(root)?;
     let os = baked::os_release(root)?;
-    let (seed, problems) = read_seed(root)?;
-    let identity = resolve(seed.as_ref(), &layer)?;
+    let (seed, mut problems) = read_seed(root)?;
+    let mut identity = resolve(seed.as_ref(), &layer)?;
+    problems.extend(name_in_cloud(root, &layer, &mut identity));
     rustix::system::sethostname(identity.name.as_bytes())
         .map_err(|errno| StageError::HostName { name: identity.name.clone(), source: errno.into() })?;
     write_files(root, &identity, &layer)?;
     let summary = format!("{} ({})", identity.name, identity.sources.join("; "));
     Ok(Done { value: Known { identity, layer, os }, summary, problems })
+}
+
+/// How the cloud calls this machine, unless seed or inventory say so. Without it the cloud controller manager looks for
+/// the machine by its name, so that this is a problem and not an end.
+fn name_in_cloud(root: &Path, layer: &ClusterLayer, identity: &mut Identity) -> Option<Problem> {
+    let cloud = &layer.file.cloud;
+    if !cloud.is_external() {
+        identity.provider_id = None;
+        return None;
+    }
+    let pattern = cloud.provider_id.as_deref().filter(|_| identity.provider_id.is_none())?;
+    match smbios::provider_id(root, pattern, &identity.name) {
+        Ok(id) => identity.provider_id = Some(id),
+        Err(error) => return Some(problem(&error)),
+    }
+    None
+}
+
+impl Advice for smbios::Unknown {
+    fn advice(&self) -> String {
+        "write provider-id into node.toml on the seed partition, or into the cluster file's node".to_owned()
+    }
 }
 
 /// A seed partition that cannot be read is a problem, not an end: the inventory may be enough. A
@@ -175,6 +198,7 @@ mod tests {
             gateway: facts.gateway,
             mac: None,
             pod_cidr: facts.pod_cidr,
+            provider_id: None,
             sources: Vec::new(),
         };
         (identity, facts.layer)
@@ -200,6 +224,32 @@ mod tests {
         assert_eq!(id, machine_id(&identity, &layer));
         let other = Identity { name: "w1".into(), ..identity };
         assert_ne!(id, machine_id(&other, &layer));
+    }
+
+    #[test]
+    fn a_cloud_is_told_who_the_machine_is() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("sys/class/dmi/id");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("product_serial"), "4711\n").unwrap();
+        let (mut identity, mut layer) = known();
+        let cloud = |provider: &str| {
+            let text = format!("provider = '{provider}'\nprovider-id = 'hcloud://{{serial}}'");
+            toml::from_str(&text).unwrap()
+        };
+        layer.file.cloud = cloud("external");
+        assert!(name_in_cloud(root.path(), &layer, &mut identity).is_none());
+        assert_eq!(identity.provider_id.as_deref(), Some("hcloud://4711"));
+        // What is written comes first.
+        identity.provider_id = Some("hcloud://1".to_owned());
+        assert!(name_in_cloud(root.path(), &layer, &mut identity).is_none());
+        assert_eq!(identity.provider_id.as_deref(), Some("hcloud://1"));
+        identity.provider_id = None;
+        fs::remove_file(folder.join("product_serial")).unwrap();
+        assert!(name_in_cloud(root.path(), &layer, &mut identity).is_some());
+        assert_eq!(identity.provider_id, None);
+        layer.file.cloud = cloud("none");
+        assert!(name_in_cloud(root.path(), &layer, &mut identity).is_none());
     }
 
     #[test]

@@ -53,6 +53,7 @@ pub fn run(root: &Path, known: Known) -> Result<Done<NodeFacts>, NetworkError> {
         gateway: identity.gateway,
         link: configured.link,
         pod_cidr: identity.pod_cidr,
+        provider_id: identity.provider_id,
         layer,
         os,
     };

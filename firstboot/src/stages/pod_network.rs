@@ -85,6 +85,8 @@ pub fn run(root: &Path, facts: &NodeFacts, peers_done: &Sender<()>) -> Done<()> 
     let errors = [configured, masqueraded].into_iter().filter_map(Result::err);
     problems.extend(errors.map(|error| problem(&error)));
     let (pods, mtu) = (facts.pod_cidr, cni::pod_mtu(facts));
+    let by_cloud = facts.layer.file.network.mode == NetworkMode::Cloud;
+    let peers = if by_cloud { "peers by the cloud's routes".to_owned() } else { peers };
     let summary = format!("pods in {pods}, MTU {mtu}, {peers}, masqueraded beyond the cluster");
     Done { value: (), summary, problems }
 }

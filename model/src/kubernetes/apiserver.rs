@@ -16,6 +16,7 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
         .set("--enable-bootstrap-token-auth", true)
         .set("--profiling", false);
     let arguments = files(node, arguments, &cluster.domain);
+    // No `--cloud-provider`: with an external cloud no release wants it, and from 1.33 none knows it.
     // Neither `--insecure-port` nor `--kubelet-https`: 0 and true are the defaults wherever they exist.
     Ok(arguments.with_files(Vec::new()))
 }

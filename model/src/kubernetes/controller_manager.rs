@@ -1,6 +1,6 @@
 //! kube-controller-manager. Flags only.
 
-use super::kubelet::VOLUME_PLUGINS;
+use super::kubelet::{EXTERNAL, VOLUME_PLUGINS};
 use super::render::Arguments;
 use super::{Component, KubernetesError, NodeContext, gates, pki};
 
@@ -39,6 +39,13 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
         // The default lies in the read-only root, and the prober makes the folder.
         .set("--flex-volume-plugin-dir", node.path(VOLUME_PLUGINS))
         .set("--profiling", false);
+    // Neither `--configure-cloud-routes`: without an allocator no version of it sets any, and the cloud controller
+    // manager has flags of its own.
+    let arguments = if node.facts.layer.file.cloud.is_external() {
+        arguments.gated(&gates::CONTROLLER_MANAGER_CLOUD_PROVIDER, EXTERNAL)
+    } else {
+        arguments
+    };
     // Nobody else could take over. With the default of ten seconds a slow disk or a busy processor ends it, and
     // all its controllers begin anew. Not much longer either: one that ended by itself, as when the API server is not
     // healthy ten seconds after the lease, has to wait for its own lease.

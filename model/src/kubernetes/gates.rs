@@ -36,6 +36,10 @@ macro_rules! gates {
 }
 
 gates! {
+    /// `external` keeps the loops that talk to a cloud off. Nothing is left for it to keep off from 1.31, which has no
+    /// cloud built in any more.
+    CONTROLLER_MANAGER_CLOUD_PROVIDER: "kube-controller-manager" "--cloud-provider", (1, 20), Some((1, 31));
+
     /// Serves metrics and health without TLS or authorisation, on every address unless it is 0.
     CONTROLLER_MANAGER_PORT: "kube-controller-manager" "--port", (1, 20), Some((1, 24));
     /// As above.

@@ -1,16 +1,19 @@
 //! kubelet: flags and `KubeletConfiguration` (`kubelet.config.k8s.io/v1beta1`).
 
 use ipnet::IpNet;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::containerd::SOCKET;
 use super::node_object::{self, EFFECT};
 use super::render::{Arguments, Document};
 use super::{Component, KubernetesError, NodeContext, gates, pki};
+use crate::cluster::ClusterFile;
 use crate::{addresses, layout};
 
 /// Flex volume drivers. The default lies in `/usr`, which is read-only.
 pub(super) const VOLUME_PLUGINS: &str = "/var/lib/kubelet/volumeplugins";
+/// Name of a cloud that a cloud controller manager stands for.
+pub(super) const EXTERNAL: &str = "external";
 /// Kubernetes' own limit of pods on a node.
 const MAX_PODS: u128 = 110;
 /// Kept from pods on a control plane, whose programs live outside the pods' cgroup.
@@ -25,7 +28,7 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
         .set("--hostname-override", &node.facts.name)
         .set("--node-ip", node.address())
         .set("--root-dir", node.path("/var/lib/kubelet"));
-    let arguments = taints(bootstrap(arguments, node), node)
+    let arguments = taints(cloud(bootstrap(arguments, node), node), node)
         .gated(&gates::CONTAINER_RUNTIME, "remote")
         .gated(&gates::CONTAINER_RUNTIME_ENDPOINT_FLAG, &endpoint)
         .gated(&gates::POD_INFRA_CONTAINER_IMAGE, &node.facts.os.pause_image);
@@ -45,6 +48,16 @@ fn bootstrap(arguments: Arguments, node: &NodeContext) -> Arguments {
     arguments
         .set("--bootstrap-kubeconfig", node.node_pki(&pki::kubeconfig(pki::KUBELET_BOOTSTRAP)))
         .set("--cert-dir", node.path(layout::KUBELET_PKI))
+}
+
+/// Every release knows the flag, and it is nowhere in the configuration file. With it the kubelet taints the Node that
+/// it makes until the cloud has seen it, and leaves addresses besides `--node-ip` to the cloud.
+fn cloud(arguments: Arguments, node: &NodeContext) -> Arguments {
+    if node.facts.layer.file.cloud.is_external() {
+        arguments.set("--cloud-provider", EXTERNAL)
+    } else {
+        arguments
+    }
 }
 
 /// For the case that the kubelet makes the Node before first boot's `apply` does.
@@ -67,6 +80,10 @@ fn register_with_taints(document: Document, node: &NodeContext) -> Document {
 /// Who may talk to the kubelet, and how it shows who it is.
 fn identity(document: Document, node: &NodeContext) -> Result<Document, KubernetesError> {
     let cluster = &node.facts.layer.file.cluster;
+    let document = match &node.facts.provider_id {
+        Some(id) => document.set("providerID", id.as_str()),
+        None => document,
+    };
     let document = if node.is_control_plane() {
         document
             .set("tlsCertFile", node.node_pki(&pki::certificate(pki::KUBELET_SERVER)))
@@ -93,7 +110,18 @@ fn identity(document: Document, node: &NodeContext) -> Result<Document, Kubernet
         .set("readOnlyPort", 0)
         .set("healthzBindAddress", "127.0.0.1")
         .set("clusterDomain", cluster.domain.as_str())
-        .set("clusterDNS", json!([addresses::dns_service_address(cluster.service_cidr)?])))
+        .set("clusterDNS", cluster_dns(&node.facts.layer.file)?))
+}
+
+/// Whom pods ask. Where nobody answers at the address nobody is named: the kubelet then gives pods the node's own
+/// resolvers and says so in an event (`MissingClusterDNS`), instead of an address at which each look-up times out.
+///
+/// <https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/#pod-s-dns-policy>
+fn cluster_dns(file: &ClusterFile) -> Result<Value, KubernetesError> {
+    match file.dns {
+        Some(_) => Ok(json!([addresses::dns_service_address(file.cluster.service_cidr)?])),
+        None => Ok(json!([])),
+    }
 }
 
 /// Pods, cgroups, and how soon the API server hears of a change.

@@ -5,6 +5,7 @@
 //! what the version at hand does not know. One file per component renders from [`NodeFacts`] alone.
 
 pub mod bootstrap;
+pub mod dns;
 pub mod gates;
 pub mod kubeconfig;
 pub mod node_object;

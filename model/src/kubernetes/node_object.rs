@@ -16,6 +16,11 @@ use crate::node::NodeFacts;
 
 /// Effect of a control plane's taints.
 pub(super) const EFFECT: &str = "NoSchedule";
+/// Keeps pods away until the cloud controller manager has seen the Node, and is taken away by it. A kubelet with
+/// `--cloud-provider=external` sets it on a Node that it makes, which here it need not do.
+///
+/// <https://kubernetes.io/docs/tasks/administer-cluster/running-cloud-controller/>
+const UNINITIALIZED: &str = "node.cloudprovider.kubernetes.io/uninitialized";
 /// Beginning of the labels that name a node's role.
 const ROLE_LABEL: &str = "node-role.kubernetes.io/";
 /// Where the Nodes are.
@@ -33,6 +38,10 @@ pub fn of(facts: &NodeFacts) -> Result<Object, KubernetesError> {
         labels.retain(|key, _| !is_kept(key));
     }
     let pod_cidr = facts.pod_cidr.trunc().to_string();
+    let mut spec = json!({ "podCIDR": pod_cidr, "podCIDRs": [pod_cidr] });
+    if let Some(id) = &facts.provider_id {
+        spec["providerID"] = id.as_str().into();
+    }
     Ok(Object {
         path: format!("{NODES}/{}", facts.name),
         method: Method::Apply,
@@ -40,7 +49,7 @@ pub fn of(facts: &NodeFacts) -> Result<Object, KubernetesError> {
             "apiVersion": "v1",
             "kind": "Node",
             "metadata": { "name": facts.name, "labels": labels },
-            "spec": { "podCIDR": pod_cidr, "podCIDRs": [pod_cidr] },
+            "spec": spec,
             // For the case that the Node does not exist yet: a kubelet of 1.20 panics when it registers and finds
             // one without these maps (reconcileHugePageResource). On one that exists, status is left alone.
             "status": { "capacity": { "hugepages-2Mi": "0" }, "allocatable": { "hugepages-2Mi": "0" } },
@@ -48,10 +57,13 @@ pub fn of(facts: &NodeFacts) -> Result<Object, KubernetesError> {
     })
 }
 
-/// The same with the taints of its role, to be made if it does not exist: a taint that a person took away must
-/// not come back at the next boot. Nothing if the role has none.
+/// The same with the taints of its role and of its cloud, to be made if it does not exist: a taint that was taken away
+/// must not come back at the next boot. Nothing if there are none.
 pub fn tainted(facts: &NodeFacts) -> Result<Option<Object>, KubernetesError> {
-    let taints = taint_list(facts, facts.os.kubernetes.parse()?);
+    let mut taints = taint_list(facts, facts.os.kubernetes.parse()?);
+    if facts.layer.file.cloud.is_external() {
+        taints.push(json!({ "key": UNINITIALIZED, "value": "true", "effect": EFFECT }));
+    }
     if taints.is_empty() {
         return Ok(None);
     }
@@ -134,6 +146,21 @@ mod tests {
         assert_eq!(keys("control-plane", "1.20.2"), ["node-role.kubernetes.io/master"]);
         assert_eq!(keys("control-plane", "1.24.0").len(), 2);
         assert_eq!(keys("control-plane", "1.25.0"), ["node-role.kubernetes.io/control-plane"]);
+    }
+
+    #[test]
+    fn every_node_of_a_cloud_waits_for_it_and_says_who_it_is() {
+        for mut facts in [facts("1.20.2", "1.6.20", "3.5.6"), worker("1.30.0")] {
+            assert!(of(&facts).unwrap().body["spec"].get("providerID").is_none());
+            facts.layer.file.cloud.provider = crate::cluster::CloudProvider::External;
+            facts.provider_id = Some("hcloud://42".to_owned());
+            let made = tainted(&facts).unwrap().unwrap();
+            let taint = json!({ "key": UNINITIALIZED, "value": "true", "effect": "NoSchedule" });
+            assert_eq!(made.body["spec"]["taints"], json!([taint]));
+            let applied = of(&facts).unwrap().body;
+            assert_eq!(applied["spec"]["providerID"], "hcloud://42");
+            assert!(applied["spec"].get("taints").is_none(), "it would come back at each boot");
+        }
     }
 
     #[test]

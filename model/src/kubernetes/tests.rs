@@ -27,6 +27,7 @@ pub(super) fn facts(kubernetes: &str, containerd: &str, etcd: &str) -> NodeFacts
         gateway: None,
         link: "eth0".to_owned(),
         pod_cidr: "10.10.3.0/24".parse().unwrap(),
+        provider_id: None,
         layer: crate::baked::ClusterLayer {
             file: toml::from_str(&file).unwrap(),
             role: "all-in-one".to_owned(),
@@ -209,12 +210,53 @@ fn no_release_gets_what_it_does_not_know() {
                     "etcd" => Version::etcd(&facts.os.etcd).unwrap(),
                     _ => facts.os.kubernetes.parse().unwrap(),
                 };
-                // Of a role that this node has not.
-                let expected = gate.open(version) && gate.option != gates::REGISTER_WITH_TAINTS_FLAG.option;
+                // Of a role and a cloud that this node has not.
+                let others = [gates::REGISTER_WITH_TAINTS_FLAG, gates::CONTROLLER_MANAGER_CLOUD_PROVIDER];
+                let expected = gate.open(version) && !others.contains(gate);
                 assert_eq!(has_flag(gate.option), expected, "{gate:?} in 1.{minor}");
             }
         }
     }
+}
+
+/// What `cloud.provider = "external"` changes, release by release.
+#[test]
+fn golden_external_cloud() {
+    let mut table = String::new();
+    for minor in 20..=36 {
+        let mut facts = fitting(minor);
+        let without: Vec<Component> =
+            COMPONENTS.iter().map(|name| component(name, &facts).unwrap()).collect();
+        facts.layer.file.cloud.provider = crate::cluster::CloudProvider::External;
+        facts.provider_id = Some("hcloud://42".to_owned());
+        for (name, before) in COMPONENTS.iter().zip(without) {
+            let (before, after) = (text(&before), text(&component(name, &facts).unwrap()));
+            let new = after.lines().filter(|line| !before.lines().any(|other| other == *line));
+            let new: Vec<&str> = new.map(str::trim).collect();
+            assert!(
+                before.lines().all(|line| after.lines().any(|other| other == line)),
+                "{name} lost a line"
+            );
+            if !new.is_empty() {
+                table += &format!("1.{minor} {name}: {}\n", new.join(" "));
+            }
+        }
+    }
+    insta::assert_snapshot!(table);
+}
+
+/// An address at which nobody listens costs every look-up its time-out.
+#[test]
+fn pods_are_told_of_cluster_dns_where_there_is_one() {
+    let mut facts = facts("1.20.2", "1.6.20", "3.4.23");
+    let told = |facts: &NodeFacts| {
+        let rendered = component("kubelet", facts).unwrap();
+        let fields: serde_json::Value = serde_json::from_str(&rendered.files[0].contents).unwrap();
+        fields["clusterDNS"].clone()
+    };
+    assert_eq!(told(&facts), serde_json::json!([]));
+    facts.layer.file.dns = Some(crate::cluster::Dns { image: "x/coredns:1".to_owned(), replicas: None });
+    assert_eq!(told(&facts), serde_json::json!(["10.96.0.10"]));
 }
 
 #[test]

@@ -184,6 +184,12 @@ impl Cluster {
         bootstrap::run(&Roots::below(self.root.path()), &facts)
     }
 
+    /// The same for a machine that the cloud calls by another name.
+    pub fn apply_bootstrap_as(&self, provider_id: &str) -> Result<usize, BootstrapError> {
+        let facts = NodeFacts { provider_id: Some(provider_id.to_owned()), ..self.facts.clone() };
+        bootstrap::run(&Roots::below(self.root.path()), &facts)
+    }
+
     pub fn bootstrap_token(&self) -> String {
         let path = Roots::below(self.root.path()).cluster_pki.join("bootstrap-token");
         fs::read_to_string(path).unwrap().trim().to_owned()
@@ -331,6 +337,7 @@ fn facts() -> NodeFacts {
     let file = r#"{
         "cluster": { "name": "harbor", "endpoint": "10.20.0.10", "pod-cidr": "10.10.0.0/16", "service-cidr": "10.96.0.0/16" },
         "kubernetes": { "version": "1.20.2" },
+        "cloud": { "provider": "external" },
         "node": [{ "name": "cp1", "role": "all-in-one", "address": "10.20.0.10/24", "pod-cidr": "10.10.3.0/24", "labels": { "zone": "north" } },
                  { "name": "w1", "role": "worker", "address": "10.20.0.11/24", "pod-cidr": "10.10.4.0/24", "labels": { "disk": "fast" } }]
     }"#;
@@ -340,6 +347,7 @@ fn facts() -> NodeFacts {
         gateway: None,
         link: "lo".to_owned(),
         pod_cidr: "10.10.3.0/24".parse().unwrap(),
+        provider_id: Some("harbor://cp1".to_owned()),
         layer: ClusterLayer {
             file: serde_json::from_str(file).unwrap(),
             role: "all-in-one".to_owned(),

@@ -59,6 +59,7 @@ pub fn a_worker_joins(cluster: &mut Cluster) {
     let node = cluster.get(&admin, &format!("{NODES}/w1"));
     assert_eq!(node["spec"]["podCIDRs"], json!(["10.10.4.0/24"]));
     assert_eq!(node["metadata"]["labels"]["disk"], "fast");
+    super::waits_for_its_cloud(&node, "harbor://w1");
     assert!(!roots.cluster_pki.join(pki::BOOTSTRAP_TOKEN).exists(), "the token is still there");
     // Again, as at the next boot: nothing is asked for.
     assert_eq!(join::run(&roots, &facts).unwrap(), "w1");
@@ -109,6 +110,7 @@ pub fn a_taint_is_set_once(cluster: &Cluster) {
     let mut facts = cluster.facts().clone();
     facts.name = "cp9".to_owned();
     facts.layer.role = "control-plane".to_owned();
+    facts.layer.file.cloud = Default::default();
     facts.pod_cidr = "10.10.9.0/24".parse().unwrap();
     let path = format!("{NODES}/cp9");
     let taints = || cluster.get(&admin, &path)["spec"]["taints"].clone();
@@ -132,6 +134,7 @@ fn worker(cluster: &Cluster) -> NodeFacts {
     let node = &facts.layer.file.nodes[1];
     (facts.name, facts.address) = (node.name.clone(), node.address);
     facts.layer.role = node.role.clone();
+    facts.provider_id = Some("harbor://w1".to_owned());
     facts.pod_cidr = "10.10.4.0/24".parse().unwrap();
     facts.os.etcd = String::new();
     facts

@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+mod addons;
 mod agent;
 mod cluster;
 mod join;
@@ -41,11 +42,15 @@ fn components_run_with_the_rendered_flags() {
     assert_eq!(node["metadata"]["labels"]["zone"], "north");
     assert_eq!(node["metadata"]["labels"]["node-role.kubernetes.io/control-plane"], "");
 
+    waits_for_its_cloud(&node, "harbor://cp1");
+
     another_pod_cidr_is_explained(&cluster);
+    another_machine_of_the_cloud_is_explained(&cluster);
     rights(&cluster);
     bodies(&cluster, &admin);
     patches(&cluster, &admin);
     scheduler_and_controllers(&cluster, &admin);
+    addons::are_applied(&cluster);
     health(&cluster);
     join::a_taint_is_set_once(&cluster);
     join::a_worker_joins(&mut cluster);
@@ -95,6 +100,24 @@ fn another_pod_cidr_is_explained(cluster: &Cluster) {
     assert_eq!(
         error.to_string(),
         "the Node cp1 exists with another pod CIDR than this machine's 10.10.9.0/24; \
+         run \"kubectl delete node cp1\" and restart the machine"
+    );
+}
+
+/// As it is in a cluster with a cloud controller manager, which would take the taint away.
+fn waits_for_its_cloud(node: &Value, provider_id: &str) {
+    assert_eq!(node["spec"]["providerID"], provider_id);
+    let taints = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
+    let waits = |taint: &Value| taint["key"] == "node.cloudprovider.kubernetes.io/uninitialized";
+    assert!(taints.iter().any(waits), "{node}");
+}
+
+/// Nor one that belongs to another machine.
+fn another_machine_of_the_cloud_is_explained(cluster: &Cluster) {
+    let error = cluster.apply_bootstrap_as("harbor://other").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the Node cp1 exists with another provider ID than this machine's harbor://other; \
          run \"kubectl delete node cp1\" and restart the machine"
     );
 }

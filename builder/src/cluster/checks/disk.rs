@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bootwright_model::cluster::ClusterFile;
 
-use super::image;
+use super::{addon, image, plain};
 use crate::cluster::text::finding::{Finding, KeyPath};
 
 pub fn check(file: &ClusterFile, folder: &Path, findings: &mut Vec<Finding>) {
@@ -14,6 +14,12 @@ pub fn check(file: &ClusterFile, folder: &Path, findings: &mut Vec<Finding>) {
         }
         for (target, source) in &one.files {
             regular_file(folder, source, image(index, "files").key(target), "file", findings);
+        }
+    }
+    for (index, one) in file.addons.iter().enumerate() {
+        for (position, manifest) in one.manifests.iter().enumerate() {
+            let place = addon(index, "manifests").index(position);
+            regular_file(folder, manifest, place, "manifest", findings);
         }
     }
     if let Some(keyring) = &file.base.keyring {
@@ -52,13 +58,4 @@ fn regular_file(folder: &Path, name: &str, place: KeyPath, what: &str, findings:
             .at_value(place, "cannot be read")
             .help("paths are relative to this file; correct it, or put the file there"),
     );
-}
-
-/// The error without the operating system's number.
-fn plain(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "no such file or folder".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        _ => error.to_string(),
-    }
 }

@@ -1,6 +1,9 @@
 //! What a cluster file means: checks over the whole of it, each a pure function from values to findings.
 
+mod addons;
+mod cloud;
 mod disk;
+mod dns;
 mod images;
 mod kubernetes;
 mod names;
@@ -42,6 +45,9 @@ pub fn all(context: &Context<'_>) -> Vec<Finding> {
     nodes::check(context, &mut findings);
     kubernetes::check(context, &mut findings);
     images::check(context.file, &mut findings);
+    addons::check(&context.file.addons, &mut findings);
+    dns::check(context.file, &mut findings);
+    cloud::check(context.file, &mut findings);
     findings
 }
 
@@ -74,6 +80,20 @@ fn node(index: usize, key: &str) -> KeyPath {
 /// `image[<index>].<key>`
 fn image(index: usize, key: &str) -> KeyPath {
     KeyPath::of("image").index(index).key(key)
+}
+
+/// `addon[<index>].<key>`
+fn addon(index: usize, key: &str) -> KeyPath {
+    KeyPath::of("addon").index(index).key(key)
+}
+
+/// The error without the operating system's number.
+pub(super) fn plain(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file or folder".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 /// `IPv4` or `IPv6`.

@@ -39,7 +39,7 @@ pub fn check(file: &ClusterFile, findings: &mut Vec<Finding>) {
 }
 
 /// A name that becomes a host name, a folder, a Kubernetes object.
-fn label(path: KeyPath, what: &str, name: &str, findings: &mut Vec<Finding>) {
+pub(super) fn label(path: KeyPath, what: &str, name: &str, findings: &mut Vec<Finding>) {
     if let Err(why) = dns_label(name) {
         findings.push(
             Finding::new("name", format!("{what} \"{name}\" {why}"))

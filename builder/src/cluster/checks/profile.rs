@@ -25,6 +25,7 @@ pub fn profile(profile: &Profile, role: &str) -> Vec<Finding> {
     versions(profile, &mut findings);
     packages(profile, &mut findings);
     setup(profile, &mut findings);
+    super::addons::check(&profile.addons, &mut findings);
     for fault in services::check(&profile.services) {
         findings.push(service(profile, &fault));
     }

@@ -272,7 +272,19 @@ mod tests {
         let shape = Shape::of::<ClusterFile>();
         assert_eq!(
             keys(&shape),
-            ["cluster", "kubernetes", "base", "disk", "network", "clock", "node", "image"]
+            [
+                "cluster",
+                "kubernetes",
+                "base",
+                "disk",
+                "network",
+                "cloud",
+                "clock",
+                "dns",
+                "node",
+                "image",
+                "addon"
+            ]
         );
     }
 

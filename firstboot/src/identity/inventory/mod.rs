@@ -53,6 +53,7 @@ fn claim(layer: &ClusterLayer, node: &Node, source: String) -> Result<Claim, Ide
         gateway: node.gateway,
         mac: node.mac.clone(),
         pod_cidr: node.pod_cidr,
+        provider_id: node.provider_id.clone(),
     };
     Ok(Claim { source, says })
 }
