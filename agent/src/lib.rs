@@ -2,7 +2,8 @@
 //!
 //! Tasks that know nothing of one another, each in a folder: [`balancer`] stands on this node before all control
 //! planes, [`peers`] keeps the pod network in step with the Nodes, [`approver`] decides on the certificates that
-//! kubelets ask for. [`api`] is the connection that they share, [`health`] tells the supervisor.
+//! kubelets ask for, [`vip`] holds the virtual address in turn with other control planes. [`api`] is the connection that
+//! they share, [`health`] tells the supervisor.
 
 pub mod api;
 pub mod approver;
@@ -11,6 +12,7 @@ pub mod health;
 pub mod peers;
 pub mod settings;
 pub mod tasks;
+pub mod vip;
 
 /// An error and its causes in one line.
 pub fn chain(error: &dyn std::error::Error) -> String {

@@ -8,6 +8,7 @@ use agent::balancer::probe::{Prober, Timing};
 use agent::balancer::{self, Balancer};
 use agent::peers::pods::Pods;
 use agent::settings::{Arguments, Settings};
+use agent::vip::{self, Farewell};
 use agent::{api, approver, health, peers, tasks};
 use bootwright_model::cluster::NetworkMode;
 use clap::Parser;
@@ -48,15 +49,21 @@ async fn run(arguments: Arguments) -> ExitCode {
     let balancer = Balancer::start(settings.control_planes.clone(), settings.first(), prober);
     tokio::spawn(health::serve(health, Arc::clone(&balancer)));
     let serve = Arc::clone(&balancer).serve(entries);
+    let farewell = Farewell::default();
     tokio::select! {
         () = serve => ExitCode::FAILURE,
-        () = with_the_api(&arguments, &settings, balancer) => ExitCode::FAILURE,
-        () = asked_to_stop() => ExitCode::SUCCESS,
+        () = with_the_api(&arguments, &settings, balancer, &farewell) => ExitCode::FAILURE,
+        () = asked_to_stop(&farewell) => ExitCode::SUCCESS,
     }
 }
 
 /// What begins once the API can be called.
-async fn with_the_api(arguments: &Arguments, settings: &Settings, balancer: Arc<Balancer>) {
+async fn with_the_api(
+    arguments: &Arguments,
+    settings: &Settings,
+    balancer: Arc<Balancer>,
+    farewell: &Farewell,
+) {
     let client = api::wait_for_client(&arguments.kubeconfig).await;
     let endpoints =
         tasks::keep("endpoints", || balancer::endpoints::follow(client.clone(), Arc::clone(&balancer)));
@@ -76,12 +83,24 @@ async fn with_the_api(arguments: &Arguments, settings: &Settings, balancer: Arc<
             .await;
         }
     };
-    tokio::join!(endpoints, approver, peers);
+    let vip = async {
+        if let Some(virtual_ip) = settings.virtual_ip() {
+            let balancer = &balancer;
+            let hold =
+                || vip::run(client.clone(), virtual_ip.clone(), Arc::clone(balancer), farewell.clone());
+            tasks::keep("vip", hold).await;
+        }
+    };
+    tokio::join!(endpoints, approver, peers, vip);
 }
 
-async fn asked_to_stop() {
+/// Waits for SIGTERM, and then until what others wait for is given back.
+async fn asked_to_stop(farewell: &Farewell) {
     match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => drop(terminate.recv().await),
+        Ok(mut terminate) => {
+            terminate.recv().await;
+            farewell.say().await;
+        }
         // SIGKILL ends it then, which loses nothing.
         Err(_) => std::future::pending().await,
     }

@@ -9,8 +9,11 @@ use bootwright_model::layout;
 use bootwright_model::node::NodeFacts;
 use clap::Parser;
 
+use crate::vip::VirtualIp;
+
 /// Runs beside the services of a node: balances connections to the control planes, keeps the pod network in step with
-/// the Nodes and, on a control plane, approves the certificates that kubelets ask for.
+/// the Nodes and, on a control plane, approves the certificates that kubelets ask for and holds the virtual address in
+/// turn with the others.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "agent", version)]
 pub struct Arguments {
@@ -77,6 +80,15 @@ impl Settings {
     /// This node runs an API server.
     pub fn is_control_plane(&self) -> bool {
         is_control_plane(&self.facts.layer.role)
+    }
+
+    /// The virtual address, if this node is one of those that hold it in turn.
+    pub fn virtual_ip(&self) -> Option<VirtualIp> {
+        let cluster = &self.facts.layer.file.cluster;
+        let address = cluster.virtual_ip.filter(|_| self.is_control_plane())?;
+        let (node, link) = (self.facts.name.clone(), self.facts.link.clone());
+        let server = SocketAddr::new(self.facts.address.addr(), cluster.endpoint_port);
+        Some(VirtualIp { address, node, link, server })
     }
 
     /// Where a node's first connection goes: its place in the inventory spreads them.

@@ -10,3 +10,9 @@ pub const HEALTH_PORT: u16 = 7444;
 
 /// User that the agent is to the API server.
 pub const USER: &str = "bootwright:agent";
+
+/// Namespace of the Lease of the virtual address.
+pub const LEASE_NAMESPACE: &str = "kube-system";
+
+/// Name of the Lease (coordination.k8s.io/v1) whose holder has the cluster's virtual address.
+pub const VIRTUAL_IP_LEASE: &str = "bootwright-virtual-ip";

@@ -58,8 +58,13 @@ pub struct ClusterFile {
 pub struct Cluster {
     /// Name of the cluster, an RFC 1123 label; goes into kubeconfigs and certificate subjects.
     pub name: String,
-    /// Fixed address of the API, one of the control planes' addresses.
+    /// Fixed address of the API: that of a control plane, or `virtual-ip`.
     pub endpoint: IpAddr,
+    /// Address that one of the control planes answers at, and another when that one is gone: for people and programs
+    /// outside. Nodes do not need it: each has a balancer before all control planes. In the network of every control
+    /// plane, and nobody's yet.
+    #[serde(default)]
+    pub virtual_ip: Option<IpAddr>,
     /// Port of the API server.
     #[serde(default = "default_endpoint_port")]
     pub endpoint_port: u16,

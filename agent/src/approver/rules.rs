@@ -48,6 +48,7 @@ impl From<&ClusterFile> for Inventory {
     fn from(file: &ClusterFile) -> Inventory {
         let mut endpoint_names = BTreeSet::new();
         let mut endpoint_addresses = BTreeSet::from([file.cluster.endpoint.to_canonical()]);
+        endpoint_addresses.extend(file.cluster.virtual_ip.map(|address| address.to_canonical()));
         for name in &file.cluster.endpoint_names {
             match name.parse::<IpAddr>() {
                 Ok(address) => drop(endpoint_addresses.insert(address.to_canonical())),

@@ -56,6 +56,11 @@ impl Balancer {
         }
     }
 
+    /// The last look at this API server found it ready.
+    pub fn is_healthy(&self, address: SocketAddr) -> bool {
+        self.pool.is_healthy(address)
+    }
+
     /// What is known of each control plane, one line each.
     pub fn describe(&self) -> Vec<String> {
         self.pool.describe()

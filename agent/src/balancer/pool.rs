@@ -208,6 +208,11 @@ impl Pool {
         *said_none = none;
     }
 
+    /// The last look at it found it ready.
+    pub fn is_healthy(&self, address: SocketAddr) -> bool {
+        self.table().backends.iter().any(|one| one.address == address && one.health == Health::Healthy)
+    }
+
     /// One line for each control plane.
     pub fn describe(&self) -> Vec<String> {
         let line = |b: &Backend| format!("{} {}, {} connections", b.address, b.health, b.open);

@@ -119,6 +119,7 @@ fn api_server(facts: &NodeFacts) -> Result<[Profile; 4], AddressError> {
     names.push(Name::Ip(api_service_address(cluster.service_cidr)?));
     names.push(Name::Ip(facts.address.addr()));
     names.push(Name::Ip(cluster.endpoint));
+    names.extend(cluster.virtual_ip.map(Name::Ip));
     names.extend(cluster.endpoint_names.iter().map(|name| Name::from(name.as_str())));
     Ok([
         Profile::server(pki::APISERVER, pki::CA, "kube-apiserver", names),

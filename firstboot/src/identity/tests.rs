@@ -20,6 +20,7 @@ fn layer(nodes: Vec<Node>) -> ClusterLayer {
         cluster: Cluster {
             name: "harbor".into(),
             endpoint: "10.0.2.15".parse().unwrap(),
+            virtual_ip: None,
             endpoint_port: 6443,
             endpoint_names: Vec::new(),
             pod_cidr: "10.10.0.0/16".parse().unwrap(),

@@ -44,12 +44,25 @@ pub(super) fn objects() -> Vec<Object> {
         "resourceNames": ["kubernetes"],
         "verbs": ["list", "watch"],
     }]);
+    // A Lease that is not there yet has no name that a rule could be about: to make it is a right of its own.
+    let lease = json!([
+        { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"] },
+        {
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "resourceNames": [agent::VIRTUAL_IP_LEASE],
+            "verbs": ["get", "update"],
+        },
+    ]);
     let default = Some("default");
+    let leases = Some(agent::LEASE_NAMESPACE);
     vec![
         role(None, "bootwright:agent", approver),
         binding(None, "bootwright:agent", json!([agent])),
         role(default, "bootwright:api-endpoints", endpoints),
         binding(default, "bootwright:api-endpoints", json!([agent])),
+        role(leases, "bootwright:virtual-ip", lease),
+        binding(leases, "bootwright:virtual-ip", json!([agent])),
     ]
 }
 

@@ -128,6 +128,15 @@ impl Cluster {
         child.wait().unwrap();
     }
 
+    /// Asks a program to end, and waits until it has.
+    pub fn terminate(&mut self, name: &str) {
+        let at = self.children.iter().position(|(running, _)| running == name).unwrap();
+        let (_, mut child) = self.children.remove(at);
+        let process = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+        child.wait().unwrap();
+    }
+
     /// Starts the agent as on a machine that believes that its control planes are at these addresses.
     pub fn start_agent(&mut self, control_planes: &[&str]) {
         let mut facts = self.facts.clone();

@@ -14,6 +14,7 @@ mod join;
 mod large;
 mod peers;
 mod programs;
+mod vip;
 
 use std::time::Duration;
 

@@ -40,7 +40,8 @@ pub fn inside_namespace(test: &str) -> bool {
     false
 }
 
-fn ip(arguments: &[&str]) {
+/// `ip`, which must succeed.
+pub fn ip(arguments: &[&str]) {
     let status = Command::new("ip").args(arguments).status().expect("ip of iproute2 runs");
     assert!(status.success(), "ip {arguments:?}");
 }

@@ -12,6 +12,7 @@ mod nodes;
 mod profile;
 mod ranges;
 mod settings;
+mod virtual_ip;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -43,6 +44,7 @@ pub fn all(context: &Context<'_>) -> Vec<Finding> {
     network::check(context.file, &mut findings);
     ranges::check(context.file, &mut findings);
     nodes::check(context, &mut findings);
+    virtual_ip::check(context.file, &mut findings);
     kubernetes::check(context, &mut findings);
     images::check(context.file, &mut findings);
     addons::check(&context.file.addons, &mut findings);

@@ -183,8 +183,10 @@ fn endpoint(file: &ClusterFile, findings: &mut Vec<Finding>) {
         }
         return;
     }
-    if planes.iter().all(|(_, one)| one.address.addr() != endpoint) {
-        let addresses: Vec<String> = planes.iter().map(|(_, one)| one.address.addr().to_string()).collect();
+    let virtual_ip = file.cluster.virtual_ip;
+    if Some(endpoint) != virtual_ip && planes.iter().all(|(_, one)| one.address.addr() != endpoint) {
+        let addresses = planes.iter().map(|(_, one)| one.address.addr()).chain(virtual_ip);
+        let addresses: Vec<String> = addresses.map(|address| address.to_string()).collect();
         let finding =
             Finding::new("endpoint", format!("endpoint {endpoint} is the address of no control plane"))
                 .at_value(cluster("endpoint"), "no node has this address")
