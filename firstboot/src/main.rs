@@ -1,5 +1,6 @@
 //! PID 1: `/init` of the initramfs, then `/usr/lib/bootwright/firstboot` of the root.
 
+use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,7 +17,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args();
     let program = arguments.next().unwrap_or_default();
     if std::process::id() != 1 {
-        return command(arguments.next().as_deref());
+        return command(arguments.next().as_deref(), std::env::args_os().skip(2).collect());
     }
     hold::tell_panics();
     // The initramfs starts the root's program by its full name; the kernel starts /init.
@@ -28,8 +29,10 @@ fn main() -> ExitCode {
 }
 
 /// What this program does beside PID 1, by its first argument.
-fn command(name: Option<&str>) -> ExitCode {
+fn command(name: Option<&str>, arguments: Vec<OsString>) -> ExitCode {
     match name {
+        Some("etcd") => return firstboot::bootstrap::etcd::main(Path::new("/"), &arguments),
+        Some("etcd-promote") => return firstboot::bootstrap::etcd::promote::main(Path::new("/")),
         Some("apply") => return firstboot::bootstrap::main(Path::new("/")),
         Some("addons") => return firstboot::bootstrap::addons::main(Path::new("/")),
         Some("labels") => return firstboot::bootstrap::labels::main(Path::new("/")),

@@ -86,6 +86,10 @@ pub struct Cluster {
     /// Where the CA keys are kept.
     #[serde(default)]
     pub secrets: Secrets,
+    /// Whether control planes may start a cluster: `new` when every one of them says that its disk is empty,
+    /// `existing` never: they only ever join the one there is.
+    #[serde(default)]
+    pub initial_cluster_state: InitialClusterState,
 }
 
 impl Cluster {
@@ -108,6 +112,18 @@ pub enum Secrets {
     Baked,
     /// Not possible yet, and refused: in no image, only in the node seed.
     Seed,
+}
+
+/// Whether control planes with empty disks may start a cluster; named as etcd's option is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum InitialClusterState {
+    /// Once every control plane has said that it has no data.
+    #[default]
+    New,
+    /// Never: they wait for the cluster that exists.
+    Existing,
 }
 
 /// `[kubernetes]`: which version, and where its binaries come from.

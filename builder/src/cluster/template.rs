@@ -68,6 +68,8 @@ service-cidr = {services}
 # "baked": the cluster's keys are in the image, which must be kept like a key.
 # "seed": they are in no image, and each machine gets them on its seed partition.
 # secrets = "baked"
+# "existing": control planes with empty disks only ever join the cluster that there is, and never begin one.
+# initial-cluster-state = "new"
 
 [kubernetes]
 version = {version}
@@ -102,7 +104,7 @@ mode = "vxlan"
 [[node]]
 name = {node}
 # A profile: "all-in-one" is a whole cluster on one machine, "control-plane" keeps pods to the other nodes, and
-# "worker" runs pods. A cluster has one node of the first two.
+# "worker" runs pods. One, three or five nodes of the first two make the control plane; with three one may fail.
 role = "all-in-one"
 # MAC address of the link that gets the address; recognises the machine.
 {mac}

@@ -1,4 +1,5 @@
-//! Whole cluster files: `fixtures/accept` is taken, `fixtures/reject` is refused in the words of a snapshot.
+//! Whole cluster files: `fixtures/accept` is taken, `fixtures/warn` with a word, and `fixtures/reject` is refused, both
+//! in the words of a snapshot.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -61,6 +62,15 @@ fn sound_files_are_taken_without_a_word() {
 }
 
 #[test]
+fn what_deserves_a_second_look_is_said_and_taken() {
+    for path in fixtures("warn") {
+        let loaded = load_fixture(&path).unwrap();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        settings().bind(|| insta::assert_snapshot!(name, loaded.warnings.plain()));
+    }
+}
+
+#[test]
 fn what_follows_is_filled_in() {
     let loaded = load_fixture(&Path::new(FIXTURES).join("accept/everything.toml")).unwrap();
     let nodes = &loaded.file.nodes;
@@ -91,6 +101,12 @@ fn every_rule_has_a_fixture() {
             for finding in json.as_array().unwrap() {
                 rules.remove(finding["rule"].as_str().unwrap());
             }
+        }
+    }
+    for path in fixtures("warn") {
+        let json = serde_json::to_value(load_fixture(&path).unwrap().warnings.json()).unwrap();
+        for finding in json.as_array().unwrap() {
+            rules.remove(finding["rule"].as_str().unwrap());
         }
     }
     // "value" is what serde says if the schema and the type disagree; "missing-folder" is a warning.

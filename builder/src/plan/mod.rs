@@ -13,7 +13,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use bootwright_model::addresses::{self, AddressError};
-use bootwright_model::cluster::{ClusterFile, NetworkMode, Node, Secrets, WorkloadImage};
+use bootwright_model::cluster::{
+    ClusterFile, InitialClusterState, NetworkMode, Node, Secrets, WorkloadImage,
+};
+use bootwright_model::kubernetes::control_planes;
 use bootwright_model::profile::{Profile, Service};
 use ipnet::IpNet;
 use serde::Serialize;
@@ -48,6 +51,10 @@ pub struct ClusterPlan {
     pub name: String,
     /// Address and port of the API.
     pub endpoint: SocketAddr,
+    /// Nodes that run the control plane, each with a member of etcd.
+    pub control_planes: Vec<String>,
+    /// Whether the first of them may begin etcd's cluster, or they only join one.
+    pub initial_cluster_state: InitialClusterState,
     /// Range that pod CIDRs are cut from.
     pub pod_cidr: IpNet,
     /// Range of Service addresses.
@@ -195,6 +202,8 @@ fn cluster(loaded: &Loaded) -> Result<ClusterPlan, AddressError> {
     Ok(ClusterPlan {
         name: cluster.name.clone(),
         endpoint: SocketAddr::new(cluster.endpoint, cluster.endpoint_port),
+        control_planes: control_planes(&loaded.file).map(|node| node.name.clone()).collect(),
+        initial_cluster_state: cluster.initial_cluster_state,
         pod_cidr: cluster.pod_cidr,
         service_cidr: cluster.service_cidr,
         api_service: addresses::api_service_address(cluster.service_cidr)?,

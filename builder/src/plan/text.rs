@@ -4,7 +4,9 @@ mod inputs;
 
 use std::fmt;
 
-use super::{FilePlan, Plan, RolePlan, Secrecy};
+use bootwright_model::cluster::InitialClusterState;
+
+use super::{ClusterPlan, FilePlan, Plan, RolePlan, Secrecy};
 
 /// Columns that lists are wrapped to.
 const WIDTH: usize = 100;
@@ -16,6 +18,7 @@ impl fmt::Display for Plan {
         let cluster = &self.cluster;
         writeln!(f, "cluster {}", cluster.name)?;
         line(f, "endpoint", cluster.endpoint)?;
+        write_etcd(f, cluster)?;
         line(f, "pods", cluster.pod_cidr)?;
         let dns = cluster.dns_service.map_or("none".to_owned(), |address| address.to_string());
         line(
@@ -50,6 +53,18 @@ impl fmt::Display for Plan {
         }
         writeln!(f)?;
         inputs::write(f, &self.inputs)
+    }
+}
+
+/// Which members etcd has, and how its cluster comes to be.
+fn write_etcd(f: &mut fmt::Formatter<'_>, cluster: &ClusterPlan) -> fmt::Result {
+    let members = cluster.control_planes.join(", ");
+    match (cluster.initial_cluster_state, cluster.control_planes.as_slice()) {
+        (InitialClusterState::Existing, _) => line(f, "etcd", format_args!("{members}: join a cluster")),
+        (InitialClusterState::New, [first, _, ..]) => {
+            line(f, "etcd", format_args!("{members}: begun by {first} when all say that they have no data"))
+        }
+        (InitialClusterState::New, _) => line(f, "etcd", members),
     }
 }
 

@@ -88,23 +88,8 @@ impl Api {
     }
 
     fn connect(roots: &Roots, [certificate, key]: [&Path; 2], server: SocketAddr) -> Result<Api, ApiError> {
-        let authority =
-            load(&roots.cluster_pki.join(pki::certificate(pki::CA)), |pem| Certificate::from_pem(pem))?;
-        let certificate = load(certificate, |pem| Certificate::from_pem(pem))?;
-        let key = load(key, |pem| PrivateKey::from_pem(pem))?;
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::new_with_certs(&[authority]))
-            .client_cert(Some(ClientCert::new_with_certs(&[certificate], key)))
-            .build();
-        let agent = ureq::Agent::config_builder()
-            .tls_config(tls)
-            .https_only(true)
-            .proxy(None)
-            .timeout_global(Some(TIMEOUT))
-            // The body of an error says what is wrong.
-            .http_status_as_error(false)
-            .build()
-            .new_agent();
+        let authority = roots.cluster_pki.join(pki::certificate(pki::CA));
+        let agent = agent(&authority, [certificate, key], TIMEOUT)?;
         Ok(Api { agent, server: format!("https://{server}") })
     }
 
@@ -174,13 +159,38 @@ impl Api {
     }
 }
 
-fn load<T>(path: &Path, parse: impl Fn(&[u8]) -> Result<T, ureq::Error>) -> Result<T, ApiError> {
+/// Calls over TLS with servers that `authority` has signed, as the holder of a certificate and its key; one call takes
+/// `timeout` at most.
+pub(super) fn agent(
+    authority: &Path,
+    [certificate, key]: [&Path; 2],
+    timeout: Duration,
+) -> Result<ureq::Agent, ApiError> {
+    let authority = load(authority, |pem| Certificate::from_pem(pem))?;
+    let certificate = load(certificate, |pem| Certificate::from_pem(pem))?;
+    let key = load(key, |pem| PrivateKey::from_pem(pem))?;
+    let tls = TlsConfig::builder()
+        .root_certs(RootCerts::new_with_certs(&[authority]))
+        .client_cert(Some(ClientCert::new_with_certs(&[certificate], key)))
+        .build();
+    let config = ureq::Agent::config_builder()
+        .tls_config(tls)
+        .https_only(true)
+        .proxy(None)
+        .timeout_global(Some(timeout))
+        // The body of an error says what is wrong.
+        .http_status_as_error(false);
+    Ok(config.build().new_agent())
+}
+
+pub(super) fn load<T>(path: &Path, parse: impl Fn(&[u8]) -> Result<T, ureq::Error>) -> Result<T, ApiError> {
     let failed = |reason: String| ApiError::Credential { path: path.to_owned(), reason };
     let pem = fs::read(path).map_err(|error| failed(error.to_string()))?;
     parse(&pem).map_err(|error| failed(error.to_string()))
 }
 
-fn answer(
+/// The body of a success, as JSON.
+pub(super) fn answer(
     url: &str,
     response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
 ) -> Result<Value, ApiError> {

@@ -9,7 +9,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bootwright_model::kubernetes::is_control_plane;
+use bootwright_model::kubernetes::control_planes;
 use bootwright_model::node::NodeFacts;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
@@ -21,8 +21,7 @@ const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/
 /// Takes the holder out of the lease if this node's boot before holds it and the cluster has no other control plane.
 /// Returns whether it did.
 pub fn release(api: &Api, facts: &NodeFacts) -> Result<bool, ApiError> {
-    let nodes = &facts.layer.file.nodes;
-    if nodes.iter().filter(|node| is_control_plane(&node.role)).count() != 1 {
+    if control_planes(&facts.layer.file).count() != 1 {
         return Ok(false);
     }
     let lease = match api.get(LEASE) {

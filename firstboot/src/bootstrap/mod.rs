@@ -1,5 +1,7 @@
-//! Programs of their own beside PID 1 that bring objects into the cluster.
+//! Programs of their own beside PID 1 that bring this machine and its objects into the cluster.
 //!
+//! - `firstboot etcd`, on a control plane in front of etcd, and `firstboot etcd-promote` after it ([`etcd`]): the
+//!   member begins a cluster, joins one, or waits.
 //! - `firstboot apply`, once per boot on a control plane as soon as its API server is ready: the objects that no
 //!   component makes for itself. `oneshot = true`, `after = ["kube-apiserver"]`. Server-side apply makes it
 //!   idempotent and lets an image with other contents bring them up to date.
@@ -9,6 +11,7 @@
 
 pub mod addons;
 mod api;
+pub mod etcd;
 pub mod join;
 pub mod labels;
 mod lease;

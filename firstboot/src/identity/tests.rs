@@ -28,6 +28,7 @@ fn layer(nodes: Vec<Node>) -> ClusterLayer {
             service_cidr: "10.96.0.0/16".parse().unwrap(),
             domain: "cluster.local".into(),
             secrets: Secrets::Baked,
+            initial_cluster_state: Default::default(),
         },
         kubernetes: Kubernetes {
             version: "1.20.2".into(),

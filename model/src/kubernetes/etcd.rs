@@ -1,32 +1,85 @@
 //! etcd: one member beside each API server.
+//!
+//! How a member comes into its cluster is decided on the machine, when it is seen what is on the disk and what the
+//! other control planes say: `firstboot etcd` adds the flags of [`InitialCluster`].
+
+use std::net::IpAddr;
 
 use super::render::Arguments;
 use super::version::Version;
 use super::{Component, KubernetesError, NodeContext, gates, pki, url_host};
 
-/// Clients come from this machine only.
-pub(super) const CLIENT_URL: &str = "https://127.0.0.1:2379";
+/// Where clients on the same machine reach a member.
+pub const LOCAL_CLIENT_URL: &str = "https://127.0.0.1:2379";
+/// Where a member keeps its data.
+pub const DATA: &str = "/var/lib/etcd";
 /// Health and metrics in clear, for the supervisor's probe.
 const METRICS_URL: &str = "http://127.0.0.1:2381";
+
+/// Where the other members reach one.
+pub fn peer_url(address: IpAddr) -> String {
+    format!("https://{}:{PEER_PORT}", url_host(address))
+}
+
+/// Where clients on other control planes reach a member, for changes of the membership.
+pub fn client_url(address: IpAddr) -> String {
+    format!("https://{}:2379", url_host(address))
+}
+
+/// Port of [`peer_url`]. A control plane without data answers here that it has none.
+pub const PEER_PORT: u16 = 2380;
+
+/// What a member is told of its cluster when it has no data of its own; with data etcd ignores it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InitialCluster {
+    /// `new` makes a cluster, `existing` joins one.
+    pub state: &'static str,
+    /// Name and peer URL of every member, this one's too.
+    pub members: Vec<(String, String)>,
+    /// Makes the identity of a new cluster, with the peer URLs.
+    pub token: String,
+}
+
+impl InitialCluster {
+    /// The flags, which take the place of earlier ones of the same name.
+    pub fn arguments(&self) -> [String; 3] {
+        let members: Vec<String> = self.members.iter().map(|(name, url)| format!("{name}={url}")).collect();
+        [
+            format!("--initial-cluster={}", members.join(",")),
+            format!("--initial-cluster-state={}", self.state),
+            format!("--initial-cluster-token={}", self.token),
+        ]
+    }
+}
 
 pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
     let version = Version::etcd(&node.facts.os.etcd)?;
     let name = &node.facts.name;
-    // The node's address although nobody calls yet: the URL is stored with the member's data, and a
+    let cluster = &node.facts.layer.file.cluster.name;
+    // The node's address although nobody calls a lone member: the URL is stored with the member's data, and a
     // second member could not reach a loopback address.
-    let peer_url = format!("https://{}:2380", url_host(node.address()));
-    let arguments = Arguments::new(version)
-        .set("--name", name)
-        .set("--data-dir", node.path("/var/lib/etcd"))
-        .set("--listen-client-urls", CLIENT_URL)
-        .set("--advertise-client-urls", CLIENT_URL)
-        .set("--listen-peer-urls", &peer_url)
-        .set("--initial-advertise-peer-urls", &peer_url)
-        .set("--initial-cluster", format!("{name}={peer_url}"))
-        .set("--initial-cluster-state", "new")
+    let peer_url = peer_url(node.address());
+    let own = InitialCluster {
+        // Of several, none begins a cluster because a flag says so: that is decided on the machine.
+        state: if node.replicated() { "existing" } else { "new" },
+        members: vec![(name.clone(), peer_url.clone())],
         // Tells clusters on one network apart. Clusters of the same name still cannot mix: peers must
         // show a certificate of their own etcd authority.
-        .set("--initial-cluster-token", format!("{}-etcd", node.facts.layer.file.cluster.name))
+        token: format!("{cluster}-etcd"),
+    };
+    let remote = client_url(node.address());
+    let [listen, advertise] = match node.replicated() {
+        true => [format!("{LOCAL_CLIENT_URL},{remote}"), remote],
+        false => [LOCAL_CLIENT_URL.to_owned(), LOCAL_CLIENT_URL.to_owned()],
+    };
+    let arguments = Arguments::new(version)
+        .set("--name", name)
+        .set("--data-dir", node.path(DATA))
+        .set("--listen-client-urls", listen)
+        .set("--advertise-client-urls", advertise)
+        .set("--listen-peer-urls", &peer_url)
+        .set("--initial-advertise-peer-urls", &peer_url)
+        .append(own.arguments())
         .set("--listen-metrics-urls", METRICS_URL)
         .set("--trusted-ca-file", node.cluster_pki(&pki::certificate(pki::ETCD_CA)))
         .set("--cert-file", node.node_pki(&pki::certificate(pki::ETCD_SERVER)))

@@ -6,6 +6,7 @@
 
 pub mod bootstrap;
 pub mod dns;
+pub mod etcd;
 pub mod gates;
 pub mod kubeconfig;
 pub mod node_object;
@@ -16,7 +17,6 @@ mod apiserver;
 mod chrony;
 mod containerd;
 mod controller_manager;
-mod etcd;
 mod kubelet;
 mod proxy;
 mod render;
@@ -29,6 +29,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::addresses::AddressError;
 use crate::agent;
+use crate::cluster::{ClusterFile, Node};
 use crate::layout;
 use crate::node::NodeFacts;
 
@@ -60,6 +61,11 @@ pub const ALL_IN_ONE: &str = "all-in-one";
 /// certificates.
 pub fn is_control_plane(role: &str) -> bool {
     CONTROL_PLANE_ROLES.contains(&role)
+}
+
+/// The nodes that run an API server, and a member of etcd beside it, in the order of the cluster file.
+pub fn control_planes(file: &ClusterFile) -> impl Iterator<Item = &Node> {
+    file.nodes.iter().filter(|node| is_control_plane(&node.role))
 }
 
 /// Where the programs of this node reach the API: a control plane by its own server, so that no other machine
@@ -223,8 +229,7 @@ impl NodeContext<'_> {
 
     /// More than one control plane: controllers must elect a leader.
     fn replicated(&self) -> bool {
-        let nodes = &self.facts.layer.file.nodes;
-        nodes.iter().filter(|node| is_control_plane(&node.role)).count() > 1
+        control_planes(&self.facts.layer.file).count() > 1
     }
 }
 

@@ -26,6 +26,12 @@ impl Arguments {
         self
     }
 
+    /// Flags as they are.
+    pub(super) fn append(mut self, flags: impl IntoIterator<Item = String>) -> Arguments {
+        self.list.extend(flags);
+        self
+    }
+
     /// A flag that only some releases know.
     pub(super) fn gated(self, gate: &Gate, value: impl Display) -> Arguments {
         if gate.open(self.version) { self.set(gate.option, value) } else { self }

@@ -366,6 +366,49 @@ fn the_scheduler_elects_a_leader_only_among_several() {
 }
 
 #[test]
+fn of_several_control_planes_none_begins_a_cluster_by_its_flags() {
+    let mut facts = facts("1.20.2", "1.6.20", "3.4.23");
+    let flags = |facts: &NodeFacts| {
+        let arguments = component("etcd", facts).unwrap().arguments;
+        let about = |flag: &&String| flag.contains("-cluster") || flag.contains("client-urls");
+        arguments.iter().filter(about).cloned().collect::<Vec<_>>().join("\n")
+    };
+    insta::assert_snapshot!(flags(&facts), @r"
+    --listen-client-urls=https://127.0.0.1:2379
+    --advertise-client-urls=https://127.0.0.1:2379
+    --initial-cluster=cp1=https://10.20.0.10:2380
+    --initial-cluster-state=new
+    --initial-cluster-token=harbor-etcd
+    ");
+    let mut second = facts.layer.file.nodes[0].clone();
+    second.name = "cp2".to_owned();
+    second.address = "10.20.0.11/24".parse().unwrap();
+    facts.layer.file.nodes.push(second);
+    insta::assert_snapshot!(flags(&facts), @r"
+    --listen-client-urls=https://127.0.0.1:2379,https://10.20.0.10:2379
+    --advertise-client-urls=https://10.20.0.10:2379
+    --initial-cluster=cp1=https://10.20.0.10:2380
+    --initial-cluster-state=existing
+    --initial-cluster-token=harbor-etcd
+    ");
+    // Its own member only, whatever others there are.
+    let api_server = component("kube-apiserver", &facts).unwrap().arguments;
+    assert!(api_server.contains(&"--etcd-servers=https://127.0.0.1:2379".to_owned()));
+}
+
+#[test]
+fn the_members_of_a_cluster_in_etcds_flags() {
+    let member = |name: &str, address: &str| (name.to_owned(), etcd::peer_url(address.parse().unwrap()));
+    let members = vec![member("cp1", "10.20.0.10"), member("cp2", "fd00::2")];
+    let initial = etcd::InitialCluster { state: "existing", members, token: "harbor".to_owned() };
+    insta::assert_snapshot!(initial.arguments().join("\n"), @r"
+    --initial-cluster=cp1=https://10.20.0.10:2380,cp2=https://[fd00::2]:2380
+    --initial-cluster-state=existing
+    --initial-cluster-token=harbor
+    ");
+}
+
+#[test]
 fn flags_of_the_cluster_file_replace_the_image_s_own() {
     let mut facts = facts("1.20.2", "1.6.20", "3.4.23");
     let before = component("kube-apiserver", &facts).unwrap().arguments;

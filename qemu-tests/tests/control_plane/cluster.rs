@@ -342,7 +342,8 @@ fn last_lines(root: &Path, name: &str, count: usize) -> String {
     console::last_lines(&log(root, name), count).join("\n")
 }
 
-fn facts() -> NodeFacts {
+/// The all-in-one node of a cluster with a worker.
+pub fn facts() -> NodeFacts {
     let file = r#"{
         "cluster": { "name": "harbor", "endpoint": "10.20.0.10", "pod-cidr": "10.10.0.0/16", "service-cidr": "10.96.0.0/16" },
         "kubernetes": { "version": "1.20.2" },

@@ -10,6 +10,7 @@
 mod addons;
 mod agent;
 mod cluster;
+mod etcd;
 mod join;
 mod large;
 mod peers;

@@ -28,7 +28,7 @@ pub fn check(context: &Context<'_>, findings: &mut Vec<Finding>) {
         mac(index, one, findings);
     }
     same_values(file, findings);
-    one_control_plane(file, findings);
+    majority(file, findings);
     endpoint(file, findings);
     one_link(file, findings);
 }
@@ -147,21 +147,26 @@ fn same_values(file: &ClusterFile, findings: &mut Vec<Finding>) {
     duplicates(macs, |a, b, v| report("mac", "MAC address", a, b, v));
 }
 
-/// etcd of several control planes would have to become one cluster, which nothing sees to yet.
-fn one_control_plane(file: &ClusterFile, findings: &mut Vec<Finding>) {
-    let mut found = file.nodes.iter().enumerate().filter(|(_, one)| is_control_plane(one));
-    let Some((first, _)) = found.next() else { return };
-    for (index, one) in found {
-        findings.push(
-            Finding::new(
-                "several-control-planes",
-                format!("{} would be a second control plane, and a cluster can have one only", one.name),
-            )
-            .at_value(node(index, "role"), "another one")
-            .at_value(node(first, "role"), "first here")
-            .help("give it the role \"worker\", or write another cluster file for a second cluster"),
-        );
-    }
+/// etcd works while a majority of its members does. With one more than an odd number no more of them can be missed, and
+/// there is one more that can fail.
+fn majority(file: &ClusterFile, findings: &mut Vec<Finding>) {
+    let planes: Vec<usize> =
+        (0..file.nodes.len()).filter(|index| is_control_plane(&file.nodes[*index])).collect();
+    let count = planes.len();
+    let Some(last) = planes.last().filter(|_| count.is_multiple_of(2)) else { return };
+    findings.push(
+        Finding::new(
+            "even-control-planes",
+            format!("{count} control planes survive no more failures than {} would", count - 1),
+        )
+        .warning()
+        .at_value(node(*last, "role"), "one more that can fail")
+        .help(format!(
+            "make them {} or {}: etcd needs more than half of its members",
+            count - 1,
+            count + 1
+        )),
+    );
 }
 
 fn endpoint(file: &ClusterFile, findings: &mut Vec<Finding>) {

@@ -1,0 +1,202 @@
+//! How this control plane's etcd starts: a table from what is on the disk and what the other control planes say.
+//!
+//! A cluster is begun by one member alone, the control plane that the cluster file names first, and only when every
+//! other has said that it has no data either; the rest join it, as learners first. etcd's own way, in which all start
+//! at once with the same list, gives a member that lost its disk the identity of the one that it was, and the
+//! votes that it no longer remembers (raft's promise to keep what was committed goes with them). So it takes all the
+//! machines to begin, and from then on a member without data is always a new one.
+
+use super::data::{Data, Identity};
+use super::peers::{Answer, Member, Peer};
+
+/// What is known when it is decided.
+#[derive(Debug, Clone, Copy)]
+pub struct Situation<'a> {
+    /// This control plane.
+    pub node: &'a str,
+    /// Its peer URL.
+    pub url: &'a str,
+    /// What the data folder holds.
+    pub data: &'a Data,
+    /// The control plane that may begin a cluster, the first of the cluster file; none if that says that there is one.
+    pub beginner: Option<&'a str>,
+    /// The other control planes.
+    pub peers: &'a [Peer],
+}
+
+/// What is done, with the reason in plain words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// etcd starts with the data that it has.
+    Restart(String),
+    /// etcd starts a cluster of one member.
+    Begin(String),
+    /// Members that this machine was are removed, and it is added as a learner.
+    Join {
+        /// Why.
+        reason: String,
+        /// Members of the same name or peer URL: their data is not here.
+        stale: Vec<u64>,
+    },
+    /// Not now. It is asked again.
+    Wait(String),
+}
+
+/// Decides.
+pub fn decide(situation: &Situation<'_>) -> Decision {
+    match situation.data {
+        Data::Member(identity) => with_data(situation, *identity),
+        Data::Unknown => {
+            Decision::Restart("starts with the data that it has, which does not say whose it is".to_owned())
+        }
+        Data::Damaged => Decision::Wait(
+            "its data has no log (member/wal) any more, and etcd would begin anew in it; write the image to the \
+             disk again to have it join as a new member"
+                .to_owned(),
+        ),
+        Data::None => without_data(situation),
+    }
+}
+
+/// Whoever has data belongs to a cluster. It is held back only when that cluster says that it does not.
+fn with_data(situation: &Situation<'_>, own: Identity) -> Decision {
+    let clusters: Vec<View<'_>> = views(situation.peers).collect();
+    let same: Vec<&View<'_>> = clusters.iter().filter(|view| view.cluster == own.cluster).collect();
+    if same.is_empty() && !clusters.is_empty() {
+        return Decision::Wait(format!(
+            "its data is of the cluster {:x}, and {}; two clusters cannot be made one: write the image to the disk \
+             again to have it join that one",
+            own.cluster,
+            list(&clusters, |view| format!("{} is in the cluster {:x}", view.peer, view.cluster)),
+        ));
+    }
+    if let Some(view) = same.iter().find(|view| view.members.iter().any(|one| one.id == own.member)) {
+        return Decision::Restart(format!("starts with the data that it has; {} knows it", view.peer));
+    }
+    // A member that was away may not know of this one yet, and may need its vote to learn of it. A majority of those
+    // that it names finds a leader without this one, and then knows all.
+    if same.iter().any(|view| view.has_majority(&same)) {
+        let members = same[0].members;
+        return Decision::Wait(format!(
+            "it has been removed from the cluster: {} that its members are {}. Its data stays as it is; write the \
+             image to the disk again to have it join as a new member, or take it out of the cluster file",
+            said(&same),
+            list(members, |member| member.name.clone()),
+        ));
+    }
+    let reason = match same.is_empty() {
+        true => "no other control plane answers".to_owned(),
+        false => format!("{} does not know it, but is not the majority", list(&same, |v| v.peer.to_owned())),
+    };
+    Decision::Restart(format!("starts with the data that it has; {reason}"))
+}
+
+fn without_data(situation: &Situation<'_>) -> Decision {
+    let clusters: Vec<View<'_>> = views(situation.peers).collect();
+    if let Some(first) = clusters.first() {
+        if clusters.iter().any(|view| view.cluster != first.cluster) {
+            return Decision::Wait(format!(
+                "it has no data, and there are two clusters: {}; write the image to the disks of those that are wrong",
+                list(&clusters, |view| format!("{} is in {:x}", view.peer, view.cluster)),
+            ));
+        }
+        let is_this = |member: &Member| {
+            member.name == situation.node || member.urls.iter().any(|url| url == situation.url)
+        };
+        let mut stale: Vec<u64> = clusters
+            .iter()
+            .flat_map(|view| view.members.iter().filter(|member| is_this(member)).map(|member| member.id))
+            .collect();
+        stale.sort_unstable();
+        stale.dedup();
+        let reason = match stale.is_empty() {
+            true => format!("it has no data; joins the cluster of {} as a learner", first.peer),
+            false => format!(
+                "it has no data, and {} knows a member {} that had; takes its place as a learner",
+                first.peer, situation.node
+            ),
+        };
+        return Decision::Join { reason, stale };
+    }
+    match situation.beginner {
+        None => Decision::Wait(format!(
+            "it has no data, the cluster file says initial-cluster-state = \"existing\", and no control plane answers \
+             with a cluster{}",
+            told(situation.peers)
+        )),
+        Some(beginner) if beginner != situation.node => Decision::Wait(format!(
+            "it has no data and no control plane answers with a cluster, which {beginner} may begin as the first of \
+             the cluster file{}",
+            told(situation.peers)
+        )),
+        Some(_) if situation.peers.is_empty() => {
+            Decision::Begin("begins a cluster: it has no data and is the only control plane".to_owned())
+        }
+        Some(_) if situation.peers.iter().all(|peer| matches!(peer.answer, Answer::NoData)) => {
+            Decision::Begin(format!(
+                "begins a cluster: it is the first control plane of the cluster file, and neither it nor {} has data",
+                list(situation.peers, |peer| peer.name.clone())
+            ))
+        }
+        Some(_) => Decision::Wait(format!(
+            "it has no data and no control plane answers with a cluster. It begins one when all the others have said \
+             that they have none, as one that is silent may have it{}",
+            told(situation.peers)
+        )),
+    }
+}
+
+/// What one peer says of its cluster.
+#[derive(Debug, Clone, Copy)]
+struct View<'a> {
+    peer: &'a str,
+    cluster: u64,
+    members: &'a [Member],
+}
+
+impl View<'_> {
+    /// Whether a majority of the members with a vote that it names is among those that answer.
+    fn has_majority(&self, answering: &[&View<'_>]) -> bool {
+        let voters = self.members.iter().filter(|member| !member.learner);
+        let answers = |member: &Member| answering.iter().any(|view| view.peer == member.name);
+        2 * voters.clone().filter(|member| answers(member)).count() > voters.count()
+    }
+}
+
+fn views(peers: &[Peer]) -> impl Iterator<Item = View<'_>> {
+    peers.iter().filter_map(|peer| match &peer.answer {
+        Answer::Cluster { id, members } => Some(View { peer: &peer.name, cluster: *id, members }),
+        Answer::NoData | Answer::Silent(_) => None,
+    })
+}
+
+fn said(views: &[&View<'_>]) -> String {
+    let peers = list(views, |view| view.peer.to_owned());
+    format!("{peers} {}", if views.len() == 1 { "says" } else { "say" })
+}
+
+/// What each peer said, in brackets; nothing if there is none.
+fn told(peers: &[Peer]) -> String {
+    let one = |peer: &Peer| match &peer.answer {
+        Answer::Silent(reason) => format!("{} does not answer: {reason}", peer.name),
+        Answer::NoData => format!("{} has no data", peer.name),
+        Answer::Cluster { .. } => format!("{} has a cluster", peer.name),
+    };
+    if peers.is_empty() {
+        return String::new();
+    }
+    let all: Vec<String> = peers.iter().map(one).collect();
+    format!(" ({})", all.join("; "))
+}
+
+/// `a, b and c`
+fn list<T>(items: &[T], text: impl Fn(&T) -> String) -> String {
+    let mut all: Vec<String> = items.iter().map(text).collect();
+    match all.pop() {
+        Some(last) if !all.is_empty() => format!("{} and {last}", all.join(", ")),
+        last => last.unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

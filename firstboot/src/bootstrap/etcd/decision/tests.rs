@@ -1,0 +1,152 @@
+use super::*;
+
+const OWN: Identity = Identity { cluster: 0xc1, member: 2 };
+
+fn member(id: u64, name: &str) -> Member {
+    Member { id, name: name.to_owned(), urls: vec![format!("https://{name}:2380")], learner: false }
+}
+
+fn learner(id: u64, name: &str) -> Member {
+    Member { learner: true, ..member(id, name) }
+}
+
+fn peer(name: &str, answer: Answer) -> Peer {
+    Peer { name: name.to_owned(), address: "10.20.0.9".parse().unwrap(), answer }
+}
+
+fn empty(name: &str) -> Peer {
+    peer(name, Answer::NoData)
+}
+
+fn silent(name: &str) -> Peer {
+    peer(name, Answer::Silent("No route to host".to_owned()))
+}
+
+fn has(name: &str, id: u64, members: &[Member]) -> Peer {
+    peer(name, Answer::Cluster { id, members: members.to_vec() })
+}
+
+/// The decision of `node` in a cluster file that names cp1 first.
+fn decision(node: &str, data: &Data, peers: &[Peer]) -> Decision {
+    let url = format!("https://{node}:2380");
+    decide(&Situation { node, url: &url, data, beginner: Some("cp1"), peers })
+}
+
+fn waits(decision: Decision) -> String {
+    match decision {
+        Decision::Wait(reason) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_cluster_is_begun_by_the_first_when_all_say_that_they_have_no_data() {
+    let all_empty = [empty("cp2"), empty("cp3")];
+    insta::assert_debug_snapshot!(decision("cp1", &Data::None, &all_empty), @r#"
+    Begin(
+        "begins a cluster: it is the first control plane of the cluster file, and neither it nor cp2 and cp3 has data",
+    )
+    "#);
+    insta::assert_snapshot!(waits(decision("cp2", &Data::None, &[empty("cp1"), empty("cp3")])), @"it has no data and no control plane answers with a cluster, which cp1 may begin as the first of the cluster file (cp1 has no data; cp3 has no data)");
+    insta::assert_debug_snapshot!(decision("cp1", &Data::None, &[]), @r#"
+    Begin(
+        "begins a cluster: it has no data and is the only control plane",
+    )
+    "#);
+}
+
+#[test]
+fn no_cluster_is_begun_beside_one_that_may_be_there() {
+    for peers in [[silent("cp2"), silent("cp3")], [empty("cp2"), silent("cp3")]] {
+        let reason = waits(decision("cp1", &Data::None, &peers));
+        assert!(reason.contains("cp3 does not answer: No route to host"), "{reason}");
+    }
+    // Nor when the cluster file says that there is one.
+    let peers = [empty("cp2"), empty("cp3")];
+    let url = "https://cp1:2380";
+    let decided = decide(&Situation { node: "cp1", url, data: &Data::None, beginner: None, peers: &peers });
+    insta::assert_snapshot!(waits(decided), @r#"it has no data, the cluster file says initial-cluster-state = "existing", and no control plane answers with a cluster (cp2 has no data; cp3 has no data)"#);
+}
+
+#[test]
+fn without_data_it_joins_whichever_cluster_answers() {
+    let of_one = [member(1, "cp1")];
+    insta::assert_debug_snapshot!(decision("cp2", &Data::None, &[has("cp1", 0xc1, &of_one), silent("cp3")]), @r#"
+    Join {
+        reason: "it has no data; joins the cluster of cp1 as a learner",
+        stale: [],
+    }
+    "#);
+    // The first of the cluster file too, and what it was before is removed: by name, or by URL if it was cut off
+    // before it could tell its name.
+    let unstarted = Member { name: String::new(), ..learner(7, "cp1") };
+    let members = [member(1, "cp1"), member(2, "cp2"), unstarted];
+    insta::assert_debug_snapshot!(decision("cp1", &Data::None, &[has("cp2", 0xc1, &members), empty("cp3")]), @r#"
+    Join {
+        reason: "it has no data, and cp2 knows a member cp1 that had; takes its place as a learner",
+        stale: [
+            1,
+            7,
+        ],
+    }
+    "#);
+    let two = [has("cp2", 0xc1, &[]), has("cp3", 0xc2, &[])];
+    insta::assert_snapshot!(waits(decision("cp1", &Data::None, &two)), @"it has no data, and there are two clusters: cp2 is in c1 and cp3 is in c2; write the image to the disks of those that are wrong");
+}
+
+#[test]
+fn with_data_it_starts_unless_its_cluster_says_that_it_was_removed() {
+    let data = Data::Member(OWN);
+    let members = [member(1, "cp1"), member(2, "cp2"), member(3, "cp3")];
+    let without = [member(1, "cp1"), member(3, "cp3")];
+    let restarts = |peers: &[Peer]| match decision("cp2", &data, peers) {
+        Decision::Restart(reason) => reason,
+        other => panic!("{other:?}"),
+    };
+    insta::assert_snapshot!(restarts(&[silent("cp1"), silent("cp3")]), @"starts with the data that it has; no other control plane answers");
+    insta::assert_snapshot!(restarts(&[empty("cp1"), has("cp3", 0xc1, &members)]), @"starts with the data that it has; cp3 knows it");
+    insta::assert_snapshot!(restarts(&[has("cp1", 0xc1, &without), silent("cp3")]), @"starts with the data that it has; cp1 does not know it, but is not the majority");
+    let both = [has("cp1", 0xc1, &without), has("cp3", 0xc1, &without)];
+    insta::assert_snapshot!(waits(decision("cp2", &data, &both)), @"it has been removed from the cluster: cp1 and cp3 say that its members are cp1 and cp3. Its data stays as it is; write the image to the disk again to have it join as a new member, or take it out of the cluster file");
+    // A new member of its name is another.
+    let again = [member(1, "cp1"), learner(9, "cp2"), member(3, "cp3")];
+    waits(decision("cp2", &data, &[has("cp1", 0xc1, &again), has("cp3", 0xc1, &again)]));
+    insta::assert_snapshot!(waits(decision("cp2", &data, &[has("cp1", 0xc2, &without), silent("cp3")])), @"its data is of the cluster c1, and cp1 is in the cluster c2; two clusters cannot be made one: write the image to the disk again to have it join that one");
+}
+
+#[test]
+fn data_that_cannot_be_read_is_left_to_etcd_and_damaged_data_alone() {
+    assert!(matches!(decision("cp1", &Data::Unknown, &[empty("cp2")]), Decision::Restart(_)));
+    let reason = waits(decision("cp1", &Data::Damaged, &[]));
+    assert!(reason.contains("no log"), "{reason}");
+}
+
+/// Whatever the peers say, a cluster is begun only by the first, without data, when each has said that it has none.
+#[test]
+fn the_whole_table() {
+    let members = [member(1, "cp1"), member(2, "cp2"), member(3, "cp3")];
+    let answers = |name: &str| [empty(name), silent(name), has(name, 0xc1, &members), has(name, 0xc2, &[])];
+    let all_data = [Data::None, Data::Member(OWN), Data::Unknown, Data::Damaged];
+    for node in ["cp1", "cp2", "cp3"] {
+        let others: Vec<&str> = ["cp1", "cp2", "cp3"].into_iter().filter(|name| *name != node).collect();
+        for (first, second) in answers(others[0])
+            .into_iter()
+            .flat_map(|first| answers(others[1]).map(|second| (first.clone(), second)))
+        {
+            for data in &all_data {
+                let peers = [first.clone(), second.clone()];
+                let decided = decision(node, data, &peers);
+                let all_empty = peers.iter().all(|peer| peer.answer == Answer::NoData);
+                let begins = matches!(decided, Decision::Begin(_));
+                assert_eq!(
+                    begins,
+                    node == "cp1" && *data == Data::None && all_empty,
+                    "{node} {data:?} {peers:?}"
+                );
+                if matches!(decided, Decision::Join { .. }) {
+                    assert_eq!(*data, Data::None);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! `firstboot etcd-promote`: waits until the member beside it has a vote, and gives it to a learner.
+//!
+//! A learner serves no clients, so the API server starts after this. It is the service `etcd-promote`.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bootwright_model::kubernetes::{control_planes, etcd};
+use bootwright_model::node::NodeFacts;
+
+use super::super::{BootstrapError, read_facts, tell};
+use super::members::{Client, Status};
+use super::tell::Teller;
+use super::{ApiError, peer_agent};
+use crate::certificates::Roots;
+
+/// How long a learner may take to catch up, or a cluster to find its majority, before the service counts as failed; it
+/// is started again then.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Why the member has no vote.
+#[derive(Debug, thiserror::Error)]
+pub enum PromoteError {
+    /// This machine, or its certificates.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    /// It took too long.
+    #[error("etcd on this machine has had no vote for {seconds} s; see what the service etcd waits for")]
+    NoVote {
+        /// How long it was waited for.
+        seconds: u64,
+        /// The last reason.
+        source: ApiError,
+    },
+}
+
+/// Runs as a program below `root` (`/` on a node).
+pub fn main(root: &Path) -> std::process::ExitCode {
+    let done = read_facts(root).map_err(PromoteError::from).and_then(|facts| {
+        let mut teller = Teller::new(root, "etcd");
+        run(&Roots::below(root), &facts, |line| teller.say(line))
+    });
+    tell("etcd-promote", done)
+}
+
+/// Waits; returns what has become of it. What is worth a person's attention is told.
+pub fn run(roots: &Roots, facts: &NodeFacts, mut say: impl FnMut(&str)) -> Result<String, PromoteError> {
+    let others: Vec<IpAddr> = control_planes(&facts.layer.file)
+        .filter(|node| node.name != facts.name)
+        .map(|node| node.address.addr())
+        .collect();
+    if others.is_empty() {
+        // The API server need not wait: it tries until etcd answers.
+        return Ok("the only control plane has nobody to vote with".to_owned());
+    }
+    let agent = peer_agent(roots).map_err(BootstrapError::from)?;
+    let own = Client::new(&agent, etcd::LOCAL_CLIENT_URL.to_owned());
+    let deadline = Instant::now() + PATIENCE;
+    let mut learned = false;
+    loop {
+        let failure = match own.status() {
+            Ok(Status { learner: false, .. }) if learned => {
+                say("has caught up, and a vote");
+                return Ok("promoted".to_owned());
+            }
+            Ok(Status { learner: false, .. }) => return Ok("a member with a vote".to_owned()),
+            Ok(Status { learner: true, member }) => {
+                if !learned {
+                    say("is a learner, and gets a vote when it has caught up");
+                }
+                learned = true;
+                // By one that has a vote, as a learner takes no changes.
+                let promoted = others
+                    .iter()
+                    .map(|address| Client::new(&agent, etcd::client_url(*address)).promote(member));
+                promote(promoted)
+            }
+            Err(error) => Some(error),
+        };
+        if let Some(source) = failure.filter(|_| Instant::now() >= deadline) {
+            return Err(PromoteError::NoVote { seconds: PATIENCE.as_secs(), source });
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Stops at the first that has done it; else the last failure.
+fn promote(attempts: impl Iterator<Item = Result<(), ApiError>>) -> Option<ApiError> {
+    let mut last = None;
+    for attempt in attempts {
+        match attempt {
+            Ok(()) => return None,
+            Err(error) => last = Some(error),
+        }
+    }
+    last
+}
