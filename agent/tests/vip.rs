@@ -50,6 +50,8 @@ fn an_address_that_is_renewed_stays_and_the_next_holder_is_believed() {
             let link = Link::new();
             let (a, b) = (link.machine("a"), link.machine("b"));
             link.remembers(address, "02:00:00:00:00:99");
+            a.ip("address add 10.20.0.2/24 dev eth0");
+            a.ip("address add fd00::2/64 dev eth0 nodad");
             a.enter(|| {
                 let mut held = Address::new(address.parse().unwrap(), "eth0");
                 let begin = Instant::now();
@@ -59,6 +61,14 @@ fn an_address_that_is_renewed_stays_and_the_next_holder_is_believed() {
                     std::thread::sleep(LEASE / 8);
                 }
                 assert!(has(&a, address));
+                // What this machine begins itself does not come from an address that moves.
+                for client in ["10.20.0.1", "fd00::1"] {
+                    let route = a.ip(&format!("route get {client}"));
+                    assert!(
+                        ["10.20.0.2", "fd00::2"].map(Into::into).contains(&route[0]["prefsrc"]),
+                        "{route}"
+                    );
+                }
                 link.eventually_remembers(address, &mac(&a));
                 held.give_back().unwrap();
                 assert!(!has(&a, address));

@@ -10,7 +10,9 @@ use tokio::time::Instant;
 use super::announce::{AnnounceError, announce};
 use super::link::Link;
 
-/// The kernel takes a lent address away up to a second late, and counts whole seconds.
+/// How late the kernel may be to take a lent address away (`ADDRCONF_TIMER_FUZZ_MAX` of linux/include/net/addrconf.h).
+const LATEST: Duration = Duration::from_secs(1);
+/// Taken off the time of the Lease: that, and one more as the kernel counts whole seconds.
 const MARGIN: Duration = Duration::from_secs(2);
 /// Times that the address is announced in a row: an announcement may be lost, and Linux ignores one that comes within
 /// a second of the neighbour's own last answer (`locktime` of arp(7)).
@@ -78,6 +80,12 @@ impl Address {
         }
         let mut link = self.find()?;
         link.lend_address(self.address, seconds).map_err(|source| self.kernel("set", source))?;
+        // The kernel counts from when it was told, which on a machine that was held up may be late.
+        if Instant::now() + Duration::from_secs(seconds.into()) + LATEST > until {
+            link.remove_address(self.address).map_err(|source| self.kernel("remove", source))?;
+            self.until = None;
+            return Err(AddressError::Late);
+        }
         if self.until.is_none_or(|end| end <= now) {
             self.announced = 0;
         }

@@ -21,12 +21,12 @@ pub struct Record {
 /// What to do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Write the Lease: it is ours, free, or has run out.
+    /// Write the Lease: it is ours, given back, or has run out.
     Take,
     /// Leave it.
     Wait {
-        /// Who has it.
-        holder: String,
+        /// Who has it; nobody if there is no Lease, and somebody may have deleted one that is still good.
+        holder: Option<String>,
     },
 }
 
@@ -34,32 +34,37 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Election {
     node: String,
-    /// The version of another's Lease, and since when it has been seen.
+    /// How long a Lease is good for that is not there to say it.
+    duration: Duration,
+    /// The version of another's Lease, empty for none, and since when it has been seen.
     seen: Option<(String, Instant)>,
 }
 
 impl Election {
-    /// Of the node with this name.
-    pub fn new(node: &str) -> Election {
-        Election { node: node.to_owned(), seen: None }
+    /// Of the node with this name, where Leases are good for so long.
+    pub fn new(node: &str, duration: Duration) -> Election {
+        Election { node: node.to_owned(), duration, seen: None }
     }
 
     /// What to do, `now` being after `record` was read; `None` is a Lease that is not there.
     pub fn step(&mut self, now: Instant, record: Option<&Record>) -> Step {
-        let Some(record) = record.filter(|record| !record.holder.is_empty() && record.holder != self.node)
-        else {
-            self.seen = None;
-            return Step::Take;
+        let (version, duration, holder) = match record {
+            Some(record) if record.holder.is_empty() || record.holder == self.node => {
+                self.seen = None;
+                return Step::Take;
+            }
+            Some(record) => (record.version.as_str(), record.duration, Some(record.holder.clone())),
+            None => ("", self.duration, None),
         };
         match &self.seen {
-            Some((version, since)) if *version == record.version => {
-                if now.duration_since(*since) > record.duration {
+            Some((seen, since)) if seen == version => {
+                if now.duration_since(*since) > duration {
                     return Step::Take;
                 }
             }
-            _ => self.seen = Some((record.version.clone(), now)),
+            _ => self.seen = Some((version.to_owned(), now)),
         }
-        Step::Wait { holder: record.holder.clone() }
+        Step::Wait { holder }
     }
 }
 
@@ -76,21 +81,20 @@ mod tests {
     }
 
     fn wait(holder: &str) -> Step {
-        Step::Wait { holder: holder.to_owned() }
+        Step::Wait { holder: Some(holder.to_owned()) }
     }
 
     #[test]
     fn a_lease_that_is_free_or_ours_is_taken() {
-        let mut election = Election::new("cp1");
+        let mut election = Election::new("cp1", LEASE);
         let now = Instant::now();
-        assert_eq!(election.step(now, None), Step::Take);
         assert_eq!(election.step(now, Some(&record("", 1))), Step::Take);
         assert_eq!(election.step(now, Some(&record("cp1", 2))), Step::Take);
     }
 
     #[test]
     fn anothers_is_taken_when_it_was_not_renewed_for_its_whole_time_since_it_was_seen() {
-        let mut election = Election::new("cp1");
+        let mut election = Election::new("cp1", LEASE);
         let begin = Instant::now();
         let mut at = |seconds: f64, version| {
             election.step(begin + Duration::from_secs_f64(seconds), Some(&record("cp2", version)))
@@ -103,8 +107,17 @@ mod tests {
     }
 
     #[test]
+    fn one_that_is_not_there_may_have_been_deleted_under_its_holder() {
+        let mut election = Election::new("cp1", LEASE);
+        let begin = Instant::now();
+        assert_eq!(election.step(begin, None), Step::Wait { holder: None });
+        assert_eq!(election.step(begin + LEASE, None), Step::Wait { holder: None });
+        assert_eq!(election.step(begin + LEASE + Duration::from_millis(1), None), Step::Take);
+    }
+
+    #[test]
     fn a_new_holder_gets_its_whole_time() {
-        let mut election = Election::new("cp1");
+        let mut election = Election::new("cp1", LEASE);
         let begin = Instant::now();
         assert_eq!(election.step(begin, Some(&record("cp2", 1))), wait("cp2"));
         assert_eq!(election.step(begin + 2 * LEASE, Some(&record("cp3", 2))), wait("cp3"));
@@ -113,7 +126,7 @@ mod tests {
 
     /// Several nodes and one Lease, which compares versions as the API server does. A node looks, and what it then
     /// writes arrives any time later, or never, or its answer is lost. It holds the address as [`super::super::run`]
-    /// does.
+    /// does. Nobody deletes the Lease: one that comes and goes between two looks of a node is not noticed by it.
     fn holders(moves: &[(usize, u64, Move)]) -> Result<(), TestCaseError> {
         const NAMES: [&str; 3] = ["a", "b", "c"];
         struct Node {
@@ -124,7 +137,8 @@ mod tests {
         }
         let begin = Instant::now();
         let mut now = begin;
-        let mut nodes = NAMES.map(|name| Node { election: Election::new(name), asked: None, until: begin });
+        let mut nodes =
+            NAMES.map(|name| Node { election: Election::new(name, LEASE), asked: None, until: begin });
         let (mut lease, mut version) = (None::<Record>, 0);
         for &(who, pause, what) in moves {
             now += Duration::from_millis(pause);

@@ -71,17 +71,17 @@ impl Lease {
         }
     }
 
-    /// Says that nobody has it, if we have it.
-    pub async fn give_back(&mut self) -> Result<(), LeaseError> {
+    /// Says that nobody has it, if we have it; whether we had.
+    pub async fn give_back(&mut self) -> Result<bool, LeaseError> {
         if !self.ours {
-            return Ok(());
+            return Ok(false);
         }
         self.ours = false;
-        let Some(mut object) = self.known.take() else { return Ok(()) };
+        let Some(mut object) = self.known.take() else { return Ok(false) };
         object.spec.get_or_insert_default().holder_identity = Some(String::new());
         match self.api.replace(VIRTUAL_IP_LEASE, &PostParams::default(), &object).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
             Err(source) => Err(LeaseError { what: "give back", source }),
         }
     }

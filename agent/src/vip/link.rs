@@ -51,8 +51,11 @@ impl Link {
         let index = self.index;
         self.socket.request(|messages| {
             begin(messages, libc::RTM_NEWADDR, libc::NLM_F_CREATE | libc::NLM_F_REPLACE, index, address);
-            // `struct ifa_cacheinfo` of linux/if_addr.h: preferred, valid, and two times that the kernel fills in.
-            let lifetime = [seconds, seconds, 0, 0].map(u32::to_ne_bytes).concat();
+            // `struct ifa_cacheinfo` of linux/if_addr.h: preferred, valid, and two times that the kernel fills in. An IPv6
+            // address of 128 bits would be preferred to the machine's own as the source of connections (RFC 6724,
+            // rule 8), which break when it moves; one that is deprecated is not. IPv4's source stands in the route.
+            let preferred = if address.is_ipv6() { 0 } else { seconds };
+            let lifetime = [preferred, seconds, 0, 0].map(u32::to_ne_bytes).concat();
             messages.attribute(libc::IFA_CACHEINFO, &lifetime);
         })
     }

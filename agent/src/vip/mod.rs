@@ -77,9 +77,10 @@ pub async fn run(client: Client, virtual_ip: VirtualIp, balancer: Arc<Balancer>,
     }
     let lease = Lease::new(client, &virtual_ip.node);
     let mut holder = Holder {
-        election: Election::new(&virtual_ip.node),
+        election: Election::new(&virtual_ip.node, LEASE),
         address: Address::new(virtual_ip.address, &virtual_ip.link),
         lease,
+        not_before: None,
         said: String::new(),
     };
     loop {
@@ -110,6 +111,8 @@ struct Holder {
     election: Election,
     lease: Lease,
     address: Address,
+    /// When to try again after this machine's link did not take the address: others get their turn.
+    not_before: Option<Instant>,
     /// The last thing said, which is not said again.
     said: String,
 }
@@ -133,11 +136,17 @@ impl Holder {
         if !ready {
             return Ok("the API server of this node is not ready; another may hold the address".to_owned());
         }
+        if self.not_before.is_some_and(|time| Instant::now() < time) {
+            return Ok(self.said.clone());
+        }
         let record = self.lease.look().await?;
         match self.election.step(Instant::now(), record.as_ref()) {
             Step::Wait { holder } => {
                 self.address.give_back()?;
-                Ok(format!("{} is held by {holder}", self.address))
+                Ok(match holder {
+                    Some(holder) => format!("{} is held by {holder}", self.address),
+                    None => format!("there is no Lease; without one for {} s it is made", LEASE.as_secs()),
+                })
             }
             Step::Take => {
                 // The Lease counts from when we ask, which is before the others can see it.
@@ -145,7 +154,13 @@ impl Holder {
                 if !self.lease.write(LEASE).await? {
                     return Ok("another control plane was faster".to_owned());
                 }
-                self.address.hold(asked + LEASE)?;
+                if let Err(error) = self.address.hold(asked + LEASE) {
+                    if matches!(error, AddressError::Kernel { .. }) {
+                        self.not_before = Some(Instant::now() + 2 * LEASE);
+                        self.lease.give_back().await?;
+                    }
+                    return Err(error.into());
+                }
                 Ok(format!("this node holds {}", self.address))
             }
         }
@@ -153,10 +168,13 @@ impl Holder {
 
     async fn let_go(&mut self) {
         if let Err(error) = self.address.give_back() {
+            // It is still here for a moment: nobody may have it meanwhile, so the Lease runs out.
             eprintln!("vip: {}", crate::chain(&error));
+            return;
         }
         match timeout(FAREWELL, self.lease.give_back()).await {
-            Ok(Ok(())) => eprintln!("vip: given back"),
+            Ok(Ok(true)) => eprintln!("vip: given back"),
+            Ok(Ok(false)) => {}
             Ok(Err(error)) => eprintln!("vip: {}; it runs out", crate::chain(&error)),
             Err(_) => eprintln!("vip: the Lease could not be given back in time; it runs out"),
         }
