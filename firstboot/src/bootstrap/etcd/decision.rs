@@ -100,12 +100,22 @@ fn without_data(situation: &Situation<'_>) -> Decision {
                 list(&clusters, |view| format!("{} is in {:x}", view.peer, view.cluster)),
             ));
         }
-        let is_this = |member: &Member| {
-            member.name == situation.node || member.urls.iter().any(|url| url == situation.url)
-        };
+        let is_here = |member: &Member| member.urls.iter().any(|url| url == situation.url);
+        // It may be alive, and only one of the two is meant: a mistake in a seed must not take a member away.
+        let namesake = |member: &&Member| member.name == situation.node && !is_here(member);
+        if let Some(other) = clusters.iter().flat_map(|view| view.members).find(namesake) {
+            return Decision::Wait(format!(
+                "it has no data, and {} has a member {} at {}, which is not this machine's {}: give one of the two \
+                 another name, or remove that member if this machine has a new address",
+                first.peer,
+                situation.node,
+                other.urls.join(", "),
+                situation.url,
+            ));
+        }
         let mut stale: Vec<u64> = clusters
             .iter()
-            .flat_map(|view| view.members.iter().filter(|member| is_this(member)).map(|member| member.id))
+            .flat_map(|view| view.members.iter().filter(|member| is_here(member)).map(|member| member.id))
             .collect();
         stale.sort_unstable();
         stale.dedup();

@@ -77,8 +77,8 @@ fn without_data_it_joins_whichever_cluster_answers() {
         stale: [],
     }
     "#);
-    // The first of the cluster file too, and what it was before is removed: by name, or by URL if it was cut off
-    // before it could tell its name.
+    // The first of the cluster file too, and what it was before is removed, by its URL: it may have been cut off before it
+    // could tell its name.
     let unstarted = Member { name: String::new(), ..learner(7, "cp1") };
     let members = [member(1, "cp1"), member(2, "cp2"), unstarted];
     insta::assert_debug_snapshot!(decision("cp1", &Data::None, &[has("cp2", 0xc1, &members), empty("cp3")]), @r#"
@@ -90,6 +90,10 @@ fn without_data_it_joins_whichever_cluster_answers() {
         ],
     }
     "#);
+    // A machine with a wrong name takes nobody away.
+    let elsewhere =
+        [Member { urls: vec!["https://192.0.2.7:2380".to_owned()], ..member(1, "cp1") }, member(2, "cp2")];
+    insta::assert_snapshot!(waits(decision("cp1", &Data::None, &[has("cp2", 0xc1, &elsewhere)])), @"it has no data, and cp2 has a member cp1 at https://192.0.2.7:2380, which is not this machine's https://cp1:2380: give one of the two another name, or remove that member if this machine has a new address");
     let two = [has("cp2", 0xc1, &[]), has("cp3", 0xc2, &[])];
     insta::assert_snapshot!(waits(decision("cp1", &Data::None, &two)), @"it has no data, and there are two clusters: cp2 is in c1 and cp3 is in c2; write the image to the disks of those that are wrong");
 }
