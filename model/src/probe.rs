@@ -7,8 +7,16 @@ use serde::{Deserialize, Serialize};
 
 /// Reference of the probe's image, which every OS layer has.
 pub const PROBE_IMAGE: &str = "bootwright.local/probe:1";
-/// Path that a list of [`Check`]s is posted to; the answer is the list of their [`Outcome`]s.
-pub const CHECKS_PATH: &str = "/checks";
+/// Path that a list of [`Check`]s is posted to, with the probe's token as its last part; the answer is the list of their
+/// [`Outcome`]s.
+pub const CHECKS_PATH: &str = "/checks/";
+/// Environment variable with the token that checks are asked for with: who does not know it cannot have a probe connect
+/// to what only its node may reach. A probe without one takes no checks.
+pub const TOKEN_VARIABLE: &str = "BOOTWRIGHT_PROBE_TOKEN";
+/// Port of a probe in a node's own network; beside those of Kubernetes' programs, below those of NodePort Services.
+pub const NODE_PORT: u16 = 10_298;
+/// Port of each node that leads to the probe in its pod.
+pub const HOST_PORT: u16 = 10_299;
 /// Most checks that one request may ask for. At [`CHECK_SECONDS`] each, and many at once, the answer comes before the
 /// API server gives up on its own request, after a minute.
 pub const MOST_CHECKS: usize = 64;

@@ -22,13 +22,22 @@ pub fn keep_whole(socket: &UdpSocket) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Sends each datagram back to where it came from, as it is.
+/// First byte of what is sent, and of what comes back. What comes back is not sent back again: two probes of which one is
+/// told that the other has sent something would never end.
+const GOING: u8 = 0;
+const COMING: u8 = 1;
+
+/// Sends each datagram back to where it came from, but for its first byte as it is.
 pub fn send_back(socket: &UdpSocket) -> ! {
     let mut buffer = vec![0; usize::from(u16::MAX)];
     loop {
         match socket.recv_from(&mut buffer) {
-            // One that cannot be sent is one that its sender waits for in vain, which is what it wants to know.
-            Ok((length, from)) => drop(socket.send_to(&buffer[..length], from)),
+            Ok((length, from)) if buffer[..length].first() == Some(&GOING) => {
+                buffer[0] = COMING;
+                // One that cannot be sent is one that its sender waits for in vain, which is what it wants to know.
+                drop(socket.send_to(&buffer[..length], from));
+            }
+            Ok(_) => {}
             // An ICMP error about one that was sent; more may come.
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }
@@ -48,7 +57,11 @@ pub fn there_and_back(to: SocketAddr, bytes: u16, deadline: Instant) -> Result<(
     let socket = UdpSocket::bind((any, 0)).map_err(setup)?;
     socket.connect(to).map_err(setup)?;
     keep_whole(&socket).map_err(setup)?;
-    let packet: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+    let mut packet: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+    let Some(first) = packet.first_mut() else {
+        return Err(format!("a packet of {bytes} bytes has nothing after its headers of {headers}"));
+    };
+    *first = GOING;
     let mut buffer = vec![0; usize::from(u16::MAX)];
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -62,7 +75,11 @@ pub fn there_and_back(to: SocketAddr, bytes: u16, deadline: Instant) -> Result<(
             refused(&error, to, bytes)?;
         }
         match socket.recv(&mut buffer) {
-            Ok(received) if buffer[..received] == packet[..] => return Ok(()),
+            Ok(received)
+                if received == packet.len() && buffer[0] == COMING && buffer[1..received] == packet[1..] =>
+            {
+                return Ok(());
+            }
             Ok(_) => {}
             Err(error) => refused(&error, to, bytes)?,
         }

@@ -1,6 +1,6 @@
 //! A probe: an HTTP server that tells who calls, tries on demand what it can reach, and sends back datagrams.
 //!
-//! `GET /` is answered with a [`Greeting`], `POST /checks` with the outcomes of the checks in its body. It has no TLS:
+//! `GET /` is answered with a [`Greeting`], `POST /checks/<token>` with the outcomes of the checks in its body. It has no TLS:
 //! its caller is the API server's proxy, and a TLS handshake with others is the caller's, byte by byte
 //! ([`Check::Exchange`]).
 //!
@@ -31,15 +31,16 @@ const MOST_UNREAD: u64 = 1 << 20;
 
 /// A probe whose sockets are there.
 pub struct Server {
+    token: Arc<str>,
     listener: TcpListener,
     datagrams: UdpSocket,
 }
 
-/// Takes the port, of TCP and of UDP.
+/// Takes the port, of TCP and of UDP. Checks are done for who knows `token`, for nobody if it is empty.
 ///
 /// # Errors
 /// It is taken, or the address is not ours.
-pub fn bind(address: SocketAddr) -> std::io::Result<Server> {
+pub fn bind(address: SocketAddr, token: String) -> std::io::Result<Server> {
     let listener = TcpListener::bind(address).or_else(|error| match address {
         // Where IPv6 is switched off, all addresses are those of IPv4.
         SocketAddr::V6(v6) if v6.ip().is_unspecified() => TcpListener::bind(("0.0.0.0", v6.port())),
@@ -48,7 +49,7 @@ pub fn bind(address: SocketAddr) -> std::io::Result<Server> {
     // The same port for both, also if any was asked for.
     let datagrams = UdpSocket::bind(listener.local_addr()?)?;
     datagram::keep_whole(&datagrams)?;
-    Ok(Server { listener, datagrams })
+    Ok(Server { token: token.into(), listener, datagrams })
 }
 
 impl Server {
@@ -62,12 +63,12 @@ impl Server {
 
     /// Answers until the process ends.
     pub fn run(self) -> ! {
-        let Server { listener, datagrams } = self;
+        let Server { token, listener, datagrams } = self;
         std::thread::spawn(move || datagram::send_back(&datagrams));
         let open = Arc::new(AtomicUsize::new(0));
         loop {
             match listener.accept() {
-                Ok((stream, caller)) => answer_on_a_thread(stream, caller, &open),
+                Ok((stream, caller)) => answer_on_a_thread(stream, caller, &token, &open),
                 // Out of descriptors, for one: those that are open end soon.
                 Err(_) => std::thread::sleep(Duration::from_millis(100)),
             }
@@ -84,25 +85,26 @@ impl Drop for Open {
     }
 }
 
-fn answer_on_a_thread(stream: TcpStream, caller: SocketAddr, open: &Arc<AtomicUsize>) {
+fn answer_on_a_thread(stream: TcpStream, caller: SocketAddr, token: &Arc<str>, open: &Arc<AtomicUsize>) {
     let before = open.fetch_add(1, Ordering::Relaxed);
     let one = Open(Arc::clone(open));
     if before >= MOST_CONNECTIONS {
         return;
     }
+    let token = Arc::clone(token);
     // Without a thread it is closed, as above.
     let _ = std::thread::Builder::new().spawn(move || {
         let _one = one;
         // A caller that goes away misses its answer.
-        let _ = answer(stream, caller);
+        let _ = answer(stream, caller, &token);
     });
 }
 
-fn answer(mut stream: TcpStream, caller: SocketAddr) -> std::io::Result<()> {
+fn answer(mut stream: TcpStream, caller: SocketAddr, token: &str) -> std::io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let response = match http::read(&mut stream)? {
-        Ok(request) => respond(&request, caller),
+        Ok(request) => respond(&request, caller, token),
         Err(why) => Response::words(400, why),
     };
     response.write(&mut stream)?;
@@ -111,11 +113,15 @@ fn answer(mut stream: TcpStream, caller: SocketAddr) -> std::io::Result<()> {
     std::io::copy(&mut stream.take(MOST_UNREAD), &mut std::io::sink()).map(|_| ())
 }
 
-fn respond(request: &Request, caller: SocketAddr) -> Response {
+fn respond(request: &Request, caller: SocketAddr, token: &str) -> Response {
     let path = request.path.split('?').next().unwrap_or_default();
-    match (request.method.as_str(), path) {
-        ("GET", "/") => Response::json(&greeting(caller)),
-        ("POST", CHECKS_PATH) => match serde_json::from_slice::<Vec<_>>(&request.body) {
+    let shown = path.strip_prefix(CHECKS_PATH);
+    match (request.method.as_str(), shown) {
+        ("GET", None) if path == "/" => Response::json(&greeting(caller)),
+        ("POST", Some(shown)) if token.is_empty() || shown != token => {
+            Response::words(403, "checks are done for who started this probe".to_owned())
+        }
+        ("POST", Some(_)) => match serde_json::from_slice::<Vec<_>>(&request.body) {
             Ok(wanted) if wanted.len() > MOST_CHECKS => Response::words(
                 400,
                 format!("more than {MOST_CHECKS} checks; ask for them in several requests"),
@@ -123,7 +129,7 @@ fn respond(request: &Request, caller: SocketAddr) -> Response {
             Ok(wanted) => Response::json(&checks::all(&wanted)),
             Err(error) => Response::words(400, format!("not a list of checks: {error}")),
         },
-        _ => Response::words(404, format!("there is GET / and POST {CHECKS_PATH}")),
+        _ => Response::words(404, format!("there is GET / and POST {CHECKS_PATH}<token>")),
     }
 }
 

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
+use bootwright_model::probe::TOKEN_VARIABLE;
+
 /// Where it listens if it is not told.
 const DEFAULT: &str = "[::]:8080";
 
@@ -16,7 +18,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match probe::bind(address) {
+    match probe::bind(address, std::env::var(TOKEN_VARIABLE).unwrap_or_default()) {
         Ok(server) => {
             eprintln!("probe: listening on {address}, TCP and UDP");
             server.run()

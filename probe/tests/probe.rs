@@ -6,9 +6,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
-use bootwright_model::probe::{CHECKS_PATH, Check, Greeting, MOST_CHECKS, Outcome};
+use bootwright_model::probe::{CHECKS_PATH, Check, Greeting, MOST_CHECKS, Outcome, TOKEN_VARIABLE};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_probe");
+const TOKEN: &str = "7f0c";
 
 /// Ends it whatever happens in the test.
 struct Probe(Child, SocketAddr);
@@ -23,7 +24,12 @@ impl Drop for Probe {
 fn start() -> Probe {
     // A port that was free a moment ago.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut child = Command::new(PROGRAM).arg(address.to_string()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new(PROGRAM)
+        .arg(address.to_string())
+        .env(TOKEN_VARIABLE, TOKEN)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut line = String::new();
     BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
     assert!(line.contains("listening"), "{line}");
@@ -42,7 +48,7 @@ fn send(to: SocketAddr, request: &str) -> (String, String) {
 
 fn post(to: SocketAddr, checks: &[Check]) -> (String, String) {
     let body = serde_json::to_string(checks).unwrap();
-    send(to, &format!("POST {CHECKS_PATH} HTTP/1.1\r\ncontent-length: {}\r\n\r\n{body}", body.len()))
+    send(to, &format!("POST {CHECKS_PATH}{TOKEN} HTTP/1.1\r\ncontent-length: {}\r\n\r\n{body}", body.len()))
 }
 
 fn outcomes(to: SocketAddr, checks: &[Check]) -> Vec<Outcome> {
@@ -98,10 +104,10 @@ fn what_it_cannot_do_it_says() {
     let (status, why) = post(probe.1, &many);
     assert!(status == "400" && why.contains("several requests"), "{status} {why}");
     let (status, why) =
-        send(probe.1, &format!("POST {CHECKS_PATH} HTTP/1.1\r\nContent-Length: 2\r\n\r\n{{}}"));
+        send(probe.1, &format!("POST {CHECKS_PATH}{TOKEN} HTTP/1.1\r\nContent-Length: 2\r\n\r\n{{}}"));
     assert!(status == "400" && why.contains("not a list of checks"), "{status} {why}");
     let (status, _) =
-        send(probe.1, &format!("POST {CHECKS_PATH} HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n"));
+        send(probe.1, &format!("POST {CHECKS_PATH}{TOKEN} HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n"));
     assert_eq!(status, "400");
     let (status, _) = send(probe.1, &format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(40_000)));
     assert_eq!(status, "400");
@@ -141,10 +147,12 @@ ip netns exec here bash -c 'exec 3<>/dev/tcp/127.0.0.1/8080; printf "%s" "$REQUE
     let sizes = [1400, 1401, 1500, 1501];
     let checks = sizes.map(|bytes| Check::Datagram { to, bytes });
     let body = serde_json::to_string(&checks).unwrap();
-    let request = format!("POST {CHECKS_PATH} HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let request =
+        format!("POST {CHECKS_PATH}{TOKEN} HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let output = Command::new("unshare")
         .args(["--user", "--map-root-user", "--net", "--mount", "--", "bash", "-c", SCRIPT])
         .env("PROGRAM", PROGRAM)
+        .env(TOKEN_VARIABLE, TOKEN)
         .env("REQUEST", request)
         .output()
         .unwrap();
@@ -157,4 +165,22 @@ ip netns exec here bash -c 'exec 3<>/dev/tcp/127.0.0.1/8080; printf "%s" "$REQUE
         let Outcome::Failed { why } = outcome else { panic!("{outcome:?}") };
         assert!(why.contains("too large for a link") || why.contains("did not come back"), "{why}");
     }
+}
+
+/// It is on every node, beside programs that trust it.
+#[test]
+fn nobody_else_has_it_connect_anywhere_or_send_forever() {
+    let probe = start();
+    for path in ["/checks", "/checks/", "/checks/7f0", "/checks/7f0c/", "/checks/7f0cc"] {
+        let (status, _) = send(probe.1, &format!("POST {path} HTTP/1.1\r\nContent-Length: 2\r\n\r\n[]"));
+        assert!(["403", "404"].contains(&status.as_str()), "{path}: {status}");
+    }
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(probe.1).unwrap();
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+    socket.send(&[1, 7, 7]).unwrap();
+    socket.send(&[0, 8, 8]).unwrap();
+    let mut buffer = [0; 16];
+    let length = socket.recv(&mut buffer).unwrap();
+    assert_eq!(buffer[..length], [1, 8, 8], "an answer is not answered");
 }

@@ -51,7 +51,9 @@ pub fn run(options: &ValidateOptions) -> Result<(), Failure> {
     });
     let report = report.map_err(|error| match error {
         // What a build says would not fit: there is no cache to resume from.
-        error @ ValidateError::Interrupted => Failure { code: interrupt::EXIT_CODE, ..Failure::other(error) },
+        error @ (ValidateError::Interrupted | ValidateError::Left { .. }) => {
+            Failure { code: interrupt::EXIT_CODE, ..Failure::other(error) }
+        }
         error @ ValidateError::Kubeconfig { .. } => Failure::input(error),
         error @ ValidateError::Api { .. } => Failure::other(error),
     })?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bootwright_model::cluster::WorkloadImage;
+use bootwright_model::probe::PROBE_IMAGE;
 use bootwright_model::profile::Profile;
 
 use super::inputs::{BIOS_SET, UEFI_SET, image_set, os_set};
@@ -13,6 +14,7 @@ use crate::cluster::Loaded;
 use crate::digests::sha256;
 use crate::image::bios::GRUB_FILES;
 use crate::image::layer::{OsInputs, OsLayer};
+use crate::rootfs::oci::PAUSE_IMAGE;
 use crate::rootfs::overlays::Overlay;
 use crate::rootfs::packages::Package;
 use crate::rootfs::tree::{Content, Entry, Kind, RootTree};
@@ -88,6 +90,8 @@ pub fn digest(inputs: &LayerInputs, profile: &Profile, cache: &Cache) -> Result<
         "agent": agent,
         "pause": pause,
         "probe": probe,
+        // Their names are in no file that has a digest here.
+        "own-images": [PAUSE_IMAGE, PROBE_IMAGE],
     });
     inputs.sort_all_objects();
     Ok(sha256(inputs.to_string().as_bytes()))

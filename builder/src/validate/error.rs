@@ -29,6 +29,15 @@ pub enum ValidateError {
         why: String,
     },
     /// The person pressed Ctrl-C.
-    #[error("interrupted; the probes and their namespace are removed")]
+    #[error("interrupted; nothing is left in the cluster")]
     Interrupted,
+    /// The same, and the cluster does not take back what it has.
+    #[error("interrupted, and namespace {namespace} with its probes is left: {why}")]
+    #[diagnostic(help("`kubectl delete namespace {namespace}` removes it"))]
+    Left {
+        /// Its name.
+        namespace: String,
+        /// What came back.
+        why: String,
+    },
 }

@@ -22,6 +22,8 @@ pub struct Expected {
     pub nodes: BTreeMap<String, ExpectedNode>,
     /// DNS domain.
     pub domain: String,
+    /// Whether there is cluster DNS.
+    pub dns: bool,
 }
 
 impl Expected {
@@ -31,6 +33,6 @@ impl Expected {
             let expected = ExpectedNode { address: node.address.addr(), pod_cidr: node.pod_cidr };
             (node.name.clone(), expected)
         });
-        Expected { nodes: nodes.collect(), domain: file.cluster.domain.clone() }
+        Expected { nodes: nodes.collect(), domain: file.cluster.domain.clone(), dns: file.dns.is_some() }
     }
 }

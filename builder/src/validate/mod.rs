@@ -63,6 +63,7 @@ pub fn validate(options: &Options) -> Result<Report, ValidateError> {
     let settings = probes::Settings {
         nodes: &views,
         domain: expected.map_or(DEFAULT_DOMAIN, |expected| &expected.domain),
+        dns_expected: expected.is_some_and(|expected| expected.dns),
         patience: options.patience,
         now,
         say: options.say,

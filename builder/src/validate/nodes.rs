@@ -52,6 +52,14 @@ impl NodeView {
 /// Ready, with the pod CIDR and the address that they should have.
 pub fn verdicts(nodes: &[Value], expected: Option<&Expected>) -> Vec<Finding> {
     let mut findings = Vec::new();
+    if nodes.is_empty() {
+        findings.push(Finding::failed(
+            Check::NodeReady,
+            "all nodes",
+            "the cluster has no Node",
+            "look at a machine's console: its kubelet makes the Node",
+        ));
+    }
     let views: Vec<NodeView> = nodes.iter().map(NodeView::of).collect();
     for (node, view) in nodes.iter().zip(&views) {
         findings.push(readiness(node, view));
@@ -182,7 +190,7 @@ mod tests {
             ("w1".to_owned(), node("10.20.0.11", "10.10.1.0/24")),
             ("w2".to_owned(), node("10.20.0.12", "10.10.2.0/24")),
         ];
-        Expected { nodes: nodes.into(), domain: "cluster.local".to_owned() }
+        Expected { nodes: nodes.into(), domain: "cluster.local".to_owned(), dns: false }
     }
 
     #[test]

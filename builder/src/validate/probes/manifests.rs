@@ -1,18 +1,20 @@
 //! The probes' pods and their Service.
 
-use bootwright_model::probe::PROBE_IMAGE;
+use bootwright_model::probe::{HOST_PORT, NODE_PORT, PROBE_IMAGE, TOKEN_VARIABLE};
 use serde_json::{Value, json};
 
-use super::{HOST_PORT, NODE_PORT, POD_PORT, Place, SERVICE_PORT};
+use super::{POD_PORT, Place, SERVICE_PORT};
 
 /// Label that tells the places apart.
 const LABEL: &str = "bootwright-probe";
+/// Longer than any validation takes.
+const FORGOTTEN_SECONDS: u32 = 6 * 3600;
 /// Nobody's number: the probe needs no right.
 const USER: u32 = 65_534;
 
 /// A pod for one node. It is held there by its affinity, so that the scheduler has to place it as it places others'
-/// pods, and tolerates whatever keeps others away.
-pub fn pod(name: &str, node: &str, place: Place) -> Value {
+/// pods, and tolerates whatever keeps others away. It does checks for who knows the token.
+pub fn pod(name: &str, node: &str, place: Place, token: &str) -> Value {
     let port = match place {
         Place::Pod => json!({ "containerPort": POD_PORT, "hostPort": HOST_PORT }),
         Place::Node => json!({ "containerPort": NODE_PORT, "hostPort": NODE_PORT }),
@@ -32,6 +34,8 @@ pub fn pod(name: &str, node: &str, place: Place) -> Value {
             "automountServiceAccountToken": false,
             "enableServiceLinks": false,
             "restartPolicy": "Always",
+            // One that was forgotten ends by itself, and frees its ports for the next.
+            "activeDeadlineSeconds": FORGOTTEN_SECONDS,
             // It has nothing to finish, and as the first process of its container it hears no SIGTERM.
             "terminationGracePeriodSeconds": 1,
             "containers": [{
@@ -40,6 +44,7 @@ pub fn pod(name: &str, node: &str, place: Place) -> Value {
                 // It is in every image, and in no registry.
                 "imagePullPolicy": "Never",
                 "args": [listen],
+                "env": [{ "name": TOKEN_VARIABLE, "value": token }],
                 "ports": [port],
                 "readinessProbe": { "httpGet": { "path": "/", "port": port_number }, "periodSeconds": 2,
                                     "timeoutSeconds": 5 },

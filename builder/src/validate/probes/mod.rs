@@ -17,17 +17,13 @@ use time::OffsetDateTime;
 
 use self::namespace::Namespace;
 use self::plan::{Dns, Planned, Targets};
-use super::client::Client;
+use super::client::{Client, Refusal};
 use super::nodes::NodeView;
 use super::report::{Check, Finding};
 use super::{ValidateError, stop_if_asked};
 
 /// Port of a probe in a pod.
 const POD_PORT: u16 = 8080;
-/// Port of a probe in a node's own network; beside those of Kubernetes' programs, below those of NodePort Services.
-const NODE_PORT: u16 = 10_298;
-/// Port of each node that is its pod's.
-const HOST_PORT: u16 = 10_299;
 /// Port of the Service.
 const SERVICE_PORT: u16 = 80;
 /// How long after the pods are ready the nodes may take to know of a Service or a host port.
@@ -66,6 +62,8 @@ pub struct Settings<'a> {
     pub nodes: &'a [NodeView],
     /// DNS domain.
     pub domain: &'a str,
+    /// Whether the cluster file has cluster DNS.
+    pub dns_expected: bool,
     /// How long the probes may take to be ready.
     pub patience: Duration,
     /// The cluster's clock.
@@ -87,7 +85,12 @@ pub fn look(client: &Client, settings: &Settings) -> Result<Vec<Finding>, Valida
     let name = namespace.name().to_owned();
     // Here and not when it is dropped, so that a failure is told.
     let removed = namespace.remove();
-    let mut findings = looked?;
+    let mut findings = match (looked, &removed) {
+        (Err(ValidateError::Interrupted), Err(why)) => {
+            return Err(ValidateError::Left { namespace: name, why: why.clone() });
+        }
+        (looked, _) => looked?,
+    };
     if let Err(why) = removed {
         let advice = format!("`kubectl delete namespace {name}` removes it");
         findings.push(Finding::failed(
@@ -120,7 +123,7 @@ fn inside(
     };
     let (mut probes, mut findings) = wait::until_ready(client, settings, namespace)?;
     greet(client, namespace, &mut probes, &mut findings)?;
-    let targets = targets(client, settings, &service);
+    let targets = targets(client, settings, &service, &mut findings);
     let planned = plan::plan(&probes, &targets);
     (settings.say)(&format!("{} checks from {} probes", planned.len(), probes.len()));
     findings.extend(carry_out(client, namespace, &probes, planned, settings.now)?);
@@ -163,15 +166,35 @@ fn greet(
     Ok(())
 }
 
-/// What the cluster has besides the probes.
-fn targets(client: &Client, settings: &Settings, service: &Value) -> Targets {
+/// What the cluster has besides the probes. What it does not let us see is a finding, not something that is not there.
+fn targets(client: &Client, settings: &Settings, service: &Value, findings: &mut Vec<Finding>) -> Targets {
+    let mut get = |check: Check, what: &str, path: &str| match client.get(path) {
+        Ok(object) => object,
+        Err(Refusal { status: Some(404), .. }) => Value::Null,
+        Err(refusal) => {
+            let advice = "the API server does not answer this to an administrator: its log says why";
+            findings.push(Finding::failed(check, what, refusal.why, advice));
+            Value::Null
+        }
+    };
     let address = |object: &Value| object["spec"]["clusterIP"].as_str().and_then(|text| text.parse().ok());
     let at = |address: Option<IpAddr>, port| address.map(|address| SocketAddr::new(address, port));
-    let kubernetes = client.get("/api/v1/namespaces/default/services/kubernetes").unwrap_or_default();
-    let endpoints = client.get("/api/v1/namespaces/default/endpoints/kubernetes").unwrap_or_default();
+    let service_of_api = "Service default/kubernetes";
+    let kubernetes = get(Check::PodToApi, service_of_api, "/api/v1/namespaces/default/services/kubernetes");
+    let endpoints =
+        get(Check::Certificate, service_of_api, "/api/v1/namespaces/default/endpoints/kubernetes");
     // What installs a cluster DNS gives its Service this label, whichever program it is.
-    let dns = client.get("/api/v1/namespaces/kube-system/services?labelSelector=k8s-app%3Dkube-dns");
-    let has_dns = dns.is_ok_and(|list| list["items"].as_array().is_some_and(|services| !services.is_empty()));
+    let dns = "/api/v1/namespaces/kube-system/services?labelSelector=k8s-app%3Dkube-dns";
+    let dns = get(Check::Dns, "Service of the cluster DNS", dns);
+    let has_dns = dns["items"].as_array().is_some_and(|services| !services.is_empty());
+    if !has_dns && settings.dns_expected {
+        findings.push(Finding::failed(
+            Check::Dns,
+            "Service of the cluster DNS",
+            "the cluster file has [dns], and the cluster no such Service",
+            "`addons` in /var/log/services of a control plane says what became of its manifests",
+        ));
+    }
     Targets {
         service: at(address(service), SERVICE_PORT),
         api: at(address(&kubernetes), 443),
@@ -191,13 +214,15 @@ fn carry_out(
     planned: Vec<Planned>,
     now: OffsetDateTime,
 ) -> Result<Vec<Finding>, ValidateError> {
-    let deadline = Instant::now() + SETTLED;
+    // From the end of the first round, which takes long where much does not answer.
+    let mut deadline = None;
     let pods: Vec<&str> = probes.iter().map(|probe| probe.pod.as_str()).collect();
     let mut waiting = planned;
     let mut findings = Vec::new();
     loop {
         let mut unsettled = Vec::new();
         let outcomes = ask(client, namespace, probes, &waiting)?;
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + SETTLED);
         for (mut one, outcome) in waiting.into_iter().zip(outcomes) {
             let found = verdicts::of(&mut one, &outcome, &pods, now);
             let failed = found.iter().any(|one| matches!(one.verdict, super::report::Verdict::Failed { .. }));
@@ -235,7 +260,8 @@ fn ask(
         for part in indices.chunks(MOST_CHECKS) {
             stop_if_asked()?;
             let checks: Vec<&Ask> = part.iter().map(|&index| &planned[index].ask).collect();
-            let answer = client.post(&namespace.proxy(&probes[source], CHECKS_PATH), &checks);
+            let path = format!("{CHECKS_PATH}{}", namespace.token());
+            let answer = client.post(&namespace.proxy(&probes[source], &path), &checks);
             let answer = answer.map_err(|refusal| refusal.why);
             let answer = answer.and_then(|list| {
                 serde_json::from_value::<Vec<Outcome>>(list).map_err(|error| format!("no outcomes: {error}"))

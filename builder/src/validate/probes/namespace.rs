@@ -1,8 +1,9 @@
 //! A namespace that goes with its guard.
 
+use bootwright_model::probe::NODE_PORT;
 use serde_json::json;
 
-use super::{NODE_PORT, POD_PORT, Place, Probe};
+use super::{POD_PORT, Place, Probe};
 use crate::validate::client::{Client, Refusal};
 
 /// Where namespaces are.
@@ -12,6 +13,7 @@ const NAMESPACES: &str = "/api/v1/namespaces";
 pub struct Namespace<'a> {
     client: &'a Client,
     name: String,
+    token: String,
     removed: bool,
 }
 
@@ -20,7 +22,13 @@ impl<'a> Namespace<'a> {
     /// making was not answered is removed too.
     pub fn new(client: &'a Client) -> Namespace<'a> {
         let name = format!("bootwright-validate-{:08x}", rand::random::<u32>());
-        Namespace { client, name, removed: false }
+        let token = format!("{:032x}", rand::random::<u128>());
+        Namespace { client, name, token, removed: false }
+    }
+
+    /// What its probes do checks for.
+    pub fn token(&self) -> &str {
+        &self.token
     }
 
     /// Its name.
@@ -35,7 +43,11 @@ impl<'a> Namespace<'a> {
     pub fn create(&self) -> Result<(), Refusal> {
         let namespace = json!({
             "apiVersion": "v1", "kind": "Namespace",
-            "metadata": { "name": self.name, "labels": { "app.kubernetes.io/managed-by": "bootwright" } },
+            "metadata": { "name": self.name, "labels": {
+                "app.kubernetes.io/managed-by": "bootwright",
+                // Probes in a node's network are refused where the default is a stricter standard.
+                "pod-security.kubernetes.io/enforce": "privileged",
+            } },
         });
         self.client.post(NAMESPACES, &namespace).map(|_| ())
     }

@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use bootwright_model::probe::Check as Ask;
+use bootwright_model::probe::{Check as Ask, HOST_PORT};
 use serde_json::Value;
 
-use super::{HOST_PORT, POD_PORT, Place, Probe};
+use super::{POD_PORT, Place, Probe};
 use crate::validate::certificates::handshake::Handshake;
 use crate::validate::report::{Check, Finding};
 
@@ -186,6 +186,9 @@ pub fn skipped(probes: &[Probe], targets: &Targets) -> Vec<Finding> {
         for check in [Check::PodToPod, Check::SourceAddress, Check::Mtu] {
             skip(check, "it takes probes on two nodes");
         }
+    }
+    if pods >= 2 && probes.iter().any(|probe| probe.place == Place::Pod && probe.mtu.is_none()) {
+        skip(Check::Mtu, "a probe sees no link, or none of a packet's size");
     }
     if targets.dns.is_none() {
         skip(Check::Dns, "the cluster has no DNS: no Service in kube-system has the label k8s-app=kube-dns");

@@ -39,7 +39,12 @@ pub fn until_ready(
             stop_if_asked()?;
             let name = format!("{}-{index}", place.label());
             let (node, control_plane) = (node.name.clone(), node.control_plane);
-            match create(client, namespace, &manifests::pod(&name, &node, place), deadline)? {
+            match create(
+                client,
+                namespace,
+                &manifests::pod(&name, &node, place, namespace.token()),
+                deadline,
+            )? {
                 Ok(()) => {
                     let seen = "the API server has not shown it".to_owned();
                     awaited.insert(name, Awaited { node, control_plane, place, seen });
