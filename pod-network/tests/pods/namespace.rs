@@ -85,9 +85,9 @@ impl Namespace {
         serde_json::from_slice(&output.stdout).unwrap_or(Value::Array(Vec::new()))
     }
 
-    /// Whether an address answers within five seconds.
+    /// Whether an address answers within twenty seconds: others may have the processors.
     pub fn reaches(&self, address: IpAddr) -> bool {
-        self.run("ping", &format!("-n -q -c 1 -i 0.2 -w 5 {address}")).status.success()
+        self.run("ping", &format!("-n -q -c 1 -i 0.2 -w 20 {address}")).status.success()
     }
 
     /// Whether an address answers none of two packets.

@@ -2,8 +2,10 @@
 
 use bootwright_model::cluster::ClusterFile;
 
+use super::images::reference;
 use crate::cluster::text::finding::{Finding, KeyPath};
 use crate::cluster::text::similar;
+use crate::digests::is_sha256;
 
 /// More than the nodes of a cluster can use: the pods need different nodes to be of use.
 const MOST_REPLICAS: u16 = 100;
@@ -31,11 +33,14 @@ fn image(file: &ClusterFile, image: &str, findings: &mut Vec<Finding>) {
     if baked().any(|name| name == image) {
         return;
     }
-    let repository = image.split('@').next().unwrap_or_default();
-    let good = repository.contains('/')
-        && image.chars().all(|c| c.is_ascii_alphanumeric() || "./:_-@".contains(c))
-        && (image.contains("@sha256:")
-            || repository.rsplit('/').next().is_some_and(|last| last.contains(':')));
+    let good = match image.split_once("@sha256:") {
+        // With a digest the tag is for people; any stands for the one that may be missing.
+        Some((repository, digest)) => {
+            is_sha256(digest)
+                && (reference(repository).is_ok() || reference(&format!("{repository}:tag")).is_ok())
+        }
+        None => reference(image).is_ok() && !image.ends_with(":latest"),
+    };
     if !good {
         findings.push(
             Finding::new("dns", format!("\"{image}\" is not the name of an image"))

@@ -51,7 +51,7 @@ fn reserved(reference: &str) -> Option<&'static (&'static str, &'static str)> {
 }
 
 /// Whether a full reference with a tag: <https://github.com/distribution/reference>.
-fn reference(text: &str) -> Result<(), &'static str> {
+pub(super) fn reference(text: &str) -> Result<(), &'static str> {
     if text.contains('@') {
         return Err("has a digest, which is not known before the image is made");
     }

@@ -244,7 +244,7 @@ fn unusable(address: IpAddr) -> Option<&'static str> {
 
 /// Whether `address` is the network or broadcast address of the network around `cidr`. Networks of one
 /// or two addresses have neither (RFC 3021); IPv6's first is for any router (RFC 4291, section 2.6.1).
-fn reserved_in(cidr: IpNet, address: IpAddr) -> Option<&'static str> {
+pub(super) fn reserved_in(cidr: IpNet, address: IpAddr) -> Option<&'static str> {
     let network = cidr.trunc();
     if network.max_prefix_len() - network.prefix_len() < 2 {
         return None;

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use bootwright_model::agent;
 use bootwright_model::cluster::{ClusterFile, Secrets};
 use bootwright_model::layout::CMDLINE_ROOT_HASH;
+use bootwright_model::{agent, probe};
 
 use super::cluster;
 use super::names::dns_name;
@@ -12,7 +12,7 @@ use crate::cluster::text::finding::{Finding, KeyPath};
 use crate::image::disk::SectorSize;
 
 /// Ports that other components listen at on a control-plane node.
-const TAKEN_PORTS: [(u16, &str); 11] = [
+const TAKEN_PORTS: [(u16, &str); 13] = [
     (2379, "etcd"),
     (2380, "etcd"),
     (2381, "etcd"),
@@ -24,6 +24,8 @@ const TAKEN_PORTS: [(u16, &str); 11] = [
     (10256, "kube-proxy"),
     (10257, "kube-controller-manager"),
     (10259, "kube-scheduler"),
+    (probe::NODE_PORT, "the probes of `bootwright validate`"),
+    (probe::HOST_PORT, "the probes of `bootwright validate`"),
 ];
 /// Default range of NodePorts (API server option `--service-node-port-range`).
 pub const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;

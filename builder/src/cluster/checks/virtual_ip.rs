@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use bootwright_model::cluster::{ClusterFile, Node};
-use ipnet::IpNet;
 
+use super::nodes::reserved_in;
 use super::{cluster, is_control_plane, node};
 use crate::cluster::text::finding::Finding;
 
@@ -41,8 +41,8 @@ fn in_network(address: IpAddr, index: usize, one: &Node, findings: &mut Vec<Find
     let network = one.address.trunc();
     let why = if !network.contains(&address) {
         format!("is not in the network {network} of {}", one.name)
-    } else if is_reserved(address, network) {
-        format!("stands for the network {network} itself")
+    } else if let Some(what) = reserved_in(one.address, address) {
+        format!("is the {what} address of {network}")
     } else {
         return;
     };
@@ -55,12 +55,4 @@ fn in_network(address: IpAddr, index: usize, one: &Node, findings: &mut Vec<Find
                  or leave virtual-ip out",
             ),
     );
-}
-
-/// Its first and last address, which no machine can have (RFC 919; the first is RFC 4291's anycast of routers).
-fn is_reserved(address: IpAddr, network: IpNet) -> bool {
-    if network.prefix_len() + 1 >= network.max_prefix_len() {
-        return false;
-    }
-    address == network.network() || (address.is_ipv4() && address == network.broadcast())
 }
