@@ -1,20 +1,28 @@
 //! Verdicts on the control plane's parts and on kubelets, from what the API server answers.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::client::{Answer, Client, Refusal};
 use super::nodes::NodeView;
-use super::report::{Check, Finding};
+use super::report::{Check, Finding, Verdict};
+use super::{ValidateError, stop_if_asked};
 
 /// Components that elect a leader, and the Leases of both.
 const LEADERS: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
 /// Lease durations that may pass without a renewal: a holder renews each few seconds, and gives up before two are over.
 const DURATIONS: i64 = 2;
 
-/// Asks for the health of the API server, of the leaders and of the kubelets.
-pub fn look(client: &Client, nodes: &[NodeView]) -> Vec<Finding> {
+/// How long a kubelet may take, after its node is Ready, to get the certificate that it shows.
+const SETTLED: Duration = Duration::from_secs(60);
+/// Before those that do not answer well are asked again.
+const AGAIN: Duration = Duration::from_secs(3);
+
+/// Asks for the health of the API server and of the leaders.
+pub fn look(client: &Client) -> Vec<Finding> {
     let mut findings = Vec::new();
     let health = client.text("/readyz?verbose");
     // The cluster's clock: this machine's may be another.
@@ -24,12 +32,35 @@ pub fn look(client: &Client, nodes: &[NodeView]) -> Vec<Finding> {
         let path = format!("/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/{name}");
         findings.push(leader(name, client.get(&path), now));
     }
-    // Of another it is told already, and an answer would take its time.
-    for node in nodes.iter().filter(|node| node.ready) {
-        let answer = client.text(&format!("/api/v1/nodes/{}/proxy/healthz", node.name));
-        findings.push(kubelet(&node.name, &answer));
-    }
     findings
+}
+
+/// Asks for the health of the kubelets. Of one whose node is not Ready it is told already.
+///
+/// # Errors
+/// Ctrl-C.
+pub fn kubelets(client: &Client, nodes: &[NodeView]) -> Result<Vec<Finding>, ValidateError> {
+    let deadline = Instant::now() + SETTLED;
+    let mut findings = Vec::new();
+    let mut waiting: Vec<&str> =
+        nodes.iter().filter(|node| node.ready).map(|node| node.name.as_str()).collect();
+    loop {
+        let mut failed = Vec::new();
+        for name in waiting {
+            stop_if_asked()?;
+            let found = kubelet(name, &client.text(&format!("/api/v1/nodes/{name}/proxy/healthz")));
+            if matches!(found.verdict, Verdict::Failed { .. }) && Instant::now() < deadline {
+                failed.push(name);
+            } else {
+                findings.push(found);
+            }
+        }
+        if failed.is_empty() {
+            return Ok(findings);
+        }
+        waiting = failed;
+        std::thread::sleep(AGAIN);
+    }
 }
 
 /// `/readyz?verbose`: a line for each of the server's own checks, etcd's among them, `[+]etcd ok` or `[-]etcd failed: …`.
@@ -107,7 +138,6 @@ fn kubelet(node: &str, answer: &Result<Answer, Refusal>) -> Finding {
 mod tests {
     use serde_json::json;
 
-    use super::super::report::Verdict;
     use super::*;
 
     fn answer(status: u16, body: &str) -> Result<Answer, Refusal> {

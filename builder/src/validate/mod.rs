@@ -56,10 +56,12 @@ pub fn validate(options: &Options) -> Result<Report, ValidateError> {
     let mut findings = nodes::verdicts(objects, expected);
     let views: Vec<NodeView> = objects.iter().map(NodeView::of).collect();
     stop_if_asked()?;
-    findings.extend(components::look(&client, &views));
+    findings.extend(components::look(&client));
     let now = OffsetDateTime::now_utc();
     findings.extend(certificates::of_kubeconfig(&kubeconfig, now));
     stop_if_asked()?;
+    // Before the probes look at certificates: it waits for those that a node which has just joined is about to get.
+    findings.extend(components::kubelets(&client, &views)?);
     let settings = probes::Settings {
         nodes: &views,
         domain: expected.map_or(DEFAULT_DOMAIN, |expected| &expected.domain),

@@ -1,8 +1,9 @@
-//! Four machines on the lab's switch: they join by themselves, their pods reach each other, and nothing is left.
+//! Machines on the lab's switch: they join by themselves, their pods reach each other, and nothing is left.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod pods;
+mod two;
 
 use std::ops::ControlFlow;
 use std::path::Path;
