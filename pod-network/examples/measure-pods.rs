@@ -54,6 +54,7 @@ fn wanted(count: u32) -> Wanted {
         name: "node-0".to_owned(),
         addresses: vec!["10.200.255.1/16".parse().expect("well formed")],
         pod_cidrs: vec!["10.10.0.0/24".parse().expect("well formed")],
+        cluster_cidrs: Vec::new(),
     };
     let peer = |number: u32| {
         let range = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 64, 0, 0)) + (number << 8));

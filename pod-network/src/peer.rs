@@ -36,12 +36,20 @@ pub struct Own {
     pub addresses: Vec<IpNet>,
     /// Its pods' ranges, the first of a family counts.
     pub pod_cidrs: Vec<IpNet>,
+    /// What all nodes' pods are in. A Node says itself which range it has: one elsewhere would have it be sent what is
+    /// meant for others. Of a family that is not here any range is taken.
+    pub cluster_cidrs: Vec<IpNet>,
 }
 
 impl Own {
     /// As first boot knows it.
     pub fn from_facts(facts: &NodeFacts) -> Own {
-        Own { name: facts.name.clone(), addresses: vec![facts.address], pod_cidrs: vec![facts.pod_cidr] }
+        Own {
+            name: facts.name.clone(),
+            addresses: vec![facts.address],
+            pod_cidrs: vec![facts.pod_cidr],
+            cluster_cidrs: vec![facts.layer.file.cluster.pod_cidr],
+        }
     }
 
     /// Address and pod CIDR of a family.

@@ -24,6 +24,11 @@ pub struct Skipped {
 pub enum Why {
     /// It has none, or none yet.
     NoPodCidr,
+    /// It is no part of the cluster's pods.
+    OutsideCluster {
+        /// What is.
+        whole: IpNet,
+    },
     /// The peer has pods of a family and no address of it.
     NoAddress(Family),
     /// This node has no address, or no pods, of the range's family.
@@ -83,6 +88,7 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Why::NoPodCidr => f.write_str("it has no pod CIDR"),
+            Why::OutsideCluster { whole } => write!(f, "the cluster's pods are in {whole}"),
             Why::NoAddress(family) => write!(f, "it has no {family} address"),
             Why::NotOurFamily(family) => {
                 write!(f, "this node has no {family} address and {family} pod CIDR")

@@ -125,6 +125,10 @@ impl<'a> Making<'a> {
         let (Some(own), Some(own_range)) = self.own.of(family) else {
             return Err(Why::NotOurFamily(family));
         };
+        let whole = self.own.cluster_cidrs.iter().find(|whole| Family::of(whole.addr()) == family);
+        if let Some(whole) = whole.filter(|whole| !whole.contains(&range)) {
+            return Err(Why::OutsideCluster { whole: whole.trunc() });
+        }
         let remote = address(peer, family).ok_or(Why::NoAddress(family))?;
         if remote.is_unspecified() || remote.is_loopback() || remote.is_multicast() {
             return Err(Why::UnusableAddress(remote));

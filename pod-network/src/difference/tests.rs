@@ -120,6 +120,7 @@ fn cluster() -> impl Strategy<Value = Wanted> {
                 format!("fd00:20::{host}/64").parse().unwrap(),
             ],
             pod_cidrs: vec!["10.10.0.0/24".parse().unwrap(), "fd00:10::/64".parse().unwrap()],
+            cluster_cidrs: Vec::new(),
         };
         Wanted::from_peers(&own, &Settings { mode, overlay: Overlay { vni, port: 4789 } }, &peers)
     })

@@ -7,6 +7,7 @@ fn own() -> Own {
         name: "n0".to_owned(),
         addresses: nets(&["10.20.0.10/24", "fd00:20::10/64"]),
         pod_cidrs: nets(&["10.10.0.0/24", "fd00:10::/64"]),
+        cluster_cidrs: Vec::new(),
     }
 }
 
@@ -186,4 +187,26 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_node_gets_nothing_that_is_not_for_pods() {
+    let own = Own { cluster_cidrs: nets(&["10.10.0.0/16"]), ..own() };
+    let peers = [
+        peer("n1", &["10.20.0.11", "fd00:20::11"], &["10.10.1.0/24", "fd00:10:0:1::/64"]),
+        peer("n2", &["10.20.0.12"], &["128.0.0.0/1"]),
+        peer("n3", &["10.20.0.13"], &["10.8.0.0/14"]),
+    ];
+    let settings = Settings { mode: Mode::Vxlan, overlay: Overlay { vni: 4096, port: 4789 } };
+    let wanted = Wanted::from_peers(&own, &settings, &peers);
+    let ranges: Vec<String> = wanted.routes.keys().map(ToString::to_string).collect();
+    assert_eq!(ranges, ["10.10.1.0/24", "fd00:10:0:1::/64"]);
+    let said: Vec<String> = wanted.skipped.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "pods of node n2 in 128.0.0.0/1 are not reached: the cluster's pods are in 10.10.0.0/16",
+            "pods of node n3 in 10.8.0.0/14 are not reached: the cluster's pods are in 10.10.0.0/16",
+        ]
+    );
 }

@@ -65,7 +65,12 @@ impl Cluster {
         net.ip(&format!("link add veth0 mtu {LINK_MTU} type veth peer name eth0 netns {}", pod.path()));
         net.ip("link set veth0 up");
         pod.ip("link set eth0 up");
-        let own = Own { name: format!("n{number}"), addresses: Vec::new(), pod_cidrs: Vec::new() };
+        let own = Own {
+            name: format!("n{number}"),
+            addresses: Vec::new(),
+            pod_cidrs: Vec::new(),
+            cluster_cidrs: Vec::new(),
+        };
         self.nodes.push(Node { net, pod, own });
         let index = self.nodes.len() - 1;
         for &family in self.each_family() {

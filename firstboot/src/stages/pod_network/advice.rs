@@ -40,7 +40,9 @@ impl Advice for Skipped {
                 "correct the node's address"
             }
             Why::NameTaken | Why::MacTaken { .. } => "rename one of the two nodes",
-            Why::RangeTaken { .. } | Why::CoversNode(_) => "correct the node's pod-cidr",
+            Why::OutsideCluster { .. } | Why::RangeTaken { .. } | Why::CoversNode(_) => {
+                "correct the node's pod-cidr"
+            }
             Why::BehindGateway { .. } => {
                 "set fallback = \"vxlan\" in [network] of the cluster file, or put the nodes onto one link"
             }
