@@ -76,12 +76,14 @@ fn with_data(situation: &Situation<'_>, own: Identity) -> Decision {
     // A member that was away may not know of this one yet, and may need its vote to learn of it. A majority of those
     // that it names finds a leader without this one, and then knows all.
     if same.iter().any(|view| view.has_majority(&same)) {
-        let members = same[0].members;
+        // etcd lists them by identity, which is random.
+        let mut names: Vec<&str> = same[0].members.iter().map(|member| member.name.as_str()).collect();
+        names.sort_unstable();
         return Decision::Wait(format!(
             "it has been removed from the cluster: {} that its members are {}. Its data stays as it is; write the \
              image to the disk again to have it join as a new member, or take it out of the cluster file",
             said(&same),
-            list(members, |member| member.name.clone()),
+            list(&names, |name| (*name).to_owned()),
         ));
     }
     let reason = match same.is_empty() {
