@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::entries::family_number;
 use super::wanted::Device;
+use super::wire::addresses::{ADDRESS_BYTES, begin_address};
 use super::wire::attributes::{Attributes, address, half, text, word};
 use super::wire::constants::{IFLA_INFO_DATA, IFLA_INFO_KIND, NLA_F_NESTED, vxlan};
 use super::wire::{Messages, Socket, WireError};
@@ -14,11 +14,8 @@ use super::{Family, Mac, Overlay, offload};
 
 /// What VXLAN adds to a packet: Ethernet 14, IP 20 or 40, UDP 8, VXLAN 8 bytes (RFC 7348, section 5).
 const OVERHEAD_BYTES: [u32; 2] = [50, 70];
-/// `struct ifinfomsg`, `struct ifaddrmsg`.
+/// `struct ifinfomsg`.
 const LINK_BYTES: usize = 16;
-const ADDRESS_BYTES: usize = 8;
-/// `IFA_F_NODAD` of linux/if_addr.h: the address is usable at once.
-const IFA_F_NODAD: u8 = 2;
 const UP: u32 = libc::IFF_UP as u32;
 
 /// The device of a family.
@@ -181,7 +178,9 @@ pub fn give(socket: &mut Socket, family: Family, index: u32, lack: &Lack) -> Res
     }
     if let Some(address) = lack.address {
         let flags = (libc::NLM_F_CREATE | libc::NLM_F_REPLACE) as u16;
-        change_address(socket, libc::RTM_NEWADDR, flags, index, IpNet::from(address))?;
+        socket.request(|messages| {
+            begin_address(messages, libc::RTM_NEWADDR, flags, index, address.into());
+        })?;
     }
     if lack.up {
         socket.request(|messages| begin_link(messages, libc::RTM_NEWLINK, 0, index, UP))?;
@@ -196,24 +195,7 @@ pub fn delete(socket: &mut Socket, index: u32) -> Result<(), WireError> {
 
 /// Takes an address from a device.
 pub fn remove_address(socket: &mut Socket, index: u32, address: IpNet) -> Result<(), WireError> {
-    change_address(socket, libc::RTM_DELADDR, 0, index, address)
-}
-
-fn change_address(
-    socket: &mut Socket,
-    kind: u16,
-    flags: u16,
-    index: u32,
-    address: IpNet,
-) -> Result<(), WireError> {
-    socket.request(|messages| {
-        messages.begin(kind, flags);
-        let family = family_number(address.addr());
-        messages.fixed(&[family, address.prefix_len(), IFA_F_NODAD, libc::RT_SCOPE_UNIVERSE]);
-        messages.fixed(&index.to_ne_bytes());
-        messages.address(libc::IFA_LOCAL, address.addr());
-        messages.address(libc::IFA_ADDRESS, address.addr());
-    })
+    socket.request(|messages| begin_address(messages, libc::RTM_DELADDR, 0, index, address))
 }
 
 fn begin_link(messages: &mut Messages, kind: u16, flags: u16, index: u32, up: u32) {

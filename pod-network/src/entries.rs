@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::wire::Messages;
+use super::wire::addresses::family_number;
 use super::wire::attributes::{Attributes, address, half, word};
 use super::wire::constants::RTNH_F_ONLINK;
 use super::{Family, Mac};
@@ -258,14 +259,6 @@ fn permanent(payload: &[u8], index: u32) -> Option<(IpAddr, Mac)> {
         }
     }
     Some((found?, mac?))
-}
-
-/// `AF_INET` or `AF_INET6`.
-pub fn family_number(address: IpAddr) -> u8 {
-    match address {
-        IpAddr::V4(_) => libc::AF_INET as u8,
-        IpAddr::V6(_) => libc::AF_INET6 as u8,
-    }
 }
 
 fn unspecified(family: u8) -> Option<IpAddr> {

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::device::{self, PresentDevice};
-use super::entries::{
-    Entry, Indices, Outlet, ROUTE_PROTOCOL, family_number, read_forwarding, read_neighbour, read_route,
-};
+use super::entries::{Entry, Indices, Outlet, ROUTE_PROTOCOL, read_forwarding, read_neighbour, read_route};
+use super::wire::addresses::family_number;
 use super::wire::{Socket, WireError};
 use super::{Family, PodsError};
 

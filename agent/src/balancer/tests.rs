@@ -156,6 +156,17 @@ impl Bench {
         Bench { balancer, entry, tls: TlsConnector::from(Arc::new(config)) }
     }
 
+    /// One in front of two servers that it knows to be healthy.
+    async fn of_two(authority: &Authority) -> ([Server; 2], Bench) {
+        let acceptor = || authority.acceptor("127.0.0.1");
+        let servers = [Server::start(acceptor()).await, Server::start(acceptor()).await];
+        let bench = Bench::new(authority, servers.iter().map(|server| server.address).collect()).await;
+        for server in &servers {
+            bench.until(server.address, "healthy").await;
+        }
+        (servers, bench)
+    }
+
     /// An open connection, on which it is known who answers.
     async fn connect(&self) -> io::Result<(TlsStream<TcpStream>, u16)> {
         let tcp = TcpStream::connect(self.entry).await?;
@@ -200,13 +211,7 @@ async fn ends(mut stream: TlsStream<TcpStream>) {
 
 #[tokio::test]
 async fn connections_go_round_among_healthy_servers_and_probes_keep_their_connection() {
-    let authority = Authority::new();
-    let acceptor = || authority.acceptor("127.0.0.1");
-    let servers = [Server::start(acceptor()).await, Server::start(acceptor()).await];
-    let bench = Bench::new(&authority, servers.iter().map(|s| s.address).collect()).await;
-    for server in &servers {
-        bench.until(server.address, "healthy").await;
-    }
+    let (servers, bench) = Bench::of_two(&Authority::new()).await;
     let mut counts = [0; 2];
     for _ in 0..10 {
         let port = bench.who().await.unwrap();
@@ -220,13 +225,8 @@ async fn connections_go_round_among_healthy_servers_and_probes_keep_their_connec
 #[tokio::test]
 async fn a_dead_server_loses_its_connections_and_gets_none_until_it_is_back() {
     let authority = Authority::new();
-    let acceptor = || authority.acceptor("127.0.0.1");
-    let servers = [Server::start(acceptor()).await, Server::start(acceptor()).await];
-    let addresses = [servers[0].address, servers[1].address];
-    let bench = Bench::new(&authority, addresses.to_vec()).await;
-    for address in addresses {
-        bench.until(address, "healthy").await;
-    }
+    let (servers, bench) = Bench::of_two(&authority).await;
+    let addresses = servers.each_ref().map(|server| server.address);
     let [first, second] = servers;
     drop(first);
     // Before any look: the connection that is refused is tried with the other.
@@ -234,7 +234,7 @@ async fn a_dead_server_loses_its_connections_and_gets_none_until_it_is_back() {
         assert_eq!(bench.who().await.unwrap(), second.address.port());
     }
     bench.until(addresses[0], "unreachable").await;
-    let _back = Server::start_at(acceptor(), addresses[0]).await;
+    let _back = Server::start_at(authority.acceptor("127.0.0.1"), addresses[0]).await;
     bench.until(addresses[0], "healthy").await;
     let mut seen = [bench.who().await.unwrap(), bench.who().await.unwrap()];
     seen.sort_unstable();
@@ -245,13 +245,7 @@ async fn a_dead_server_loses_its_connections_and_gets_none_until_it_is_back() {
 
 #[tokio::test]
 async fn a_server_that_hangs_is_left_and_its_connections_are_cut() {
-    let authority = Authority::new();
-    let acceptor = || authority.acceptor("127.0.0.1");
-    let servers = [Server::start(acceptor()).await, Server::start(acceptor()).await];
-    let bench = Bench::new(&authority, servers.iter().map(|s| s.address).collect()).await;
-    for server in &servers {
-        bench.until(server.address, "healthy").await;
-    }
+    let (servers, bench) = Bench::of_two(&Authority::new()).await;
     let (one, port) = bench.connect().await.unwrap();
     let (other, other_port) = bench.connect().await.unwrap();
     let hanging = servers.iter().find(|s| s.address.port() == port).unwrap();
@@ -268,13 +262,7 @@ async fn a_server_that_hangs_is_left_and_its_connections_are_cut() {
 
 #[tokio::test]
 async fn a_server_that_is_not_ready_gets_nothing_as_long_as_another_is() {
-    let authority = Authority::new();
-    let acceptor = || authority.acceptor("127.0.0.1");
-    let servers = [Server::start(acceptor()).await, Server::start(acceptor()).await];
-    let bench = Bench::new(&authority, servers.iter().map(|s| s.address).collect()).await;
-    for server in &servers {
-        bench.until(server.address, "healthy").await;
-    }
+    let (servers, bench) = Bench::of_two(&Authority::new()).await;
     let (one, port) = bench.connect().await.unwrap();
     let at = servers.iter().position(|s| s.address.port() == port).unwrap();
     let (unready, well) = (&servers[at], &servers[1 - at]);

@@ -2,11 +2,10 @@
 
 use std::net::IpAddr;
 
+use pod_network::wire::addresses::begin_address;
 use pod_network::wire::attributes::{Attributes, word};
 use pod_network::wire::{Messages, Socket, WireError};
 
-/// `IFA_F_NODAD` of linux/if_addr.h: usable at once, without a look whether another machine has it, as the Lease says.
-const IFA_F_NODAD: u8 = 2;
 /// Size of `struct ifinfomsg` of linux/rtnetlink.h.
 const LINK_BYTES: usize = 16;
 
@@ -50,7 +49,10 @@ impl Link {
     pub fn lend_address(&mut self, address: IpAddr, seconds: u32) -> Result<(), WireError> {
         let index = self.index;
         self.socket.request(|messages| {
-            begin(messages, libc::RTM_NEWADDR, libc::NLM_F_CREATE | libc::NLM_F_REPLACE, index, address);
+            // Only the address itself, not its network: what leads there is there already. Whether another machine has
+            // it says the Lease.
+            let flags = (libc::NLM_F_CREATE | libc::NLM_F_REPLACE) as u16;
+            begin_address(messages, libc::RTM_NEWADDR, flags, index, address.into());
             // `struct ifa_cacheinfo` of linux/if_addr.h: preferred, valid, and two times that the kernel fills in. An IPv6
             // address of 128 bits would be preferred to the machine's own as the source of connections (RFC 6724,
             // rule 8), which break when it moves; one that is deprecated is not. IPv4's source stands in the route.
@@ -63,22 +65,12 @@ impl Link {
     /// Takes an address from it; fine if it has none.
     pub fn remove_address(&mut self, address: IpAddr) -> Result<(), WireError> {
         let index = self.index;
-        match self.socket.request(|messages| begin(messages, libc::RTM_DELADDR, 0, index, address)) {
+        match self
+            .socket
+            .request(|messages| begin_address(messages, libc::RTM_DELADDR, 0, index, address.into()))
+        {
             Err(error) if error.refusal() == Some(libc::EADDRNOTAVAIL) => Ok(()),
             result => result,
         }
     }
-}
-
-/// Only the address itself, not its network: what leads there is there already.
-fn begin(messages: &mut Messages, kind: u16, flags: i32, index: u32, address: IpAddr) {
-    let (family, prefix_length) = match address {
-        IpAddr::V4(_) => (libc::AF_INET, 32),
-        IpAddr::V6(_) => (libc::AF_INET6, 128),
-    };
-    messages.begin(kind, flags as u16);
-    messages.fixed(&[family as u8, prefix_length, IFA_F_NODAD, libc::RT_SCOPE_UNIVERSE]);
-    messages.fixed(&index.to_ne_bytes());
-    messages.address(libc::IFA_LOCAL, address);
-    messages.address(libc::IFA_ADDRESS, address);
 }

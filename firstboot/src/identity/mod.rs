@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::net::IpAddr;
 
 use bootwright_model::baked::ClusterLayer;
-use bootwright_model::cluster;
+use bootwright_model::cloud::is_provider_id;
 use bootwright_model::seed::Seed;
 use ipnet::IpNet;
 
@@ -209,7 +209,7 @@ fn check(claim: &Claim) -> Result<(), IdentityError> {
         return invalid(format!("mac `{mac}`: six pairs of hexadecimal digits with colons are expected"));
     }
     if let Some(id) = &says.provider_id
-        && !cluster::is_provider_id(id)
+        && !is_provider_id(id)
     {
         return invalid(format!("provider-id `{id}`: a cloud's scheme is expected, as in hcloud://42"));
     }

@@ -103,3 +103,70 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
         .gated(&gates::ETCD_WATCH_PROGRESS, "5s");
     Ok(arguments.with_files(Vec::new()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::NodeFacts;
+    use super::super::component;
+    use super::super::tests::facts;
+    use super::*;
+
+    #[test]
+    fn etcd_flags_change_their_names_with_3_6() {
+        let has = |etcd: &str, flag: &str| {
+            let rendered = component("etcd", &facts("1.34.0", "2.2.0", etcd)).unwrap();
+            rendered.arguments.iter().any(|argument| argument.starts_with(flag))
+        };
+        assert!(has("3.5.9", "--experimental-initial-corrupt-check=true"));
+        assert!(has("3.5.9", "--experimental-watch-progress-notify-interval="));
+        assert!(!has("3.4.23", "--experimental-watch-progress-notify-interval="));
+        assert!(!has("3.6.0", "--experimental-"));
+        assert!(has("3.6.0", "--feature-gates=InitialCorruptCheck=true"));
+        for version in ["3.4.23", "3.5.9", "3.6.0"] {
+            assert!(!has(version, "--enable-v2"));
+        }
+    }
+
+    #[test]
+    fn of_several_control_planes_none_begins_a_cluster_by_its_flags() {
+        let mut facts = facts("1.20.2", "1.6.20", "3.4.23");
+        let flags = |facts: &NodeFacts| {
+            let arguments = component("etcd", facts).unwrap().arguments;
+            let about = |flag: &&String| flag.contains("-cluster") || flag.contains("client-urls");
+            arguments.iter().filter(about).cloned().collect::<Vec<_>>().join("\n")
+        };
+        insta::assert_snapshot!(flags(&facts), @r"
+        --listen-client-urls=https://127.0.0.1:2379
+        --advertise-client-urls=https://127.0.0.1:2379
+        --initial-cluster=cp1=https://10.20.0.10:2380
+        --initial-cluster-state=new
+        --initial-cluster-token=harbor-etcd
+        ");
+        let mut second = facts.layer.file.nodes[0].clone();
+        second.name = "cp2".to_owned();
+        second.address = "10.20.0.11/24".parse().unwrap();
+        facts.layer.file.nodes.push(second);
+        insta::assert_snapshot!(flags(&facts), @r"
+        --listen-client-urls=https://127.0.0.1:2379,https://10.20.0.10:2379
+        --advertise-client-urls=https://10.20.0.10:2379
+        --initial-cluster=cp1=https://10.20.0.10:2380
+        --initial-cluster-state=existing
+        --initial-cluster-token=harbor-etcd
+        ");
+        // Its own member only, whatever others there are.
+        let api_server = component("kube-apiserver", &facts).unwrap().arguments;
+        assert!(api_server.contains(&"--etcd-servers=https://127.0.0.1:2379".to_owned()));
+    }
+
+    #[test]
+    fn the_members_of_a_cluster_in_etcds_flags() {
+        let member = |name: &str, address: &str| (name.to_owned(), peer_url(address.parse().unwrap()));
+        let members = vec![member("cp1", "10.20.0.10"), member("cp2", "fd00::2")];
+        let initial = InitialCluster { state: "existing", members, token: "harbor".to_owned() };
+        insta::assert_snapshot!(initial.arguments().join("\n"), @r"
+        --initial-cluster=cp1=https://10.20.0.10:2380,cp2=https://[fd00::2]:2380
+        --initial-cluster-state=existing
+        --initial-cluster-token=harbor
+        ");
+    }
+}

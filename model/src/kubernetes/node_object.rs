@@ -152,7 +152,7 @@ mod tests {
     fn every_node_of_a_cloud_waits_for_it_and_says_who_it_is() {
         for mut facts in [facts("1.20.2", "1.6.20", "3.5.6"), worker("1.30.0")] {
             assert!(of(&facts).unwrap().body["spec"].get("providerID").is_none());
-            facts.layer.file.cloud.provider = crate::cluster::CloudProvider::External;
+            facts.layer.file.cloud.provider = crate::cloud::CloudProvider::External;
             facts.provider_id = Some("hcloud://42".to_owned());
             let made = tainted(&facts).unwrap().unwrap();
             let taint = json!({ "key": UNINITIALIZED, "value": "true", "effect": "NoSchedule" });

@@ -227,7 +227,7 @@ fn golden_external_cloud() {
         let mut facts = fitting(minor);
         let without: Vec<Component> =
             COMPONENTS.iter().map(|name| component(name, &facts).unwrap()).collect();
-        facts.layer.file.cloud.provider = crate::cluster::CloudProvider::External;
+        facts.layer.file.cloud.provider = crate::cloud::CloudProvider::External;
         facts.provider_id = Some("hcloud://42".to_owned());
         for (name, before) in COMPONENTS.iter().zip(without) {
             let (before, after) = (text(&before), text(&component(name, &facts).unwrap()));
@@ -267,22 +267,6 @@ fn insecure_ports_are_closed_where_they_exist() {
             assert_eq!(arguments.contains(&"--port=0".to_owned()), minor < 24, "{name} 1.{minor}");
             assert!(arguments.contains(&"--bind-address=127.0.0.1".to_owned()));
         }
-    }
-}
-
-#[test]
-fn etcd_flags_change_their_names_with_3_6() {
-    let has = |etcd: &str, flag: &str| {
-        let rendered = component("etcd", &facts("1.34.0", "2.2.0", etcd)).unwrap();
-        rendered.arguments.iter().any(|argument| argument.starts_with(flag))
-    };
-    assert!(has("3.5.9", "--experimental-initial-corrupt-check=true"));
-    assert!(has("3.5.9", "--experimental-watch-progress-notify-interval="));
-    assert!(!has("3.4.23", "--experimental-watch-progress-notify-interval="));
-    assert!(!has("3.6.0", "--experimental-"));
-    assert!(has("3.6.0", "--feature-gates=InitialCorruptCheck=true"));
-    for version in ["3.4.23", "3.5.9", "3.6.0"] {
-        assert!(!has(version, "--enable-v2"));
     }
 }
 
@@ -363,49 +347,6 @@ fn the_scheduler_elects_a_leader_only_among_several() {
     second.role = "control-plane".to_owned();
     facts.layer.file.nodes.push(second);
     assert!(elects(&facts));
-}
-
-#[test]
-fn of_several_control_planes_none_begins_a_cluster_by_its_flags() {
-    let mut facts = facts("1.20.2", "1.6.20", "3.4.23");
-    let flags = |facts: &NodeFacts| {
-        let arguments = component("etcd", facts).unwrap().arguments;
-        let about = |flag: &&String| flag.contains("-cluster") || flag.contains("client-urls");
-        arguments.iter().filter(about).cloned().collect::<Vec<_>>().join("\n")
-    };
-    insta::assert_snapshot!(flags(&facts), @r"
-    --listen-client-urls=https://127.0.0.1:2379
-    --advertise-client-urls=https://127.0.0.1:2379
-    --initial-cluster=cp1=https://10.20.0.10:2380
-    --initial-cluster-state=new
-    --initial-cluster-token=harbor-etcd
-    ");
-    let mut second = facts.layer.file.nodes[0].clone();
-    second.name = "cp2".to_owned();
-    second.address = "10.20.0.11/24".parse().unwrap();
-    facts.layer.file.nodes.push(second);
-    insta::assert_snapshot!(flags(&facts), @r"
-    --listen-client-urls=https://127.0.0.1:2379,https://10.20.0.10:2379
-    --advertise-client-urls=https://10.20.0.10:2379
-    --initial-cluster=cp1=https://10.20.0.10:2380
-    --initial-cluster-state=existing
-    --initial-cluster-token=harbor-etcd
-    ");
-    // Its own member only, whatever others there are.
-    let api_server = component("kube-apiserver", &facts).unwrap().arguments;
-    assert!(api_server.contains(&"--etcd-servers=https://127.0.0.1:2379".to_owned()));
-}
-
-#[test]
-fn the_members_of_a_cluster_in_etcds_flags() {
-    let member = |name: &str, address: &str| (name.to_owned(), etcd::peer_url(address.parse().unwrap()));
-    let members = vec![member("cp1", "10.20.0.10"), member("cp2", "fd00::2")];
-    let initial = etcd::InitialCluster { state: "existing", members, token: "harbor".to_owned() };
-    insta::assert_snapshot!(initial.arguments().join("\n"), @r"
-    --initial-cluster=cp1=https://10.20.0.10:2380,cp2=https://[fd00::2]:2380
-    --initial-cluster-state=existing
-    --initial-cluster-token=harbor
-    ");
 }
 
 #[test]

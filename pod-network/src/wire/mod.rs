@@ -5,6 +5,7 @@
 //! buffer and one `sendmsg`, only its last message asks for an acknowledgement (the kernel tells errors unasked, with
 //! the number of the message), and a dump is read without an allocation per entry.
 
+pub mod addresses;
 pub mod attributes;
 pub mod constants;
 pub mod messages;

@@ -1,6 +1,7 @@
 //! `[cloud]` and the nodes' names in it.
 
-use bootwright_model::cluster::{ClusterFile, is_provider_id};
+use bootwright_model::cloud::is_provider_id;
+use bootwright_model::cluster::ClusterFile;
 
 use super::{duplicates, node};
 use crate::cluster::text::finding::{Finding, KeyPath};
