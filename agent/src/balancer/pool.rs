@@ -18,7 +18,9 @@ pub enum Health {
     Healthy,
     /// It answers, and says that it is not ready: it starts, stops, or has lost etcd.
     NotReady(String),
-    /// It does not answer, or another answers in its place.
+    /// It is there, and does not answer in time: it is busy, or hangs.
+    Silent(String),
+    /// Nobody is there, or another answers in its place.
     Unreachable(String),
 }
 
@@ -28,6 +30,7 @@ impl fmt::Display for Health {
             Health::Unknown => write!(f, "not looked at yet"),
             Health::Healthy => write!(f, "healthy"),
             Health::NotReady(why) => write!(f, "not ready: {why}"),
+            Health::Silent(why) => write!(f, "silent: {why}"),
             Health::Unreachable(why) => write!(f, "unreachable: {why}"),
         }
     }
@@ -190,7 +193,7 @@ impl Pool {
         let changed = std::mem::discriminant(&backend.health) != std::mem::discriminant(&health);
         let cut = match health {
             Health::Unknown | Health::Healthy => false,
-            Health::NotReady(_) => another && backend.open > 0,
+            Health::NotReady(_) | Health::Silent(_) => another && backend.open > 0,
             Health::Unreachable(_) => elsewhere && backend.open > 0,
         };
         if changed {
@@ -229,7 +232,7 @@ impl Health {
         match self {
             Health::Healthy => 0,
             Health::Unknown => 1,
-            Health::NotReady(_) | Health::Unreachable(_) => LAST,
+            Health::NotReady(_) | Health::Silent(_) | Health::Unreachable(_) => LAST,
         }
     }
 }

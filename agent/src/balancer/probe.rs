@@ -33,15 +33,15 @@ pub struct Timing {
     pub first: Duration,
     /// Largest pause of an unhealthy one.
     pub largest: Duration,
-    /// For one look, connect and handshake included.
+    /// For a connection, and again for the handshake and the answer.
     pub patience: Duration,
 }
 
 impl Timing {
     /// For a cluster of so many nodes: every one of them looks at every API server, which shall see no more than
-    /// about a hundred looks a second.
+    /// about a hundred looks a second. A look is a read of etcd, and one that ends is noticed without.
     pub fn of_cluster(nodes: usize) -> Timing {
-        let seconds = u64::try_from(nodes / 100).unwrap_or(u64::MAX).clamp(2, 20);
+        let seconds = u64::try_from(nodes / 100).unwrap_or(u64::MAX).clamp(5, 20);
         Timing {
             healthy: Duration::from_secs(seconds),
             first: Duration::from_millis(250),
@@ -78,8 +78,22 @@ enum Look {
     NotReady(String),
     /// Nobody is there: said by the kernel of this machine or that one.
     Refused(String),
-    /// Slow, cut off in between, or not whom it should be.
+    /// Its kernel takes connections, and it does not answer in time.
+    Silent(String),
+    /// Cut off in between, or not whom it should be.
     Failed(String),
+}
+
+impl Look {
+    /// How many looks like this at a healthy server are taken for a hiccup. More of those that a busy one gives, for its
+    /// clients would all connect to it again, or to another that is as busy.
+    fn tolerated(&self) -> u32 {
+        match self {
+            Look::Ready | Look::Refused(_) => 0,
+            Look::NotReady(_) | Look::Failed(_) => 1,
+            Look::Silent(_) => 2,
+        }
+    }
 }
 
 impl Prober {
@@ -105,14 +119,18 @@ impl Prober {
                     pool.report(address, Health::Healthy);
                     self.timing.healthy
                 }
-                // One slow answer of a busy server is no reason to cut everybody off.
-                Look::NotReady(_) | Look::Failed(_) if was_healthy && failures == 0 => {
-                    failures = 1;
+                look if was_healthy && failures < look.tolerated() => {
+                    failures += 1;
                     self.timing.first
                 }
                 Look::NotReady(why) => {
                     was_healthy = false;
                     pool.report(address, Health::NotReady(why));
+                    self.unhealthy(&mut failures)
+                }
+                Look::Silent(why) => {
+                    was_healthy = false;
+                    pool.report(address, Health::Silent(why));
                     self.unhealthy(&mut failures)
                 }
                 Look::Refused(why) | Look::Failed(why) => {
@@ -141,39 +159,45 @@ impl Prober {
     }
 
     async fn look(&self, address: SocketAddr, connection: &mut Option<Connection>) -> Look {
-        let look = async {
-            if let Some(mut kept) = connection.take_if(|kept| !kept.driver.is_finished())
-                && let Ok(look) = ask(&mut kept.requests, address).await
-            {
-                *connection = Some(kept);
-                return look;
-            }
-            // A server may close a kept connection at any time: only a fresh one tells.
-            *connection = None;
-            let mut fresh = match self.open(address).await {
-                Ok(fresh) => fresh,
-                Err(error) if is_refusal(&error) => return Look::Refused(error.to_string()),
-                Err(error) => return Look::Failed(error.to_string()),
-            };
-            match ask(&mut fresh.requests, address).await {
-                Ok(look) => {
-                    *connection = Some(fresh);
-                    look
+        if let Some(mut kept) = connection.take_if(|kept| !kept.driver.is_finished()) {
+            match timeout(self.timing.patience, ask(&mut kept.requests, address)).await {
+                Ok(Ok(look)) => {
+                    *connection = Some(kept);
+                    return look;
                 }
-                Err(error) => Look::Failed(crate::chain(&error)),
+                // A server may close a kept connection at any time: only a fresh one tells.
+                Ok(Err(_)) => {}
+                // Busy, or its machine is gone: the next look, over a fresh one, tells which.
+                Err(_) => return self.silent(),
             }
+        }
+        *connection = None;
+        let tcp = match timeout(self.timing.patience, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => tcp,
+            Ok(Err(error)) if is_refusal(&error) => return Look::Refused(error.to_string()),
+            Ok(Err(error)) => return Look::Failed(error.to_string()),
+            Err(_) => return Look::Failed(format!("no connection within {:?}", self.timing.patience)),
         };
-        match timeout(self.timing.patience, look).await {
-            Ok(look) => look,
-            Err(_) => {
-                *connection = None;
-                Look::Failed(format!("no answer within {:?}", self.timing.patience))
+        let fresh = async {
+            let mut fresh = self.open(address, tcp).await.map_err(|error| error.to_string())?;
+            let look = ask(&mut fresh.requests, address).await.map_err(|error| crate::chain(&error))?;
+            Ok((look, fresh))
+        };
+        match timeout(self.timing.patience, fresh).await {
+            Ok(Ok((look, fresh))) => {
+                *connection = Some(fresh);
+                look
             }
+            Ok(Err(why)) => Look::Failed(why),
+            Err(_) => self.silent(),
         }
     }
 
-    async fn open(&self, address: SocketAddr) -> io::Result<Connection> {
-        let tcp = TcpStream::connect(address).await?;
+    fn silent(&self) -> Look {
+        Look::Silent(format!("no answer within {:?}", self.timing.patience))
+    }
+
+    async fn open(&self, address: SocketAddr, tcp: TcpStream) -> io::Result<Connection> {
         relay::keep_alive(&tcp, relay::Alive::PROBE);
         let tls = self.tls.connect(ServerName::IpAddress(address.ip().into()), tcp).await?;
         let (requests, connection) = handshake(TokioIo::new(tls)).await.map_err(io::Error::other)?;
@@ -251,7 +275,7 @@ mod tests {
 
     #[test]
     fn large_clusters_look_less_often() {
-        assert_eq!(Timing::of_cluster(0).healthy, Duration::from_secs(2));
+        assert_eq!(Timing::of_cluster(0).healthy, Duration::from_secs(5));
         assert_eq!(Timing::of_cluster(1000).healthy, Duration::from_secs(10));
         assert_eq!(Timing::of_cluster(usize::MAX).healthy, Duration::from_secs(20));
     }
