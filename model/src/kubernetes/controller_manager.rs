@@ -2,7 +2,7 @@
 
 use super::kubelet::{EXTERNAL, VOLUME_PLUGINS};
 use super::render::Arguments;
-use super::{Component, KubernetesError, NodeContext, gates, pki};
+use super::{Component, KubernetesError, NodeContext, election, gates, pki};
 
 pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
     let kubeconfig = node.node_pki(&pki::kubeconfig(pki::CONTROLLER_MANAGER));
@@ -46,13 +46,5 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
     } else {
         arguments
     };
-    // Nobody else could take over. With the default of ten seconds a slow disk or a busy processor ends it, and
-    // all its controllers begin anew. Not much longer either: one that ended by itself, as when the API server is not
-    // healthy ten seconds after the lease, has to wait for its own lease.
-    let arguments = if node.replicated() {
-        arguments
-    } else {
-        arguments.set("--leader-elect-lease-duration", "30s").set("--leader-elect-renew-deadline", "25s")
-    };
-    Ok(arguments.with_files(Vec::new()))
+    Ok(election::times(arguments, node).with_files(Vec::new()))
 }

@@ -6,6 +6,7 @@
 
 pub mod bootstrap;
 pub mod dns;
+mod election;
 pub mod etcd;
 pub mod gates;
 pub mod kubeconfig;

@@ -2,7 +2,7 @@
 //! 1.20 and 1.25 while these flags stay.
 
 use super::render::Arguments;
-use super::{Component, KubernetesError, NodeContext, gates, pki};
+use super::{Component, KubernetesError, NodeContext, election, gates, pki};
 
 pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
     let kubeconfig = node.node_pki(&pki::kubeconfig(pki::SCHEDULER));
@@ -20,5 +20,6 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
         // An election is for several; alone it only delays the start, by a lease's time after a power cut.
         .set("--leader-elect", node.replicated())
         .set("--profiling", false);
+    let arguments = if node.replicated() { election::times(arguments, node) } else { arguments };
     Ok(arguments.with_files(Vec::new()))
 }
