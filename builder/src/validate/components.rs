@@ -7,12 +7,14 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::client::{Answer, Client, Refusal};
+use super::expected::Expected;
 use super::nodes::NodeView;
 use super::report::{Check, Finding, Verdict};
 use super::{ValidateError, stop_if_asked};
 
 /// Components that elect a leader, and the Leases of both.
-const LEADERS: [&str; 2] = ["kube-controller-manager", "kube-scheduler"];
+const CONTROLLER_MANAGER: &str = "kube-controller-manager";
+const SCHEDULER: &str = "kube-scheduler";
 /// Lease durations that may pass without a renewal: a holder renews each few seconds, and gives up before two are over.
 const DURATIONS: i64 = 2;
 
@@ -21,18 +23,19 @@ const SETTLED: Duration = Duration::from_secs(60);
 /// Before those that do not answer well are asked again.
 const AGAIN: Duration = Duration::from_secs(3);
 
-/// Asks for the health of the API server and of the leaders.
-pub fn look(client: &Client) -> Vec<Finding> {
-    let mut findings = Vec::new();
+/// Asks for the health of the API server and of the leaders. Returns the cluster's time as well: the clock of this machine
+/// may be another, and is taken only if the API server does not tell its own.
+pub fn look(client: &Client, expected: Option<&Expected>) -> (Vec<Finding>, OffsetDateTime) {
     let health = client.text("/readyz?verbose");
-    // The cluster's clock: this machine's may be another.
     let now = health.as_ref().ok().and_then(|answer| answer.date).unwrap_or_else(OffsetDateTime::now_utc);
-    findings.extend(api_health(&health));
-    for name in LEADERS {
+    let mut findings = api_health(&health);
+    // Of ours the controller manager waits for the API by its election, and the scheduler has one among several.
+    let several = expected.is_some_and(|expected| expected.control_planes > 1);
+    for (name, elects) in [(CONTROLLER_MANAGER, expected.is_some()), (SCHEDULER, several)] {
         let path = format!("/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/{name}");
-        findings.push(leader(name, client.get(&path), now));
+        findings.push(leader(name, client.get(&path), elects, now));
     }
-    findings
+    (findings, now)
 }
 
 /// Asks for the health of the kubelets. Of one whose node is not Ready it is told already.
@@ -86,10 +89,14 @@ fn api_health(answer: &Result<Answer, Refusal>) -> Vec<Finding> {
     findings
 }
 
-fn leader(name: &str, lease: Result<Value, Refusal>, now: OffsetDateTime) -> Finding {
+/// `elects` says that it must have held an election.
+fn leader(name: &str, lease: Result<Value, Refusal>, elects: bool, now: OffsetDateTime) -> Finding {
     let advice = "its log on the control plane says why; until it works, nothing is scheduled or controlled";
     let lease = match lease {
         Ok(lease) => lease,
+        Err(Refusal { status: Some(404), .. }) if elects => {
+            return Finding::failed(Check::Leader, name, "it has never held its Lease", advice);
+        }
         Err(Refusal { status: Some(404), .. }) => {
             return Finding::skipped(Check::Leader, name, "alone, without an election");
         }
@@ -169,7 +176,7 @@ mod tests {
         let now = OffsetDateTime::parse("2026-11-25T12:00:00Z", &Rfc3339).unwrap();
         let lease = |holder: &str, renewed: &str| {
             let spec = json!({ "holderIdentity": holder, "renewTime": renewed, "leaseDurationSeconds": 15 });
-            leader("kube-scheduler", Ok(json!({ "spec": spec })), now)
+            leader(SCHEDULER, Ok(json!({ "spec": spec })), true, now)
         };
         let fresh = lease("cp1_8f1c", "2026-11-25T11:59:58.123456Z");
         assert!(matches!(fresh.verdict, Verdict::Passed { .. }));
@@ -178,8 +185,10 @@ mod tests {
         assert!(matches!(stale.verdict, Verdict::Failed { .. }));
         assert_eq!(why(&stale), "cp1 holds its Lease of 15 s and has not renewed it for 60 s");
         assert_eq!(why(&lease("", "2026-11-25T11:59:58.123456Z")), "nobody holds its Lease");
-        let absent = leader("kube-scheduler", Err(Refusal { status: Some(404), why: String::new() }), now);
-        assert!(matches!(absent.verdict, Verdict::Skipped { .. }));
+        let absent =
+            |elects| leader(SCHEDULER, Err(Refusal { status: Some(404), why: String::new() }), elects, now);
+        assert!(matches!(absent(false).verdict, Verdict::Skipped { .. }));
+        assert_eq!(why(&absent(true)), "it has never held its Lease");
     }
 
     #[test]

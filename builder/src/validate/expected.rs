@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bootwright_model::cluster::ClusterFile;
+use bootwright_model::kubernetes::is_control_plane;
 use ipnet::IpNet;
 
 /// Of a node.
@@ -20,6 +21,8 @@ pub struct ExpectedNode {
 pub struct Expected {
     /// By name.
     pub nodes: BTreeMap<String, ExpectedNode>,
+    /// How many of them run a control plane.
+    pub control_planes: usize,
     /// DNS domain.
     pub domain: String,
     /// Whether there is cluster DNS.
@@ -33,6 +36,11 @@ impl Expected {
             let expected = ExpectedNode { address: node.address.addr(), pod_cidr: node.pod_cidr };
             (node.name.clone(), expected)
         });
-        Expected { nodes: nodes.collect(), domain: file.cluster.domain.clone(), dns: file.dns.is_some() }
+        Expected {
+            nodes: nodes.collect(),
+            control_planes: file.nodes.iter().filter(|node| is_control_plane(&node.role)).count(),
+            domain: file.cluster.domain.clone(),
+            dns: file.dns.is_some(),
+        }
     }
 }

@@ -14,8 +14,6 @@ mod report;
 use std::path::Path;
 use std::time::Duration;
 
-use time::OffsetDateTime;
-
 pub use self::error::ValidateError;
 pub use self::expected::Expected;
 pub use self::report::{Check, Finding, Report, Verdict};
@@ -56,8 +54,8 @@ pub fn validate(options: &Options) -> Result<Report, ValidateError> {
     let mut findings = nodes::verdicts(objects, expected);
     let views: Vec<NodeView> = objects.iter().map(NodeView::of).collect();
     stop_if_asked()?;
-    findings.extend(components::look(&client));
-    let now = OffsetDateTime::now_utc();
+    let (of_components, now) = components::look(&client, expected);
+    findings.extend(of_components);
     findings.extend(certificates::of_kubeconfig(&kubeconfig, now));
     stop_if_asked()?;
     // Before the probes look at certificates: it waits for those that a node which has just joined is about to get.
@@ -65,6 +63,7 @@ pub fn validate(options: &Options) -> Result<Report, ValidateError> {
     let settings = probes::Settings {
         nodes: &views,
         domain: expected.map_or(DEFAULT_DOMAIN, |expected| &expected.domain),
+        whole_control_plane: expected.is_some(),
         dns_expected: expected.is_some_and(|expected| expected.dns),
         patience: options.patience,
         now,

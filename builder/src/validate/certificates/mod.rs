@@ -3,6 +3,7 @@
 pub mod handshake;
 
 use time::OffsetDateTime;
+use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::kubeconfig::{Kubeconfig, User};
@@ -15,9 +16,9 @@ const SHARE_LEFT: i64 = 10;
 
 /// The authority and the client certificate of the kubeconfig, and what the server that it names shows.
 pub fn of_kubeconfig(kubeconfig: &Kubeconfig, now: OffsetDateTime) -> Vec<Finding> {
-    let mut findings = vec![pem("authority of the kubeconfig", &kubeconfig.authority, now)];
+    let mut findings = pem("authority of the kubeconfig", &kubeconfig.authority, now);
     if let User::Certificate { certificate, .. } = &kubeconfig.user {
-        findings.push(pem("client of the kubeconfig", certificate, now));
+        findings.extend(pem("client of the kubeconfig", certificate, now));
     }
     let shown = handshake::with_server(&kubeconfig.server);
     findings.push(match shown {
@@ -29,10 +30,14 @@ pub fn of_kubeconfig(kubeconfig: &Kubeconfig, now: OffsetDateTime) -> Vec<Findin
 
 const UNREAD: &str = "`openssl s_client -showcerts` shows what is said there";
 
-fn pem(subject: &str, text: &[u8], now: OffsetDateTime) -> Finding {
-    match x509_parser::pem::parse_x509_pem(text) {
-        Ok((_, pem)) => dates(subject, &pem.contents, now),
-        Err(error) => Finding::failed(Check::Certificate, subject, format!("not PEM: {error}"), UNREAD),
+/// All certificates of a file: a bundle has one authority after the other.
+fn pem(subject: &str, text: &[u8], now: OffsetDateTime) -> Vec<Finding> {
+    let unread = |why: String| Finding::failed(Check::Certificate, subject, why, UNREAD);
+    let blocks: Result<Vec<Pem>, _> = Pem::iter_from_buffer(text).collect();
+    match blocks {
+        Ok(blocks) if blocks.is_empty() => vec![unread("it holds no PEM".to_owned())],
+        Ok(blocks) => blocks.iter().map(|block| dates(subject, &block.contents, now)).collect(),
+        Err(error) => vec![unread(format!("not PEM: {error}"))],
     }
 }
 
@@ -80,7 +85,9 @@ mod tests {
         let certificate = wanted.self_signed(&key).unwrap();
         let finding = dates("kubelet of w1", certificate.der(), now);
         // As it stands in a kubeconfig.
-        assert_eq!(pem("kubelet of w1", certificate.pem().as_bytes(), now), finding);
+        let text = certificate.pem();
+        assert_eq!(pem("kubelet of w1", text.as_bytes(), now), [finding.clone()]);
+        assert_eq!(pem("kubelet of w1", text.repeat(2).as_bytes(), now), [finding.clone(), finding.clone()]);
         finding
     }
 
@@ -102,5 +109,7 @@ mod tests {
         assert!(matches!(found(days(-1) / 2, days(1) / 2).verdict, Verdict::Passed { .. }));
         let error = dates("x", b"no", OffsetDateTime::UNIX_EPOCH);
         assert!(matches!(error.verdict, Verdict::Failed { .. }));
+        let empty = pem("x", b"no", OffsetDateTime::UNIX_EPOCH);
+        assert_eq!(why(empty[0].clone()), "it holds no PEM");
     }
 }

@@ -62,6 +62,8 @@ pub struct Settings<'a> {
     pub nodes: &'a [NodeView],
     /// DNS domain.
     pub domain: &'a str,
+    /// Whether each node of the control plane runs all of it, as those of our images do.
+    pub whole_control_plane: bool,
     /// Whether the cluster file has cluster DNS.
     pub dns_expected: bool,
     /// How long the probes may take to be ready.
@@ -124,7 +126,7 @@ fn inside(
     let (mut probes, mut findings) = wait::until_ready(client, settings, namespace)?;
     greet(client, namespace, &mut probes, &mut findings)?;
     let targets = targets(client, settings, &service, &mut findings);
-    let planned = plan::plan(&probes, &targets);
+    let planned = plan::plan(&probes, &targets, settings.whole_control_plane);
     (settings.say)(&format!("{} checks from {} probes", planned.len(), probes.len()));
     findings.extend(carry_out(client, namespace, &probes, planned, settings.now)?);
     findings.extend(plan::skipped(&probes, &targets));

@@ -83,8 +83,9 @@ impl Planned {
     }
 }
 
-/// All checks, by source.
-pub fn plan(probes: &[Probe], targets: &Targets) -> Vec<Planned> {
+/// All checks, by source. A part of the control plane that does not listen is a fault only of a node that has to have the
+/// `whole` of it.
+pub fn plan(probes: &[Probe], targets: &Targets, whole: bool) -> Vec<Planned> {
     let mut planned = Vec::new();
     for (source, probe) in probes.iter().enumerate() {
         let mut add = |goal: Goal, subject: String, ask: Ask| {
@@ -92,7 +93,7 @@ pub fn plan(probes: &[Probe], targets: &Targets) -> Vec<Planned> {
         };
         match probe.place {
             Place::Pod => from_pod(probe, probes, targets, &mut add),
-            Place::Node => from_node(probe, probes, targets, &mut add),
+            Place::Node => from_node(probe, probes, targets, whole, &mut add),
         }
     }
     planned.iter_mut().enumerate().for_each(|(order, one)| one.order = order);
@@ -138,7 +139,7 @@ fn from_pod(probe: &Probe, probes: &[Probe], targets: &Targets, add: Add) {
     }
 }
 
-fn from_node(probe: &Probe, probes: &[Probe], targets: &Targets, add: Add) {
+fn from_node(probe: &Probe, probes: &[Probe], targets: &Targets, whole: bool, add: Add) {
     let here = &probe.node;
     for other in probes.iter().filter(|other| other.place == Place::Pod) {
         let subject = format!("{here} to {}", other.node);
@@ -154,7 +155,7 @@ fn from_node(probe: &Probe, probes: &[Probe], targets: &Targets, add: Add) {
     if probe.control_plane {
         let loopback = IpAddr::from([127, 0, 0, 1]);
         for (port, name) in CONTROL_PLANE_TLS {
-            certificate(&format!("{name} of {here}"), SocketAddr::new(loopback, port), true, add);
+            certificate(&format!("{name} of {here}"), SocketAddr::new(loopback, port), !whole, add);
         }
         let to = SocketAddr::new(loopback, ETCD_HEALTH);
         add(Goal::Etcd, here.clone(), Ask::Http { to, path: "/health".to_owned() });

@@ -238,12 +238,12 @@ mod tests {
         words
     }
 
-    fn report(change: impl Fn(&Planned, Outcome) -> Outcome) -> Report {
+    fn report(whole: bool, change: impl Fn(&Planned, Outcome) -> Outcome) -> Report {
         let (probes, targets) = (two_nodes(), targets());
         let pods = ["pod-cp1", "pod-w1"];
         let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
         let mut findings = Vec::new();
-        for mut planned in plan::plan(&probes, &targets) {
+        for mut planned in plan::plan(&probes, &targets, whole) {
             let outcome = change(&planned, sound(&probes, &planned));
             findings.extend(of(&mut planned, &outcome, &pods, now));
         }
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn every_pair_and_every_node_is_tried() {
-        insta::assert_snapshot!(report(|_, outcome| outcome).text(), @r"
+        insta::assert_snapshot!(report(false, |_, outcome| outcome).text(), @r"
         CHECK           RESULT               SEEN
         etcd member     1 passed             cp1: healthy
         certificate     3 passed, 3 skipped  kubelet of cp1, kube-apiserver of cp1, kubelet of w1: until 4096-01-01; etcd of cp1: it is not there: cannot connect to 127.0.0.1:2379: refused; kube-controller-manager of cp1: it is not there: cannot connect to 127.0.0.1:10257: refused; kube-scheduler of cp1: it is not there: cannot connect to 127.0.0.1:10259: refused
@@ -271,8 +271,17 @@ mod tests {
     }
 
     #[test]
+    fn a_control_plane_of_our_images_has_all_of_its_parts() {
+        let report = report(true, |_, outcome| outcome);
+        let failed =
+            report.findings.iter().filter(|finding| matches!(finding.verdict, Verdict::Failed { .. }));
+        let subjects: Vec<&str> = failed.map(|finding| finding.subject.as_str()).collect();
+        assert_eq!(subjects, ["etcd of cp1", "kube-controller-manager of cp1", "kube-scheduler of cp1"]);
+    }
+
+    #[test]
     fn what_is_not_as_it_should_be_is_told() {
-        let report = report(|planned, outcome| match (&planned.goal, outcome) {
+        let report = report(false, |planned, outcome| match (&planned.goal, outcome) {
             // Masqueraded by its node.
             (Goal::Pod { .. }, Outcome::Http { local, status, body }) => {
                 let body = body.replace("\"10.10.0.2:", "\"10.20.0.10:");
