@@ -29,6 +29,10 @@ pub const CLUSTER: &str = "examples/all-in-one.toml";
 const FOUR_IMAGES: &str = "BOOTWRIGHT_FOUR";
 /// Cluster file of several roles, relative to the repository.
 const FOUR: &str = "examples/four.toml";
+/// Folder of the images of [`HA`].
+const HA_IMAGES: &str = "BOOTWRIGHT_HA";
+/// Cluster file of several control planes, relative to the repository.
+const HA: &str = "examples/ha.toml";
 /// Workload that the image has a container image for.
 const MANIFEST: &str = "examples/web.yaml";
 /// Port of its Service on the node.
@@ -64,6 +68,20 @@ impl Image {
     /// There are none.
     pub fn of_four() -> Image {
         Image::named(FOUR_IMAGES, FOUR)
+    }
+
+    /// The images of three control planes and a worker that `BOOTWRIGHT_HA` names.
+    ///
+    /// # Panics
+    /// There are none.
+    pub fn of_ha() -> Image {
+        Image::named(HA_IMAGES, HA)
+    }
+
+    /// The cluster's authorities, which are no part of the image of a worker.
+    pub fn secrets(&self) -> PathBuf {
+        let name = &self.loaded.file.cluster.name;
+        repository().join("examples").join("secrets").join(name)
     }
 
     fn named(variable: &str, cluster_file: &str) -> Image {

@@ -104,7 +104,7 @@ impl FromStr for Wish {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Forwarded {
-    /// `API`, or the node's name.
+    /// `API`, `virtual address`, or the node's name.
     pub name: String,
     /// TCP port of 127.0.0.1.
     pub host: u16,
@@ -144,8 +144,11 @@ pub fn places(options: &Options, processors: usize) -> Result<Vec<Place>, Error>
         }
     }
     let cpus = (processors * 2 / nodes.len()).clamp(1, CPUS);
-    // The others wait for the control plane; it has what there is.
-    let of = |node: &Node| if is_control_plane(&node.role) { processors.clamp(1, CPUS) } else { cpus };
+    // The others wait for the control plane; it has what there is. Several share it, as processors that are not run at
+    // the same time wait for each other: a guest's kernel spins until its other processor has answered.
+    let control_planes = nodes.iter().filter(|node| is_control_plane(&node.role)).count().max(1);
+    let of_control_plane = (processors / control_planes).clamp(1, CPUS);
+    let of = |node: &Node| if is_control_plane(&node.role) { of_control_plane } else { cpus };
     nodes.iter().map(|node| place(options, node, of(node))).collect()
 }
 
@@ -190,7 +193,8 @@ fn memory_mib(role: &str) -> u32 {
     }
 }
 
-/// Opens the ports of the host: the API's, which leads to any control plane, and those that were wished for.
+/// Opens the ports of the host: the API's, which leads to any control plane, that of the virtual address if there is one,
+/// and those that were wished for.
 ///
 /// # Errors
 /// A wish for a node that is not there, or a port that is taken.
@@ -200,6 +204,9 @@ pub fn forwards(options: &Options) -> Result<(Vec<Forwarded>, Vec<Forward>), Err
     let control_plane = |node: &&Node| is_control_plane(&node.role);
     let api = cluster.nodes.iter().filter(control_plane).map(|node| (node.address.addr(), port).into());
     let mut wanted: Vec<(String, Option<u16>, Vec<SocketAddr>)> = vec![(API.to_owned(), None, api.collect())];
+    if let Some(address) = cluster.cluster.virtual_ip {
+        wanted.push((VIRTUAL_IP.to_owned(), None, vec![(address, port).into()]));
+    }
     for wish in &options.forwards {
         let node = cluster.nodes.iter().find(|node| node.name == wish.node).ok_or_else(|| {
             Error::State(format!("cannot forward to '{}': the cluster file has no such node", wish.node))
@@ -218,6 +225,8 @@ pub fn forwards(options: &Options) -> Result<(Vec<Forwarded>, Vec<Forward>), Err
 
 /// Name of the forwarded port that leads to the API.
 pub const API: &str = "API";
+/// Name of the one that leads to the API as people outside reach it: at the virtual address, whoever has it.
+pub const VIRTUAL_IP: &str = "virtual address";
 
 /// The switch of a lab, with a port per place.
 pub fn switch_plan(options: &Options, places: &[Place], forwards: Vec<Forward>) -> switch::Plan {
@@ -270,6 +279,9 @@ pub(super) mod tests {
         };
         assert_eq!(of(&options, 2), [(2048, 2), (1024, 2)]);
         assert_eq!(of(&options, 1), [(2048, 1), (1024, 1)]);
+        let mut several = options.clone();
+        several.cluster.nodes[1].role = "control-plane".to_owned();
+        assert_eq!(of(&several, 2), [(2048, 1), (2048, 1)]);
         options.memory = ["512", "worker=700", "cp1=900"].map(|text| text.parse().unwrap()).into();
         options.cpus = vec!["w1=3".parse().unwrap()];
         assert_eq!(of(&options, 2), [(900, 2), (700, 3)]);
@@ -310,6 +322,13 @@ pub(super) mod tests {
         let wish = Wish { node: "w1".to_owned(), port: 30080, host: Some(8080) };
         assert_eq!("w1:30080=8080".parse(), Ok(wish));
         assert!("w1".parse::<Wish>().is_err() && "w1:x".parse::<Wish>().is_err());
+        options.forwards.clear();
+        options.cluster.cluster.virtual_ip = Some("10.20.0.9".parse().unwrap());
+        let (told, _opened) = forwards(&options).unwrap();
+        assert_eq!(
+            (told[1].name.as_str(), &told[1].targets[..]),
+            (VIRTUAL_IP, &["10.20.0.9:6443".parse().unwrap()][..])
+        );
         options.forwards = vec!["w7:1".parse().unwrap()];
         assert!(forwards(&options).unwrap_err().to_string().contains("'w7'"));
     }

@@ -99,7 +99,12 @@ impl Supervisor {
 
     /// Port of 127.0.0.1 that leads to the API.
     pub fn api_port(&self) -> u16 {
-        self.forwards.iter().find(|forward| forward.name == API).map_or(0, |forward| forward.host)
+        self.forwarded(API).map_or(0, |forward| forward.host)
+    }
+
+    /// The forwarded port of this name.
+    pub fn forwarded(&self, name: &str) -> Option<&Forwarded> {
+        self.forwards.iter().find(|forward| forward.name == name)
     }
 
     /// The lab's folder.
