@@ -45,12 +45,13 @@ pub fn apply(socket: &mut Socket, present: &Present, difference: &Difference) ->
         indices.remove(&Outlet::Overlay(*family));
     }
     for device in &difference.create {
-        match create(socket, device, present.link_mtu) {
+        match create(socket, device, present.link.mtu) {
             Ok(index) => {
                 indices.insert(Outlet::Overlay(device.family), index);
                 outcome.devices += 1;
                 // It is there whatever it lacks, so that entries are tried, and said to fail if they do.
-                if let Err(source) = device::give(socket, device.family, index, &Lack::of_new(device)) {
+                let lack = Lack::of_new(device, present.link.offload);
+                if let Err(source) = device::give(socket, device.family, index, &lack) {
                     let name = device::name(device.family);
                     outcome.fail(format!("address and state of the VXLAN device {name}"), "set", source);
                 }

@@ -48,6 +48,15 @@ pub struct Shown {
     pub overlay: Option<(Overlay, Option<IpAddr>, bool)>,
 }
 
+/// What our devices take from the node's link.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Bytes.
+    pub mtu: u32,
+    /// Whether they may leave checksums to it; see [`offload`].
+    pub offload: bool,
+}
+
 /// A device of ours that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PresentDevice {
@@ -68,16 +77,17 @@ pub struct Lack {
     pub mac: Option<Mac>,
     /// An address.
     pub address: Option<IpAddr>,
-    /// To have checksum offload off.
-    pub offload_off: bool,
+    /// To have checksum offload on or off.
+    pub offload: Option<bool>,
     /// To be up.
     pub up: bool,
 }
 
 impl Lack {
-    /// What a new one lacks, which has MTU and MAC already.
-    pub fn of_new(device: &Device) -> Lack {
-        Lack { address: Some(device.address), offload_off: true, up: true, ..Lack::default() }
+    /// What a new one lacks, which has MTU, MAC and checksum offload already. `offload`: see [`offload`].
+    pub fn of_new(device: &Device, offload: bool) -> Lack {
+        let offload = (!offload).then_some(false);
+        Lack { address: Some(device.address), offload, up: true, ..Lack::default() }
     }
 
     /// Whether it is nothing.
@@ -88,16 +98,16 @@ impl Lack {
 
 impl PresentDevice {
     /// What it lacks. None: it cannot become what is wanted, since these parameters cannot be changed.
-    pub fn lack(&self, wanted: &Device, link_mtu: u32) -> Option<Lack> {
+    pub fn lack(&self, wanted: &Device, link: &Link) -> Option<Lack> {
         if self.shown.overlay != Some((wanted.overlay, Some(wanted.local), false)) {
             return None;
         }
-        let mtu = mtu(wanted.family, link_mtu);
+        let mtu = mtu(wanted.family, link.mtu);
         Some(Lack {
             mtu: (self.shown.mtu != mtu).then_some(mtu),
             mac: (self.shown.mac != Some(wanted.mac)).then_some(wanted.mac),
             address: (!self.addresses.contains(&IpNet::from(wanted.address))).then_some(wanted.address),
-            offload_off: self.checksum_offload,
+            offload: (self.checksum_offload != link.offload).then_some(link.offload),
             up: !self.shown.up,
         })
     }
@@ -162,8 +172,8 @@ pub fn create(socket: &mut Socket, device: &Device, link_mtu: u32) -> Result<(),
 
 /// Gives a device what it lacks; up comes last.
 pub fn give(socket: &mut Socket, family: Family, index: u32, lack: &Lack) -> Result<(), WireError> {
-    if lack.offload_off {
-        offload::turn_off(name(family))?;
+    if let Some(on) = lack.offload {
+        offload::set(name(family), on)?;
     }
     if lack.mtu.is_some() || lack.mac.is_some() {
         socket.request(|messages| {

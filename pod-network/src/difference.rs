@@ -63,7 +63,7 @@ impl Difference {
                 (None, Some(there)) => self.delete.push((family, there.shown.index)),
                 (Some(device), Some(there)) => {
                     let index = there.shown.index;
-                    let Some(lack) = there.lack(device, present.link_mtu) else {
+                    let Some(lack) = there.lack(device, &present.link) else {
                         self.recreate.push((family, index));
                         self.create.push(*device);
                         continue;

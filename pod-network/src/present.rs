@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::device::{self, PresentDevice};
+use super::device::{self, Link, PresentDevice};
 use super::entries::{Entry, Indices, Outlet, ROUTE_PROTOCOL, read_forwarding, read_neighbour, read_route};
 use super::wire::addresses::family_number;
 use super::wire::{Socket, WireError};
-use super::{Family, PodsError};
+use super::{Family, PodsError, offload};
 
 /// What there is of ours, and the link that it stands on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Present {
-    /// MTU of the node's link, bytes.
-    pub(super) link_mtu: u32,
+    /// What the node's link is good for.
+    pub(super) link: Link,
     /// The node's link and our devices.
     pub(super) indices: Indices,
     /// VXLAN devices.
@@ -40,7 +40,8 @@ impl Present {
         let mut present = Present::default();
         let shown = device::show(socket, link).map_err(show(link))?;
         let shown = shown.ok_or_else(|| PodsError::NoLink { link: link.to_owned() })?;
-        present.link_mtu = shown.mtu;
+        let offload = offload::is_safe_on(link).map_err(|error| show(link)(error.into()))?;
+        present.link = Link { mtu: shown.mtu, offload };
         present.indices.insert(Outlet::Link, shown.index);
         for family in Family::ALL {
             let name = device::name(family);

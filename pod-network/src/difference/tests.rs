@@ -1,14 +1,15 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::device::{PresentDevice, Shown, mtu};
+use crate::device::{Link, PresentDevice, Shown, mtu};
 use crate::{Mode, Overlay, Own, Peer, Settings};
 
 const LINK_MTU: u32 = 1500;
 
 /// What the kernel would have after it was made.
 fn present(wanted: &Wanted) -> Present {
-    let mut present = Present { link_mtu: LINK_MTU, ..Present::default() };
+    let link = Link { mtu: LINK_MTU, offload: true };
+    let mut present = Present { link, ..Present::default() };
     present.indices.insert(Outlet::Link, 2);
     for (family, device) in &wanted.devices {
         let index = 3 + *family as u32;
@@ -22,7 +23,7 @@ fn present(wanted: &Wanted) -> Present {
             overlay: Some((device.overlay, Some(device.local), false)),
         };
         let addresses = [IpNet::from(device.address)].into();
-        present.devices.insert(*family, PresentDevice { shown, addresses, checksum_offload: false });
+        present.devices.insert(*family, PresentDevice { shown, addresses, checksum_offload: true });
     }
     present.entries = entries(wanted);
     present
@@ -140,4 +141,35 @@ proptest! {
         prop_assert_eq!(devices - difference.recreate.len() - difference.delete.len(), after.devices.len());
         prop_assert!(Difference::between(&after, &present(&after)).is_empty());
     }
+}
+
+#[test]
+fn a_device_leaves_checksums_to_a_link_that_is_good_for_it() {
+    let own = Own {
+        name: "n0".to_owned(),
+        addresses: vec!["10.20.0.9/24".parse().unwrap()],
+        pod_cidrs: vec!["10.10.0.0/24".parse().unwrap()],
+        cluster_cidrs: Vec::new(),
+    };
+    let peer = Peer {
+        since: 1,
+        name: "n1".to_owned(),
+        addresses: vec![[10, 20, 0, 1].into()],
+        pod_cidrs: vec!["10.10.1.0/24".parse().unwrap()],
+    };
+    let settings = Settings { mode: Mode::Vxlan, overlay: Overlay { vni: 4096, port: 4789 } };
+    let wanted = Wanted::from_peers(&own, &settings, &[peer]);
+    let lacks = |link: bool, device: bool| {
+        let mut there = present(&wanted);
+        there.link.offload = link;
+        there.devices.get_mut(&Family::V4).unwrap().checksum_offload = device;
+        let difference = Difference::between(&wanted, &there);
+        difference.give.iter().map(|(_, _, lack)| lack.offload).collect::<Vec<_>>()
+    };
+    assert_eq!((lacks(true, true), lacks(false, false)), (vec![], vec![]));
+    // As an image of before left it.
+    assert_eq!(lacks(true, false), [Some(true)]);
+    assert_eq!(lacks(false, true), [Some(false)]);
+    let new = |offload| Lack::of_new(&wanted.devices[&Family::V4], offload).offload;
+    assert_eq!((new(true), new(false)), (None, Some(false)));
 }
