@@ -3,6 +3,7 @@
 //! The image is built once, by `./run test`, which names its folder in `BOOTWRIGHT_IMAGE`. Each test has
 //! a machine and a folder of its own below it, where logs stay to be looked at when a test failed.
 
+pub mod control_plane;
 pub mod reports;
 
 use std::fs::File;

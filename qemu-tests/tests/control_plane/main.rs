@@ -9,19 +9,18 @@
 
 mod addons;
 mod agent;
-mod cluster;
 mod etcd;
 mod join;
 mod large;
 mod peers;
-mod programs;
 mod vip;
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use cluster::{Cluster, Identity};
+use qemu_tests::control_plane::cluster::{Cluster, Identity};
+use qemu_tests::control_plane::{cluster, programs};
 
 const JSON: &str = "application/json";
 const PODS: &str = "/api/v1/namespaces/default/pods";

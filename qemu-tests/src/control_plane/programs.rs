@@ -1,4 +1,4 @@
-//! The programs under test, and the namespace that they run in.
+//! The programs, and the namespace that they run in.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use bootwright::sources::cache::Cache;
 use bootwright::sources::lock::{LOCK_FILE, Lock};
 use bootwright_model::agent;
-use qemu_tests::repository;
+
+use crate::repository;
 
 /// Ports of the balancer and of its health, if nothing else is said.
 pub const PORTS_OF_THE_AGENT: [u16; 2] = [agent::BALANCER_PORT, agent::HEALTH_PORT];
@@ -18,7 +19,18 @@ const INSIDE: &str = "BOOTWRIGHT_TEST_NAMESPACE";
 
 /// Runs the named test again in a network namespace of its own, in which the node's address can be given
 /// out and every port is free. True in there; the caller has nothing left to do otherwise.
+///
+/// # Panics
+/// It cannot be run, fails, or is no test.
 pub fn inside_namespace(test: &str) -> bool {
+    enter_namespace(&["--exact", test, "--include-ignored", "--nocapture"])
+}
+
+/// The same for this program, with other arguments.
+///
+/// # Panics
+/// It cannot be run, fails, or does not come this far again.
+pub fn enter_namespace(arguments: &[&str]) -> bool {
     if let Some(mark) = std::env::var_os(INSIDE) {
         std::fs::write(mark, "").unwrap();
         ip(&["link", "set", "lo", "up"]);
@@ -33,14 +45,17 @@ pub fn inside_namespace(test: &str) -> bool {
         command.args(["--user", "--map-root-user"]);
     }
     command.args(["--net", "--kill-child"]).arg(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--include-ignored", "--nocapture"]).env(INSIDE, &mark);
+    command.args(arguments).env(INSIDE, &mark);
     let status = command.status().expect("unshare of util-linux runs");
-    assert!(status.success(), "the test failed in its namespace; see above");
-    assert!(mark.exists(), "there is no test {test}");
+    assert!(status.success(), "it failed in its namespace; see above");
+    assert!(mark.exists(), "there is no such test: {arguments:?}");
     false
 }
 
 /// `ip`, which must succeed.
+///
+/// # Panics
+/// It does not.
 pub fn ip(arguments: &[&str]) {
     let status = Command::new("ip").args(arguments).status().expect("ip of iproute2 runs");
     assert!(status.success(), "ip {arguments:?}");

@@ -29,9 +29,11 @@ pub enum Identity {
     Certificate(&'static str),
     /// A file with a certificate and its key.
     File(PathBuf),
+    /// A bearer token.
     Token(String),
     /// A certificate and its key, PEM.
     Pair(String, String),
+    /// Nobody.
     Anonymous,
 }
 
@@ -199,17 +201,20 @@ impl Cluster {
         bootstrap::run(&Roots::below(self.root.path()), &facts)
     }
 
+    /// The token that nodes join with.
     pub fn bootstrap_token(&self) -> String {
         let path = Roots::below(self.root.path()).cluster_pki.join("bootstrap-token");
         fs::read_to_string(path).unwrap().trim().to_owned()
     }
 
+    /// The object at a path; it must be there.
     pub fn get(&self, identity: &Identity, path: &str) -> Value {
         let (status, answer) = self.call(identity, "GET", path, "*/*", None);
         assert_eq!(status, 200, "{path}: {answer}");
         answer
     }
 
+    /// Makes an object below a path, and returns it; it must be new.
     pub fn create(&self, identity: &Identity, path: &str, object: &Value) -> Value {
         let body = object.to_string();
         let (status, answer) = self.call(identity, "POST", path, "application/json", Some(body.as_bytes()));
