@@ -2,37 +2,27 @@
 //! and `bridge -batch` take for the same entries, in turn, each in a new network namespace. Prints JSON, times in
 //! milliseconds. An example, not a program: nothing of it belongs into an image.
 
-use std::error::Error;
+mod common;
+
 use std::fs;
-use std::io;
 use std::net::Ipv4Addr;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
+use common::{Namespace, Result, become_root, run};
 use pod_network::{Difference, Entry, Family, Mode, Overlay, Own, Peer, PodNetwork, Settings, Wanted};
 
-type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
-
 /// A link as a node has it.
-const LINK: [&str; 4] = [
-    "link set lo up",
-    "link add eth0 type veth peer name far",
-    "address add 10.200.255.1/16 dev eth0",
-    "link set eth0 up",
+const LINK: [&str; 3] = [
+    "ip link add eth0 type veth peer name far",
+    "ip address add 10.200.255.1/16 dev eth0",
+    "ip link set eth0 up",
 ];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     let [_, peers, runs] = &arguments[..] else { return Err("measure-pods PEERS RUNS".into()) };
-    // SAFETY: has no conditions.
-    if unsafe { libc::geteuid() } != 0 {
-        // Whoever may make user namespaces is root in one.
-        let mut command = Command::new("unshare");
-        command.args(["--user", "--map-root-user", "--"]).arg(std::env::current_exe()?);
-        return Err(command.args(&arguments[1..]).exec().into());
-    }
+    become_root()?;
     let wanted = wanted(peers.parse()?);
     let mut measured = Vec::new();
     for _ in 0..runs.parse::<u16>()? {
@@ -70,19 +60,12 @@ fn wanted(count: u32) -> Wanted {
     Wanted::from_peers(&own, &settings, &peers)
 }
 
+/// Does something in a new namespace with a link.
 fn in_namespace<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let work = || {
-        // SAFETY: a new network namespace takes nothing away from the other threads.
-        if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
-            return Err(format!("no network namespace: {}", io::Error::last_os_error()).into());
-        }
-        for command in LINK {
-            run("ip", &command.split(' ').collect::<Vec<_>>())?;
-        }
+    Namespace::new()?.enter(|| {
+        LINK.into_iter().try_for_each(run)?;
         work()
-    };
-    let joined = std::thread::scope(|scope| scope.spawn(work).join());
-    joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// From nothing to all entries, the device included, and once more without a change.
@@ -145,19 +128,10 @@ fn run_batches(folder: &Path, lines: &[String; 3]) -> Result<f64> {
         let path = folder.join(program);
         fs::write(&path, lines)?;
         let begin = Instant::now();
-        run(program, &["-batch", &path.to_string_lossy()])?;
+        run(&format!("{program} -batch {}", path.display()))?;
         total += milliseconds(begin);
     }
     Ok(total)
-}
-
-fn run(program: &str, arguments: &[&str]) -> Result<()> {
-    let output = Command::new(program).args(arguments).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(format!("{program} {}: {said}", arguments.join(" ")).into())
 }
 
 fn milliseconds(since: Instant) -> f64 {

@@ -11,7 +11,6 @@ mod addons;
 mod agent;
 mod etcd;
 mod join;
-mod large;
 mod peers;
 mod vip;
 

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use super::Failure;
 use super::output::{cluster_failure, print};
 use crate::cluster::Loaded;
-use crate::lab::bench::{self, Part};
+use crate::lab::bench::{self, Needs, Part, Several};
 use crate::lab::cluster::commands;
 use crate::lab::{Error, Firmware, demo};
 use crate::sources::cache::Cache;
@@ -60,19 +60,21 @@ struct BootOptions {
 struct BenchOptions {
     #[command(flatten)]
     machine: MachineOptions,
-    /// How often each figure is measured; sizes and the smallest machine are measured once.
+    /// How often each figure is measured; sizes, and what takes many minutes, are measured once.
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
+    /// The cluster file of several nodes, for `lab`.
+    #[arg(long, value_name = "FILE", default_value = "examples/four.toml")]
+    several: PathBuf,
     /// What to measure, separated by commas; everything if absent.
     #[arg(long, value_name = "PART,…", value_enum, value_delimiter = ',')]
     only: Vec<Part>,
     /// The program mkosi; the one on PATH if absent.
     #[arg(long, value_name = "FILE", default_value = "mkosi")]
     mkosi: PathBuf,
-    /// The program that measures the pod network, an example of pod-network: examples/measure-pods beside this
-    /// program if absent.
-    #[arg(long, value_name = "FILE")]
-    measure_pods: Option<PathBuf>,
+    /// Folder of the programs that measure, examples of other crates: `examples` beside this program if absent.
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
 }
 
 /// What to boot, and on what.
@@ -145,9 +147,12 @@ pub fn run(arguments: &LabArguments) -> Result<(), Failure> {
                 Failure::other(miette::miette!("cannot find this program, to measure it: {error}"))
             })?;
             let parts = if options.only.is_empty() { &Part::ALL[..] } else { &options.only };
-            let measure_pods = options.measure_pods.clone();
+            let wants_several = parts.iter().any(|part| part.needs() == Needs::Several);
+            let several = wants_several.then(|| load(&options.several)).transpose()?;
+            let output = boot.output.join("several");
             let options = bench::Options {
-                measure_pods: measure_pods.unwrap_or_else(|| program.with_file_name("examples/measure-pods")),
+                several: several.map(|loaded| Several { loaded, output }),
+                programs: options.programs.clone().unwrap_or_else(|| program.with_file_name("examples")),
                 boot,
                 loaded,
                 program,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::figure::Figure;
 use super::table::Table;
-use super::{Error, Options};
+use super::{Error, Options, program};
 use crate::cluster::Loaded;
 
 /// Name of the cluster file in the folder that [`cluster_with`] makes.
@@ -51,17 +51,8 @@ pub fn build_into(
     let mut command = Command::new(&options.program);
     command.arg("build").arg("-f").arg(cluster_file).arg("-o").arg(output).arg("--cache").arg(cache);
     let begin = Instant::now();
-    let output = command.output().map_err(Error::file("start", &options.program))?;
-    let took = begin.elapsed();
-    if !output.status.success() {
-        let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(Error::Command {
-            command: format!("{command:?}"),
-            status: output.status.to_string(),
-            message,
-        });
-    }
-    Ok(took)
+    program::run(&mut command, &options.program)?;
+    Ok(begin.elapsed())
 }
 
 /// A cache that has what was fetched, by links, and nothing that was composed.

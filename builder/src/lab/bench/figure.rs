@@ -17,16 +17,46 @@ pub enum Part {
     Small,
     /// Routes to the pods of many nodes, programmed and looked at.
     Routes,
+    /// TCP through the pod network.
+    Tcp,
+    /// Memory of the agent in a large cluster.
+    Agent,
+    /// Power-on to Ready of a cluster of several machines.
+    Lab,
+}
+
+/// What a part works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing that was built.
+    Nothing,
+    /// The image of the cluster file, or what its build fetches.
+    Image,
+    /// The images of the cluster file of several nodes.
+    Several,
 }
 
 impl Part {
     /// All of them, in the order that they are measured in.
-    pub const ALL: [Part; 6] =
-        [Part::Compose, Part::Mkosi, Part::Size, Part::Boot, Part::Small, Part::Routes];
+    pub const ALL: [Part; 9] = [
+        Part::Compose,
+        Part::Mkosi,
+        Part::Size,
+        Part::Boot,
+        Part::Small,
+        Part::Routes,
+        Part::Tcp,
+        Part::Agent,
+        Part::Lab,
+    ];
 
-    /// Whether it works on a built image.
-    pub fn needs_image(self) -> bool {
-        !matches!(self, Part::Mkosi | Part::Routes)
+    /// What it works on; the agent's takes etcd from what a build fetches.
+    pub fn needs(self) -> Needs {
+        match self {
+            Part::Mkosi | Part::Routes | Part::Tcp => Needs::Nothing,
+            Part::Compose | Part::Size | Part::Boot | Part::Small | Part::Agent => Needs::Image,
+            Part::Lab => Needs::Several,
+        }
     }
 }
 
@@ -39,6 +69,9 @@ impl fmt::Display for Part {
             Part::Boot => "boot",
             Part::Small => "small",
             Part::Routes => "routes",
+            Part::Tcp => "tcp",
+            Part::Agent => "agent",
+            Part::Lab => "lab",
         })
     }
 }
@@ -78,11 +111,27 @@ pub enum Figure {
     IpBatch,
     /// The very same entries by iproute2, with our metrics.
     IpBatchMetrics,
+    /// A connection over a link between two namespaces.
+    TcpLink,
+    /// The same through our VXLAN on it.
+    TcpOurs,
+    /// How much that is of [`Figure::TcpLink`] in the same run.
+    TcpOursShare,
+    /// The same through VXLAN as flannel sets it.
+    TcpFlannel,
+    /// How much that is of [`Figure::TcpLink`] in the same run.
+    TcpFlannelShare,
+    /// The most memory that the agent ever had.
+    AgentMost,
+    /// What it has when all is read and programmed.
+    AgentResident,
+    /// The first power-on of a cluster to the Ready of its last node.
+    LabReady,
 }
 
 impl Figure {
     /// All of them, in the order of the table.
-    pub const ALL: [Figure; 16] = [
+    pub const ALL: [Figure; 24] = [
         Figure::ColdCompose,
         Figure::WarmCompose,
         Figure::MkosiCold,
@@ -99,6 +148,14 @@ impl Figure {
         Figure::PeersUnchanged,
         Figure::IpBatch,
         Figure::IpBatchMetrics,
+        Figure::TcpLink,
+        Figure::TcpOurs,
+        Figure::TcpOursShare,
+        Figure::TcpFlannel,
+        Figure::TcpFlannelShare,
+        Figure::AgentMost,
+        Figure::AgentResident,
+        Figure::LabReady,
     ];
 
     /// Which part measures it.
@@ -112,10 +169,17 @@ impl Figure {
             Figure::PeersProgrammed | Figure::PeersUnchanged | Figure::IpBatch | Figure::IpBatchMetrics => {
                 Part::Routes
             }
+            Figure::TcpLink
+            | Figure::TcpOurs
+            | Figure::TcpOursShare
+            | Figure::TcpFlannel
+            | Figure::TcpFlannelShare => Part::Tcp,
+            Figure::AgentMost | Figure::AgentResident => Part::Agent,
+            Figure::LabReady => Part::Lab,
         }
     }
 
-    /// Its name in the table; of one of mkosi's what follows mkosi's own.
+    /// Its name in the table; of one of mkosi's or of several machines what follows these.
     pub fn name(self) -> &'static str {
         match self {
             Figure::ColdCompose => "cold compose, packages cached",
@@ -134,6 +198,14 @@ impl Figure {
             Figure::PeersUnchanged => "5,000 VXLAN peers, no change",
             Figure::IpBatch => "ip -batch, bridge -batch: the same",
             Figure::IpBatchMetrics => "ip -batch, bridge -batch: the same with our metrics",
+            Figure::TcpLink => "TCP over a link between namespaces",
+            Figure::TcpOurs => "TCP over VXLAN on that link",
+            Figure::TcpOursShare => "TCP over VXLAN, of the link",
+            Figure::TcpFlannel => "TCP over VXLAN with flannel's settings",
+            Figure::TcpFlannelShare => "TCP over VXLAN with flannel's settings, of the link",
+            Figure::AgentMost => "agent at 5,000 peers, memory at most",
+            Figure::AgentResident => "agent at 5,000 peers, memory afterwards",
+            Figure::LabReady => "machines, power-on to all nodes Ready",
         }
     }
 
@@ -154,12 +226,21 @@ impl Figure {
             Figure::PeersProgrammed => ["1000 ms, 5 x", ""],
             Figure::PeersUnchanged => ["150 ms", ""],
             Figure::IpBatch | Figure::IpBatchMetrics => ["", ""],
+            Figure::TcpOurs => ["flannel's", ""],
+            Figure::TcpOursShare => ["stated", ""],
+            Figure::TcpLink | Figure::TcpFlannel | Figure::TcpFlannelShare => ["", ""],
+            Figure::AgentMost => ["40 MB", ""],
+            Figure::AgentResident => ["", ""],
+            Figure::LabReady => ["300 s", ""],
         }
     }
 
-    /// Seconds, milliseconds, or 1,000,000 bytes.
+    /// Seconds, milliseconds, 1,000,000 bytes, 1,000,000,000 bits in a second, or hundredths.
     pub fn unit(self) -> &'static str {
         match self {
+            Figure::TcpLink | Figure::TcpOurs | Figure::TcpFlannel => "Gbit/s",
+            Figure::TcpOursShare | Figure::TcpFlannelShare => "%",
+            Figure::AgentMost | Figure::AgentResident => "MB",
             Figure::RawImage | Figure::CompressedImage | Figure::CompressedWorker | Figure::Memory => "MB",
             _ if self.part() == Part::Routes => "ms",
             _ => "s",
@@ -172,16 +253,25 @@ impl Figure {
             Figure::ColdCompose => Some((Figure::MkosiCold, "cold")),
             Figure::WarmCompose => Some((Figure::MkosiIncremental, "incremental")),
             Figure::PeersProgrammed => Some((Figure::IpBatch, "ip -batch")),
+            Figure::TcpOurs => Some((Figure::TcpFlannel, "flannel's settings")),
             _ => None,
         }
     }
 
+    /// How many times better than what a person would use instead it is.
+    pub fn times_better(self, ours: f64, theirs: f64) -> f64 {
+        match self {
+            Figure::TcpOurs => ours / theirs,
+            _ => theirs / ours,
+        }
+    }
+
     /// How often it is measured when everything is measured `runs` times: a size is the same each time, and
-    /// the smallest machine takes many minutes.
+    /// what takes many minutes is measured once.
     pub fn times(self, runs: u16) -> usize {
         match self.part() {
-            Part::Size | Part::Small => 1,
-            Part::Compose | Part::Mkosi | Part::Boot | Part::Routes => usize::from(runs),
+            Part::Size | Part::Small | Part::Agent | Part::Lab => 1,
+            Part::Compose | Part::Mkosi | Part::Boot | Part::Routes | Part::Tcp => usize::from(runs),
         }
     }
 }

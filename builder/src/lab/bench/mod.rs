@@ -2,18 +2,22 @@
 //!
 //! Each part stands alone: what fails costs its own figures, and the table says so.
 
+mod agent;
 mod boot;
 mod compose;
 mod figure;
+mod lab;
 mod mkosi;
+mod program;
 mod routes;
 mod size;
 mod table;
+mod tcp;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-pub use self::figure::Part;
+pub use self::figure::{Needs, Part};
 use self::table::Table;
 use super::{Error, demo};
 use crate::cluster::Loaded;
@@ -30,12 +34,32 @@ pub struct Options {
     pub program: PathBuf,
     /// The program mkosi.
     pub mkosi: PathBuf,
-    /// The example `measure-pods` of the crate pod-network.
-    pub measure_pods: PathBuf,
+    /// Folder of the programs that measure: `measure-pods` and `measure-tcp` of the crate pod-network, `measure-agent`
+    /// of qemu-tests.
+    pub programs: PathBuf,
+    /// A cluster of several nodes, if a part wants one.
+    pub several: Option<Several>,
     /// How often each figure is measured that differs from run to run.
     pub runs: u16,
     /// What is measured.
     pub parts: BTreeSet<Part>,
+}
+
+/// A cluster of several nodes.
+#[derive(Debug, Clone)]
+pub struct Several {
+    /// Its cluster file.
+    pub loaded: Loaded,
+    /// Folder that its images are built into.
+    pub output: PathBuf,
+}
+
+impl Options {
+    fn several(&self) -> Result<&Several, Error> {
+        self.several
+            .as_ref()
+            .ok_or_else(|| Error::State("there is no cluster file of several nodes".to_owned()))
+    }
 }
 
 /// Measures, says each value when it is known, and prints the table whatever happened.
@@ -58,24 +82,39 @@ pub fn run(options: &Options) -> Result<(), Error> {
 
 /// Measures part by part. An error of one is noted in the table; only an interruption ends them all.
 fn measure(options: &Options, table: &mut Table) -> Result<(), Error> {
-    let mut image = Ok(());
-    if options.parts.iter().any(|part| part.needs_image()) {
-        // Fetches what is missing as well, and is not measured.
+    let wants = |needs| options.parts.iter().any(|part| part.needs() == needs);
+    let (nothing, mut image, mut several) = (Ok(()), Ok(()), Ok(()));
+    // Fetches what is missing as well, and is not measured.
+    if wants(Needs::Image) {
         say("building the image, which is not measured");
         image = compose::build(options, &options.loaded.path, &options.boot.cache).map(drop);
     }
+    if wants(Needs::Several) {
+        say("building the images of several nodes, which is not measured");
+        several = options.several().and_then(|several| {
+            table.count_machines(several.loaded.file.nodes.len());
+            let (file, cache) = (&several.loaded.path, &options.boot.cache);
+            compose::build_into(options, file, cache, &several.output).map(drop)
+        });
+    }
     for &part in &options.parts {
-        let outcome = match (&image, part) {
+        let built = match part.needs() {
+            Needs::Nothing => &nothing,
+            Needs::Image => &image,
+            Needs::Several => &several,
+        };
+        let outcome = match (built, part) {
             _ if interrupt::requested() => Err(interrupt::Interrupted.into()),
-            (Err(error), part) if part.needs_image() => {
-                Err(Error::State(format!("the image could not be built: {error}")))
-            }
+            (Err(error), _) => Err(Error::State(format!("the image could not be built: {error}"))),
             (_, Part::Compose) => compose::measure(options, table),
             (_, Part::Mkosi) => mkosi::measure(options, table),
             (_, Part::Size) => size::measure(options, table),
             (_, Part::Boot) => boot::measure(options, table),
             (_, Part::Small) => boot::measure_small(options, table),
             (_, Part::Routes) => routes::measure(options, table),
+            (_, Part::Tcp) => tcp::measure(options, table),
+            (_, Part::Agent) => agent::measure(options, table),
+            (_, Part::Lab) => lab::measure(options, table),
         };
         if let Err(error) = outcome {
             // A program that Ctrl-C ended says so in its own way.

@@ -15,6 +15,8 @@ pub struct Table {
     runs: u16,
     /// `mkosi 27.1`, once it is known.
     mkosi: String,
+    /// `4`: machines of the cluster of several nodes.
+    machines: String,
 }
 
 /// One figure.
@@ -30,7 +32,12 @@ impl Table {
     pub fn new(parts: &BTreeSet<Part>, runs: u16) -> Table {
         let wanted = Figure::ALL.into_iter().filter(|figure| parts.contains(&figure.part()));
         let rows = wanted.map(|figure| Row { figure, values: Vec::new(), reason: None }).collect();
-        Table { rows, runs, mkosi: "mkosi".to_owned() }
+        Table { rows, runs, mkosi: "mkosi".to_owned(), machines: "several".to_owned() }
+    }
+
+    /// Says how many machines the cluster of several nodes has.
+    pub fn count_machines(&mut self, machines: usize) {
+        self.machines = machines.to_string();
     }
 
     /// Names the mkosi that is measured: `mkosi 27.1`.
@@ -83,12 +90,13 @@ impl Table {
                 .expect("a String takes everything");
         }
         let times = if self.runs == 1 { "once".to_owned() } else { format!("{} times", self.runs) };
-        out + &format!("\nMeasured {times} on {}; sizes and the smallest machine once.\n", machine())
+        out + &format!("\nMeasured {times} on {}; what the table has one value of once.\n", machine())
     }
 
     fn name(&self, figure: Figure) -> String {
         match figure.part() {
             Part::Mkosi => format!("{}, {}", self.mkosi, figure.name()),
+            Part::Lab => format!("{} {}", self.machines, figure.name()),
             _ => figure.name().to_owned(),
         }
     }
@@ -98,14 +106,15 @@ impl Table {
     }
 
     /// `mkosi 27.1, cold: 75.10 s, 7.6 x`: the median of what a person would use instead, and how many times
-    /// ours it is.
+    /// better ours is.
     fn instead(&self, row: &Row) -> String {
         let Some((other, how)) = row.figure.instead() else { return String::new() };
         let theirs = self.rows.iter().find(|row| row.figure == other).and_then(|row| median(&row.values));
         let how = if other.part() == Part::Mkosi { format!("{}, {how}", self.mkosi) } else { how.to_owned() };
         match (median(&row.values), theirs) {
             (Some(ours), Some(theirs)) => {
-                format!("{how}: {theirs:.2} {}, {:.1} x", other.unit(), theirs / ours)
+                let times = row.figure.times_better(ours, theirs);
+                format!("{how}: {theirs:.2} {}, {times:.1} x", other.unit())
             }
             (None, Some(theirs)) => format!("{how}: {theirs:.2} {}", other.unit()),
             (_, None) => format!("{how}: not measured"),

@@ -19,4 +19,4 @@ pub use control::{Answer, Request};
 pub use layout::Options;
 pub use status::Status;
 pub use supervisor::Supervisor;
-pub use up::{Background, up};
+pub use up::{Background, up, wait_ready};

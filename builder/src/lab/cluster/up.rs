@@ -68,19 +68,33 @@ fn verdict(status: &Status, deadline: Instant, limit: Duration) -> ControlFlow<R
     ControlFlow::Continue(())
 }
 
+/// Works for a lab until all its nodes are Ready, and shows its states to `each`. `None` if somebody takes it down
+/// before.
+///
+/// # Errors
+/// A boot failed, not all nodes were Ready in time, or as [`Supervisor::run`].
+pub fn wait_ready(
+    lab: &mut Supervisor,
+    limit: Duration,
+    mut each: impl FnMut(&Status),
+) -> Result<Option<()>, Error> {
+    let deadline = Instant::now() + limit;
+    let outcome = lab.run(|status| {
+        each(status);
+        verdict(status, deadline, limit)
+    });
+    outcome?.transpose()
+}
+
 fn foreground(options: Options) -> Result<(), Error> {
     let (limit, mut view) = (options.limit, View::choose());
     let mut lab = Supervisor::start(options.clone(), &mut |line| println!("{line}"))?;
-    let deadline = Instant::now() + limit;
-    let outcome = lab.run(|status| {
-        view.show(status);
-        verdict(status, deadline, limit)
-    });
+    let outcome = wait_ready(&mut lab, limit, |status| view.show(status));
     let taken_down = matches!(outcome, Ok(None));
     let failed = match outcome {
         // By somebody else.
         Ok(None) => Some(Error::State("taken down before all nodes were Ready".to_owned())),
-        Ok(Some(Ok(()))) => {
+        Ok(Some(())) => {
             view.say("");
             hints(&options, &lab.status()?).iter().for_each(|line| view.say(line));
             view.say("Ctrl-C switches everything off");
@@ -92,7 +106,7 @@ fn foreground(options: Options) -> Result<(), Error> {
                 Err(error) => Some(error),
             }
         }
-        Ok(Some(Err(error))) | Err(error) => Some(error),
+        Err(error) => Some(error),
     };
     // Who gives up on a boot does not wait for a clean stop; what failed has nothing to be kept. Who takes it down
     // from elsewhere says how.
