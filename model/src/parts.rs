@@ -3,16 +3,40 @@
 //! Works on TOML values rather than on [`crate::profile::Profile`], as a part need not have what a profile
 //! must have.
 
+use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
+
+use crate::cluster::ClusterFile;
+use crate::kubernetes;
 
 /// The key of a profile that names its parts.
 pub const PARTS: &str = "parts";
+/// The key of a part that says where it applies.
+pub const WHEN: &str = "when";
 /// What tells the elements of a list of tables apart: services and users have it.
 pub const NAME: &str = "name";
 /// Lists of a service that grow, as top-level lists do; everything else of it is replaced.
 const GROWING: [&str; 2] = ["after", "uses"];
 
-/// The whole of several layers, the first at the bottom, without the key [`PARTS`].
+/// Where a part applies. A profile names it all the same, and is without it elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum When {
+    /// On machines that run a member of etcd: those of the role `etcd`, and in a cluster without such the control planes.
+    EtcdMember,
+}
+
+impl When {
+    /// Whether it holds for nodes of this role in this cluster.
+    pub fn holds(self, role: &str, file: &ClusterFile) -> bool {
+        match self {
+            When::EtcdMember => kubernetes::runs_etcd(role, file),
+        }
+    }
+}
+
+/// The whole of several layers, the first at the bottom, without the keys [`PARTS`] and [`WHEN`].
 ///
 /// Tables are merged key by key; lists are put together in this order; a value replaces the one below. A
 /// service or user whose name is there already is changed instead of added: its `after` and `uses` grow, and
@@ -21,6 +45,7 @@ pub fn merge(layers: impl IntoIterator<Item = Table>) -> Table {
     let mut whole = Table::new();
     for mut layer in layers {
         layer.remove(PARTS);
+        layer.remove(WHEN);
         lay(&mut whole, layer);
     }
     whole

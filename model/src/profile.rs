@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::addons::Addon;
+use crate::parts::When;
 
 /// `profiles/<role>.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,9 @@ pub struct Profile {
     /// profile says itself comes on top ([`crate::parts`]). None in a profile that has been put together.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<String>,
+    /// In a part only: where it applies. Everywhere if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<When>,
     /// Kernel, modules.
     pub kernel: KernelProfile,
     /// Debian packages, besides the kernel.

@@ -221,7 +221,7 @@ impl Profiles {
         roles.dedup();
         let mut profiles = Profiles::default();
         for role in roles {
-            match store.load(role) {
+            match store.load(role, file) {
                 Ok(profile) => {
                     profiles.good.insert(role.to_owned(), profile);
                 }

@@ -4,6 +4,7 @@ mod layers;
 
 use std::path::{Path, PathBuf};
 
+use bootwright_model::cluster::ClusterFile;
 use bootwright_model::parts::PARTS;
 use bootwright_model::profile::Profile;
 use include_dir::{Dir, include_dir};
@@ -77,13 +78,13 @@ impl ProfileStore {
         names
     }
 
-    /// The profile of `role`, put together from its parts and checked.
-    pub fn load(&self, role: &str) -> Result<Profile, ProfileError> {
+    /// The profile of `role` in a cluster, put together from those of its parts that apply there, and checked.
+    pub fn load(&self, role: &str, file: &ClusterFile) -> Result<Profile, ProfileError> {
         let Some((path, text)) = self.read(&format!("{role}.toml"), role)? else {
             return Err(ProfileError::Unknown { role: role.to_owned(), known: self.roles().join(", ") });
         };
         if layers::has_parts(&text) {
-            return layers::load(self, role, &path, text);
+            return layers::load(self, role, file, &path, text);
         }
         let mut reading: Reading<Profile> = text::read(text);
         if let Some(profile) = &reading.value {
@@ -119,7 +120,35 @@ impl ProfileStore {
 
 #[cfg(test)]
 mod tests {
+    use bootwright_model::cluster::Node;
+
     use super::*;
+
+    fn cluster() -> ClusterFile {
+        toml::from_str(include_str!("../../../examples/all-in-one.toml")).unwrap()
+    }
+
+    #[test]
+    fn a_part_is_left_out_where_it_does_not_apply() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ProfileStore::new(folder.path(), None);
+        let mut file = cluster();
+        let has = |file: &ClusterFile| {
+            let profile = store.load("control-plane", file).unwrap();
+            let server = profile.services.iter().find(|service| service.name == "kube-apiserver").unwrap();
+            let parts = [
+                profile.services.iter().any(|service| service.name == "etcd"),
+                profile.packages.install.contains(&"etcd-server".to_owned()),
+                server.after.contains(&"etcd-promote".to_owned()),
+            ];
+            assert!(profile.when.is_none());
+            parts
+        };
+        assert_eq!(has(&file), [true; 3]);
+        let etcd = Node { name: "e1".to_owned(), role: "etcd".to_owned(), ..file.nodes[0].clone() };
+        file.nodes.push(etcd);
+        assert_eq!(has(&file), [false; 3]);
+    }
 
     #[test]
     fn every_embedded_profile_is_sound() {
@@ -128,7 +157,7 @@ mod tests {
         let roles = store.roles();
         assert!(!roles.is_empty());
         for role in roles {
-            if let Err(ProfileError::Invalid(findings)) = store.load(&role) {
+            if let Err(ProfileError::Invalid(findings)) = store.load(&role, &cluster()) {
                 panic!("{}", findings.plain());
             }
         }
@@ -140,7 +169,7 @@ mod tests {
         std::fs::write(folder.path().join("secret.toml"), "role = 'x'").unwrap();
         let store = ProfileStore::new(folder.path(), None);
         for role in ["../secret", "/etc/passwd", "", "."] {
-            assert!(matches!(store.load(role), Err(ProfileError::Unknown { .. })), "{role}");
+            assert!(matches!(store.load(role, &cluster()), Err(ProfileError::Unknown { .. })), "{role}");
         }
     }
 
@@ -151,7 +180,7 @@ mod tests {
         let text = "role = \"edge\"\ndescription = \"x\"\nkubernetes = [\"1.x\"]\nbinarys = []\n[packages]\ninstall = [\"Nope\"]\n[kernel]\nflavour = \"cloudy\"\nmodules = []\ninitramfs-modules = []\n";
         std::fs::write(folder.path().join("profiles/all-in-one.toml"), text).unwrap();
         let store = ProfileStore::new(folder.path(), None);
-        let Err(ProfileError::Invalid(findings)) = store.load("all-in-one") else { panic!() };
+        let Err(ProfileError::Invalid(findings)) = store.load("all-in-one", &cluster()) else { panic!() };
         let plain = findings.plain().replace(&folder.path().display().to_string(), "");
         insta::assert_snapshot!(plain);
     }
@@ -164,7 +193,7 @@ mod tests {
             std::fs::write(folder.path().join("profiles").join(name), text).unwrap();
         }
         let store = ProfileStore::new(folder.path(), None);
-        store.load("edge").map_err(|error| match error {
+        store.load("edge", &cluster()).map_err(|error| match error {
             ProfileError::Invalid(findings) => {
                 findings.plain().replace(&folder.path().display().to_string(), "")
             }
@@ -199,6 +228,11 @@ mod tests {
             ("edge.toml", &format!("{EDGE}parts = [\"gpu\"]\n")),
             ("parts/gpu.toml", "role = \"edge\"\n[packages]\ninstal = []\n"),
         ]);
-        insta::assert_snapshot!([own, unknown, lacking.unwrap_err(), in_part.unwrap_err()].join("\n"));
+        let when = "when = \"etcd\"\n[kernel]\nload = []\n";
+        let wrong = composed(&[("edge.toml", &format!("{EDGE}parts = [\"x\"]\n")), ("parts/x.toml", when)]);
+        let here = composed(&[("edge.toml", &format!("{EDGE}parts = [\"node\"]\nwhen = \"etcd-member\"\n"))]);
+        let all =
+            [own, unknown, lacking.unwrap_err(), in_part.unwrap_err(), wrong.unwrap_err(), here.unwrap_err()];
+        insta::assert_snapshot!(all.join("\n"));
     }
 }

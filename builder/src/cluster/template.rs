@@ -144,7 +144,8 @@ address = {address}
             let store = ProfileStore::new(path.parent().unwrap_or(Path::new(".")), None);
             let roles = store.roles();
             // A broken profile is not the business of a new file.
-            let profiles = roles.iter().filter_map(|role| Some((role.clone(), store.load(role).ok()?)));
+            let profiles =
+                roles.iter().filter_map(|role| Some((role.clone(), store.load(role, &file).ok()?)));
             let profiles = profiles.collect();
             reading.add(checks::all(&Context { file: &file, roles: &roles, profiles: &profiles }));
         }

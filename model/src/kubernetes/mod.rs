@@ -53,8 +53,10 @@ pub const COMPONENTS: [&str; 8] = [
 pub const FLAG_COMPONENTS: [&str; 5] =
     ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet"];
 
-/// Roles that run an API server, and etcd beside it.
+/// Roles that run an API server.
 pub const CONTROL_PLANE_ROLES: [&str; 2] = [ALL_IN_ONE, "control-plane"];
+/// The role of a machine that runs a member of etcd and nothing else of the cluster: it has no kubelet, and no Node.
+pub const ETCD: &str = "etcd";
 /// The role of a control plane that runs everybody's pods as well: its Node has no taint.
 pub const ALL_IN_ONE: &str = "all-in-one";
 
@@ -64,9 +66,24 @@ pub fn is_control_plane(role: &str) -> bool {
     CONTROL_PLANE_ROLES.contains(&role)
 }
 
-/// The nodes that run an API server, and a member of etcd beside it, in the order of the cluster file.
+/// The nodes that run an API server, in the order of the cluster file.
 pub fn control_planes(file: &ClusterFile) -> impl Iterator<Item = &Node> {
     file.nodes.iter().filter(|node| is_control_plane(&node.role))
+}
+
+/// Whether etcd runs on machines of its own, those of the role [`ETCD`]: the control planes have none then.
+pub fn has_etcd_machines(file: &ClusterFile) -> bool {
+    file.nodes.iter().any(|node| node.role == ETCD)
+}
+
+/// Whether nodes of this role run a member of etcd.
+pub fn runs_etcd(role: &str, file: &ClusterFile) -> bool {
+    if has_etcd_machines(file) { role == ETCD } else { is_control_plane(role) }
+}
+
+/// The nodes that run a member of etcd, in the order of the cluster file.
+pub fn etcd_members(file: &ClusterFile) -> impl Iterator<Item = &Node> {
+    file.nodes.iter().filter(|node| runs_etcd(&node.role, file))
 }
 
 /// Where the programs of this node reach the API: a control plane by its own server, so that no other machine

@@ -21,6 +21,13 @@ pub fn profile(profile: &Profile, role: &str) -> Vec<Finding> {
             .help(format!("write \"{role}\", or rename the file")),
         );
     }
+    if profile.when.is_some() {
+        findings.push(
+            Finding::new("parts", "a profile applies wherever a node names its role")
+                .at_value(KeyPath::of("when"), "in parts only")
+                .help("leave it out, or move what depends on it into a part"),
+        );
+    }
     api_server(profile, &mut findings);
     versions(profile, &mut findings);
     packages(profile, &mut findings);

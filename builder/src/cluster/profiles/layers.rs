@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use bootwright_model::parts::{NAME, PARTS, merge};
+use bootwright_model::cluster::ClusterFile;
+use bootwright_model::parts::{NAME, PARTS, WHEN, When, merge};
 use bootwright_model::profile::Profile;
 use serde::Deserialize;
 use toml::{Table, Value};
@@ -21,10 +22,11 @@ pub(super) fn has_parts(text: &str) -> bool {
     text.parse::<Table>().is_ok_and(|table| table.contains_key(PARTS))
 }
 
-/// The profile of `role` in the file at `path`, put together and checked.
+/// The profile of `role` in the file at `path`, put together for a cluster and checked.
 pub(super) fn load(
     store: &ProfileStore,
     role: &str,
+    file: &ClusterFile,
     path: &Path,
     text: String,
 ) -> Result<Profile, ProfileError> {
@@ -36,7 +38,7 @@ pub(super) fn load(
     let names = own.get(PARTS).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     for (index, name) in names.enumerate() {
         match part(store, name)? {
-            Some(part) => layers.push(part),
+            Some(part) => layers.extend(Some(part).filter(|part| applies(part, role, file))),
             None => reading.add([unknown(store, index, name)]),
         }
     }
@@ -65,6 +67,12 @@ fn part(store: &ProfileStore, name: &str) -> Result<Option<Table>, ProfileError>
     value.filter(|_| !findings.has_errors()).map(Some).ok_or(ProfileError::Invalid(findings))
 }
 
+/// Whether a part that was read without a finding is meant for the role in the cluster.
+fn applies(part: &Table, role: &str, file: &ClusterFile) -> bool {
+    let when = part.get(WHEN).and_then(|when| When::deserialize(when.clone()).ok());
+    when.is_none_or(|when| when.holds(role, file))
+}
+
 /// The form of a profile with parts, or of a part.
 fn shape(of_profile: bool) -> Shape {
     let Shape::Table(keys) = Shape::of::<Profile>().fragment() else {
@@ -72,6 +80,7 @@ fn shape(of_profile: bool) -> Shape {
     };
     let mut keys: Vec<Key> = keys;
     if of_profile {
+        keys.retain(|key| key.name != WHEN);
         keys.iter_mut().filter(|key| OWN.contains(&key.name.as_str())).for_each(|key| key.required = true);
     } else {
         keys.retain(|key| !OWN.contains(&key.name.as_str()));

@@ -203,8 +203,9 @@ fn upstream_versions_are_what_upstream_calls_them() {
 #[test]
 fn the_profiles_that_are_built_in_are_good() {
     let store = ProfileStore::new(Path::new("/nowhere"), None);
+    let file = toml::from_str(include_str!("../../../../examples/all-in-one.toml")).expect("a cluster file");
     for role in store.roles() {
-        let profile = store.load(&role).expect("a profile");
+        let profile = store.load(&role, &file).expect("a profile");
         assert_eq!(bootwright_model::services::check(&profile.services), []);
         Globs::new("prune", &profile.packages.prune).expect("good globs");
         Globs::new("keep", &profile.packages.keep).expect("good globs");

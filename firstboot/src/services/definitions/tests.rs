@@ -8,6 +8,8 @@ fn all_in_one() -> Profile {
     profile(&[
         include_str!("../../../../profiles/parts/node.toml"),
         include_str!("../../../../profiles/parts/control-plane.toml"),
+        include_str!("../../../../profiles/parts/etcd.toml"),
+        include_str!("../../../../profiles/parts/stacked-etcd.toml"),
         include_str!("../../../../profiles/all-in-one.toml"),
     ])
 }
