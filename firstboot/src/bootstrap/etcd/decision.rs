@@ -4,7 +4,8 @@
 //! other has said that it has no data either; the rest join it, as learners first. etcd's own way, in which all start
 //! at once with the same list, gives a member that lost its disk the identity of the one that it was, and the
 //! votes that it no longer remembers (raft's promise to keep what was committed goes with them). So it takes all the
-//! machines to begin, and from then on a member without data is always a new one.
+//! machines to begin, and from then on a member without data is always a new one. As images of different cluster files
+//! may name different ones first, all have to name this one.
 
 use super::data::{Data, Identity};
 use super::peers::{Answer, Member, Peer};
@@ -130,6 +131,9 @@ fn without_data(situation: &Situation<'_>) -> Decision {
         };
         return Decision::Join { reason, stale };
     }
+    if let Some(reason) = other_files(situation) {
+        return Decision::Wait(reason);
+    }
     match situation.beginner {
         None => Decision::Wait(format!(
             "it has no data, the cluster file says initial-cluster-state = \"existing\", and no control plane answers \
@@ -144,7 +148,7 @@ fn without_data(situation: &Situation<'_>) -> Decision {
         Some(_) if situation.peers.is_empty() => {
             Decision::Begin("begins a cluster: it has no data and is the only control plane".to_owned())
         }
-        Some(_) if situation.peers.iter().all(|peer| matches!(peer.answer, Answer::NoData)) => {
+        Some(_) if situation.peers.iter().all(|peer| matches!(peer.answer, Answer::NoData { .. })) => {
             Decision::Begin(format!(
                 "begins a cluster: it is the first control plane of the cluster file, and neither it nor {} has data",
                 list(situation.peers, |peer| peer.name.clone())
@@ -156,6 +160,32 @@ fn without_data(situation: &Situation<'_>) -> Decision {
             told(situation.peers)
         )),
     }
+}
+
+/// Whom each expects to begin a cluster, if some of those without data expect another than this one does.
+fn other_files(situation: &Situation<'_>) -> Option<String> {
+    let expects = |beginner: Option<&str>| match beginner {
+        Some(name) => format!("expects {name} to begin a cluster"),
+        None => "expects that there is one (initial-cluster-state = \"existing\")".to_owned(),
+    };
+    let others: Vec<String> = situation
+        .peers
+        .iter()
+        .filter_map(|peer| match &peer.answer {
+            Answer::NoData { beginner } if beginner.as_deref() != situation.beginner => {
+                Some(format!("{} {}", peer.name, expects(beginner.as_deref())))
+            }
+            _ => None,
+        })
+        .collect();
+    (!others.is_empty()).then(|| {
+        format!(
+            "it has no data, and there are images of different cluster files: this machine {}, {}; write images of one \
+             cluster file to all of them",
+            expects(situation.beginner),
+            list(&others, String::clone),
+        )
+    })
 }
 
 /// What one peer says of its cluster.
@@ -178,7 +208,7 @@ impl View<'_> {
 fn views(peers: &[Peer]) -> impl Iterator<Item = View<'_>> {
     peers.iter().filter_map(|peer| match &peer.answer {
         Answer::Cluster { id, members } => Some(View { peer: &peer.name, cluster: *id, members }),
-        Answer::NoData | Answer::Silent(_) => None,
+        Answer::NoData { .. } | Answer::Silent(_) => None,
     })
 }
 
@@ -191,7 +221,7 @@ fn said(views: &[&View<'_>]) -> String {
 fn told(peers: &[Peer]) -> String {
     let one = |peer: &Peer| match &peer.answer {
         Answer::Silent(reason) => format!("{} does not answer: {reason}", peer.name),
-        Answer::NoData => format!("{} has no data", peer.name),
+        Answer::NoData { .. } => format!("{} has no data", peer.name),
         Answer::Cluster { .. } => format!("{} has a cluster", peer.name),
     };
     if peers.is_empty() {

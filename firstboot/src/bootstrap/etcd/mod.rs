@@ -193,7 +193,7 @@ impl Place {
             self.waiting = None;
         } else if self.waiting.is_none() {
             let address = SocketAddr::new(self.address, etcd::PEER_PORT);
-            match Waiting::listen(&self.roots, address) {
+            match Waiting::listen(&self.roots, address, self.beginner.as_deref()) {
                 Ok(waiting) => self.waiting = Some(waiting),
                 Err(error) => {
                     return Some(Step::Wait(format!(

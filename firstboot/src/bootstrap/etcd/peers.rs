@@ -10,7 +10,7 @@ use std::time::Duration;
 use bootwright_model::kubernetes::etcd::PEER_PORT;
 use serde::Deserialize;
 
-use super::waiting::{NO_DATA, STATE};
+use super::waiting::{BEGINNER, NO_DATA, STATE};
 use crate::report::chain;
 
 /// Another control plane and what it said.
@@ -28,7 +28,10 @@ pub struct Peer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// It runs no etcd, as it has no data.
-    NoData,
+    NoData {
+        /// The control plane that it expects to begin a cluster; none if it expects that there is one.
+        beginner: Option<String>,
+    },
     /// It is in a cluster.
     Cluster {
         /// The cluster's identity.
@@ -85,7 +88,7 @@ fn ask_one(agent: &ureq::Agent, address: IpAddr) -> Answer {
     let header =
         |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     if header(STATE).as_deref() == Some(NO_DATA) {
-        return Answer::NoData;
+        return Answer::NoData { beginner: header(BEGINNER) };
     }
     let id = header(CLUSTER_ID).and_then(|id| u64::from_str_radix(&id, 16).ok());
     let status = response.status();

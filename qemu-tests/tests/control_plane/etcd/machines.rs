@@ -121,6 +121,12 @@ impl Machines {
         fs::write(member.join("snap/db"), [0; 20_480]).unwrap();
     }
 
+    /// Its image is one of a cluster file that names this control plane first.
+    pub fn expect_to_begin(&mut self, name: &str, first: &str) {
+        let nodes = &mut self.machine_mut(name).facts.layer.file.nodes;
+        nodes.sort_by_key(|node| (node.name != first, node.name.clone()));
+    }
+
     /// Waits for a line of `firstboot etcd`.
     pub fn says(&self, name: &str, words: &str) {
         let said = Arc::clone(&self.machine(name).said);

@@ -124,3 +124,23 @@ fn members_lose_their_disks_and_are_removed() {
     machines.power_on("cp3");
     machines.have_votes(&["cp1", "cp2", "cp3"]);
 }
+
+#[test]
+fn images_of_different_cluster_files_begin_nothing() {
+    if !programs::inside_namespace("etcd::images_of_different_cluster_files_begin_nothing") {
+        return;
+    }
+    let mut machines = Machines::new();
+    machines.expect_to_begin("cp2", "cp2");
+    for name in ["cp1", "cp2", "cp3"] {
+        machines.power_on(name);
+    }
+    machines.says("cp1", "this machine expects cp1 to begin a cluster, cp2 expects cp2 to begin a cluster");
+    machines.says("cp2", "cp1 expects cp1 to begin a cluster and cp3 expects cp1 to begin a cluster");
+    machines.stay_without_etcd(&["cp1", "cp2", "cp3"], WATCH);
+    // The image is written again.
+    machines.power_off("cp2");
+    machines.expect_to_begin("cp2", "cp1");
+    machines.power_on("cp2");
+    machines.have_votes(&["cp1", "cp2", "cp3"]);
+}

@@ -15,7 +15,11 @@ fn peer(name: &str, answer: Answer) -> Peer {
 }
 
 fn empty(name: &str) -> Peer {
-    peer(name, Answer::NoData)
+    expecting(name, Some("cp1"))
+}
+
+fn expecting(name: &str, beginner: Option<&str>) -> Peer {
+    peer(name, Answer::NoData { beginner: beginner.map(str::to_owned) })
 }
 
 fn silent(name: &str) -> Peer {
@@ -62,10 +66,29 @@ fn no_cluster_is_begun_beside_one_that_may_be_there() {
         assert!(reason.contains("cp3 does not answer: No route to host"), "{reason}");
     }
     // Nor when the cluster file says that there is one.
-    let peers = [empty("cp2"), empty("cp3")];
+    let peers = [expecting("cp2", None), expecting("cp3", None)];
     let url = "https://cp1:2380";
     let decided = decide(&Situation { node: "cp1", url, data: &Data::None, beginner: None, peers: &peers });
     insta::assert_snapshot!(waits(decided), @r#"it has no data, the cluster file says initial-cluster-state = "existing", and no control plane answers with a cluster (cp2 has no data; cp3 has no data)"#);
+}
+
+#[test]
+fn images_of_different_cluster_files_begin_nothing() {
+    let peers = [expecting("cp2", Some("cp2")), empty("cp3")];
+    insta::assert_snapshot!(waits(decision("cp1", &Data::None, &peers)), @"it has no data, and there are images of different cluster files: this machine expects cp1 to begin a cluster, cp2 expects cp2 to begin a cluster; write images of one cluster file to all of them");
+    let peers = [expecting("cp2", None), expecting("cp3", Some("cp2"))];
+    insta::assert_snapshot!(waits(decision("cp1", &Data::None, &peers)), @r#"it has no data, and there are images of different cluster files: this machine expects cp1 to begin a cluster, cp2 expects that there is one (initial-cluster-state = "existing") and cp3 expects cp2 to begin a cluster; write images of one cluster file to all of them"#);
+    // The one that has another file says it too, and one that may not begin by its own.
+    let url = "https://cp2:2380";
+    let peers = [empty("cp1"), empty("cp3")];
+    for beginner in [Some("cp2"), None] {
+        let decided = decide(&Situation { node: "cp2", url, data: &Data::None, beginner, peers: &peers });
+        let reason = waits(decided);
+        assert!(reason.contains("cp1 expects cp1 to begin a cluster and cp3 expects cp1"), "{reason}");
+    }
+    // One that has a cluster is joined all the same.
+    let peers = [has("cp2", 0xc1, &[member(2, "cp2")]), expecting("cp3", Some("cp3"))];
+    assert!(matches!(decision("cp1", &Data::None, &peers), Decision::Join { .. }));
 }
 
 #[test]
@@ -140,7 +163,7 @@ fn the_whole_table() {
             for data in &all_data {
                 let peers = [first.clone(), second.clone()];
                 let decided = decision(node, data, &peers);
-                let all_empty = peers.iter().all(|peer| peer.answer == Answer::NoData);
+                let all_empty = peers.iter().all(|peer| matches!(peer.answer, Answer::NoData { .. }));
                 let begins = matches!(decided, Decision::Begin(_));
                 assert_eq!(
                     begins,
