@@ -188,6 +188,27 @@ fn other_files(situation: &Situation<'_>) -> Option<String> {
     })
 }
 
+/// Whether what the peers that have answered say decides it, whatever the others would say: most restarts wait for
+/// nobody.
+pub fn is_certain(situation: &Situation<'_>) -> bool {
+    let views: Vec<View<'_>> = views(situation.peers).collect();
+    match situation.data {
+        Data::Unknown | Data::Damaged => true,
+        Data::Member(own) => {
+            let knows = |view: &View<'_>| view.members.iter().any(|one| one.id == own.member);
+            views.iter().any(|view| view.cluster == own.cluster && knows(view))
+        }
+        // One that is alone may be in another cluster than the rest.
+        Data::None => match views.first() {
+            Some(first) => {
+                let all: Vec<&View<'_>> = views.iter().collect();
+                views.iter().all(|view| view.cluster == first.cluster) && first.has_majority(&all)
+            }
+            None => false,
+        },
+    }
+}
+
 /// What one peer says of its cluster.
 #[derive(Debug, Clone, Copy)]
 struct View<'a> {

@@ -5,6 +5,7 @@
 //! them. While it waits, [`waiting`] tells the others that there is no data here. A member without data is added as
 //! a learner ([`members`]), and gets its vote from [`promote`] when it has caught up; the API server waits for that.
 
+mod at_once;
 mod data;
 mod decision;
 mod members;
@@ -41,6 +42,9 @@ use waiting::Waiting;
 const ROUND: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 /// Rounds after which it has taken long.
 const ROUNDS_AT_FIRST: u32 = 60;
+/// How long a member with data hears the others when none of them knows it. What they could say, that it was removed, they
+/// would say to etcd as well, which ends then: it is only for plainer words that it is not started at once.
+const PATIENCE_WITH_DATA: Duration = Duration::from_secs(4);
 
 /// Why etcd does not start at all.
 #[derive(Debug, thiserror::Error)]
@@ -158,11 +162,13 @@ impl Place {
         if let Some(step) = self.answer_others(&data) {
             return Ok(step);
         }
-        let peers = peers::ask(&self.agent, &self.others);
         let url = etcd::peer_url(self.address);
         let beginner = self.beginner.as_deref();
-        let situation = Situation { node: &self.node, url: &url, data: &data, beginner, peers: &peers };
-        Ok(match decision::decide(&situation) {
+        let situation = Situation { node: &self.node, url: &url, data: &data, beginner, peers: &[] };
+        let patience = if data == Data::None { peers::TIMEOUT } else { PATIENCE_WITH_DATA };
+        let certain = |peers: &[Peer]| decision::is_certain(&Situation { peers, ..situation });
+        let peers = peers::ask(&self.agent, &self.others, patience, certain);
+        Ok(match decision::decide(&Situation { peers: &peers, ..situation }) {
             Decision::Wait(reason) => Step::Wait(reason),
             Decision::Restart(reason) => self.start(reason, Vec::new()),
             Decision::Begin(reason) => {

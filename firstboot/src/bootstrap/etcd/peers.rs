@@ -10,6 +10,7 @@ use std::time::Duration;
 use bootwright_model::kubernetes::etcd::PEER_PORT;
 use serde::Deserialize;
 
+use super::at_once::at_once;
 use super::waiting::{BEGINNER, NO_DATA, STATE};
 use crate::report::chain;
 
@@ -64,19 +65,30 @@ const CLUSTER_ID: &str = "X-Etcd-Cluster-ID";
 /// One question, the handshake included, which takes long on an emulated processor.
 pub const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Asks all at once: one that is not there costs the whole time.
-pub fn ask(agent: &ureq::Agent, peers: &[(String, IpAddr)]) -> Vec<Peer> {
-    std::thread::scope(|scope| {
-        let asked: Vec<_> =
-            peers.iter().map(|(_, address)| scope.spawn(|| ask_one(agent, *address))).collect();
-        let of =
-            |((name, address), answer): (&(String, IpAddr), std::thread::ScopedJoinHandle<'_, Answer>)| {
-                let answer =
-                    answer.join().unwrap_or_else(|_| Answer::Silent("the question failed".to_owned()));
-                Peer { name: name.clone(), address: *address, answer }
-            };
-        peers.iter().zip(asked).map(of).collect()
-    })
+/// Asks all at once, and hears them for `patience` at most, or until `certain` of what those that have answered say.
+/// Those that have not are silent.
+pub fn ask(
+    agent: &ureq::Agent,
+    peers: &[(String, IpAddr)],
+    patience: Duration,
+    certain: impl Fn(&[Peer]) -> bool,
+) -> Vec<Peer> {
+    let silent = || Answer::Silent(format!("nothing within {} s", patience.as_secs()));
+    let mut heard: Vec<Peer> = peers
+        .iter()
+        .map(|(name, address)| Peer { name: name.clone(), address: *address, answer: silent() })
+        .collect();
+    if certain(&heard) {
+        return heard;
+    }
+    let addresses = peers.iter().map(|(_, address)| *address).collect();
+    let agent = agent.clone();
+    let work = move |address: &IpAddr| ask_one(&agent, *address);
+    at_once(addresses, patience, work, |index, answer| {
+        heard[index].answer = answer;
+        !certain(&heard)
+    });
+    heard
 }
 
 fn ask_one(agent: &ureq::Agent, address: IpAddr) -> Answer {

@@ -10,6 +10,7 @@ use bootwright_model::kubernetes::{control_planes, etcd};
 use bootwright_model::node::NodeFacts;
 
 use super::super::{BootstrapError, read_facts, tell};
+use super::at_once::at_once;
 use super::members::{Client, Status};
 use super::tell::Teller;
 use super::{ApiError, peer_agent};
@@ -72,11 +73,7 @@ pub fn run(roots: &Roots, facts: &NodeFacts, mut say: impl FnMut(&str)) -> Resul
                     say("is a learner, and gets a vote when it has caught up");
                 }
                 learned = true;
-                // By one that has a vote, as a learner takes no changes.
-                let promoted = others
-                    .iter()
-                    .map(|address| Client::new(&agent, etcd::client_url(*address)).promote(member));
-                promote(promoted)
+                promote(&agent, &others, member)
             }
             Err(error) => Some(error),
         };
@@ -87,14 +84,15 @@ pub fn run(roots: &Roots, facts: &NodeFacts, mut say: impl FnMut(&str)) -> Resul
     }
 }
 
-/// Stops at the first that has done it; else the last failure.
-fn promote(attempts: impl Iterator<Item = Result<(), ApiError>>) -> Option<ApiError> {
+/// Has the member promoted by one that has a vote, as a learner takes no changes. All are asked, as one may be gone; a
+/// second promotion is refused and changes nothing. None if it is done, else the last failure.
+fn promote(agent: &ureq::Agent, others: &[IpAddr], member: u64) -> Option<ApiError> {
+    let agent = agent.clone();
+    let work = move |address: &IpAddr| Client::new(&agent, etcd::client_url(*address)).promote(member);
     let mut last = None;
-    for attempt in attempts {
-        match attempt {
-            Ok(()) => return None,
-            Err(error) => last = Some(error),
-        }
-    }
+    at_once(others.to_vec(), super::peers::TIMEOUT, work, |_, promoted| {
+        last = promoted.err();
+        last.is_some()
+    });
     last
 }

@@ -92,6 +92,31 @@ fn images_of_different_cluster_files_begin_nothing() {
 }
 
 #[test]
+fn what_is_certain_waits_for_nobody() {
+    let certain = |data: &Data, peers: &[Peer]| {
+        let url = "https://cp2:2380";
+        is_certain(&Situation { node: "cp2", url, data, beginner: Some("cp1"), peers })
+    };
+    let members = [member(1, "cp1"), member(2, "cp2"), member(3, "cp3")];
+    let without = [member(1, "cp1"), member(3, "cp3")];
+    let own = Data::Member(OWN);
+    assert!(certain(&own, &[silent("cp1"), has("cp3", 0xc1, &members)]));
+    assert!(!certain(&own, &[silent("cp1"), silent("cp3")]));
+    // One that does not know it may have been away, and the other may be in its cluster.
+    assert!(!certain(&own, &[silent("cp1"), has("cp3", 0xc1, &without)]));
+    assert!(!certain(&own, &[silent("cp1"), has("cp3", 0xc2, &members)]));
+    for data in [Data::Unknown, Data::Damaged] {
+        assert!(certain(&data, &[silent("cp1"), silent("cp3")]));
+    }
+    let new = Data::None;
+    assert!(certain(&new, &[has("cp1", 0xc1, &members), has("cp3", 0xc1, &members)]));
+    assert!(certain(&new, &[has("cp1", 0xc1, &members[..1]), silent("cp3")]));
+    assert!(!certain(&new, &[has("cp1", 0xc1, &members), silent("cp3")]));
+    assert!(!certain(&new, &[has("cp1", 0xc1, &without), has("cp3", 0xc2, &without)]));
+    assert!(!certain(&new, &[empty("cp1"), silent("cp3")]));
+}
+
+#[test]
 fn without_data_it_joins_whichever_cluster_answers() {
     let of_one = [member(1, "cp1")];
     insta::assert_debug_snapshot!(decision("cp2", &Data::None, &[has("cp1", 0xc1, &of_one), silent("cp3")]), @r#"
