@@ -53,6 +53,14 @@ pub enum ApiError {
         /// The API server's words.
         message: String,
     },
+    /// An answer that does not say what it should.
+    #[error("{url} answered without {what}")]
+    Lacks {
+        /// Who was called.
+        url: String,
+        /// What is missing.
+        what: &'static str,
+    },
 }
 
 impl ApiError {
@@ -61,7 +69,7 @@ impl ApiError {
     pub fn is_temporary(&self) -> bool {
         match self {
             ApiError::Credential { .. } => false,
-            ApiError::Call { .. } => true,
+            ApiError::Call { .. } | ApiError::Lacks { .. } => true,
             ApiError::Refused { status, .. } => matches!(status, 403 | 404 | 409 | 429 | 500..),
         }
     }

@@ -265,6 +265,7 @@ fn words(error: &ApiError) -> String {
             )
         }
         ApiError::Refused { message, .. } => message.clone(),
+        ApiError::Lacks { .. } => error.to_string(),
         other => format!(
             "{}; its cluster may have no majority: start the control planes that have data",
             crate::report::chain(other).join(": ")

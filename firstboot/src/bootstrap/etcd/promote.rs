@@ -1,6 +1,7 @@
 //! `firstboot etcd-promote`: waits until the member beside it has a vote, and gives it to a learner.
 //!
-//! A learner serves no clients, so the API server starts after this. It is the service `etcd-promote`.
+//! A learner serves no clients, so the API server starts after this. It is the service `etcd-promote`. When the member
+//! has its vote, and so a cluster that takes changes, it also tells that cluster where the member is, if that has changed.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -21,6 +22,9 @@ use crate::certificates::Roots;
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// Attempts to tell the cluster where this member is.
+const CORRECTIONS: u32 = 3;
 
 /// Why the member has no vote.
 #[derive(Debug, thiserror::Error)]
@@ -59,15 +63,18 @@ pub fn run(roots: &Roots, facts: &NodeFacts, mut say: impl FnMut(&str)) -> Resul
     }
     let agent = peer_agent(roots).map_err(BootstrapError::from)?;
     let own = Client::new(&agent, etcd::LOCAL_CLIENT_URL.to_owned());
+    let url = etcd::peer_url(facts.address.addr());
     let deadline = Instant::now() + PATIENCE;
     let mut learned = false;
     loop {
         let failure = match own.status() {
-            Ok(Status { learner: false, .. }) if learned => {
-                say("has caught up, and a vote");
-                return Ok("promoted".to_owned());
+            Ok(Status { learner: false, member }) => {
+                if learned {
+                    say("has caught up, and a vote");
+                }
+                correct_url(&own, member, &url).iter().for_each(|line| say(line));
+                return Ok(if learned { "promoted" } else { "a member with a vote" }.to_owned());
             }
-            Ok(Status { learner: false, .. }) => return Ok("a member with a vote".to_owned()),
             Ok(Status { learner: true, member }) => {
                 if !learned {
                     say("is a learner, and gets a vote when it has caught up");
@@ -95,4 +102,29 @@ fn promote(agent: &ureq::Agent, others: &[IpAddr], member: u64) -> Option<ApiErr
         last.is_some()
     });
     last
+}
+
+/// The others connect to where the cluster says that a member is, which is where it was when it joined. Returns what is
+/// worth telling. A failure holds nothing up: a member works without, as it connects to the others by itself.
+fn correct_url(own: &Client<'_>, member: u64, url: &str) -> Option<String> {
+    let id = member.to_string();
+    let correct = || {
+        let stale = own.members()?.into_iter().find(|told| told.id == id && told.urls != [url]);
+        stale.map(|told| own.set_url(member, url).map(|()| told.urls.join(", "))).transpose()
+    };
+    let mut corrected = correct();
+    for _ in 1..CORRECTIONS {
+        if corrected.is_ok() {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+        corrected = correct();
+    }
+    match corrected {
+        Ok(old) => old.map(|old| format!("has told its cluster that it moved from {old} to {url}")),
+        Err(error) => Some(format!(
+            "cannot tell its cluster that it is at {url}, and tries again at the next start: {}",
+            crate::report::chain(&error).join(": ")
+        )),
+    }
 }

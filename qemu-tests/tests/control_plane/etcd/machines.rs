@@ -58,7 +58,6 @@ impl Machines {
         let etcd = programs::etcd(folder.path());
         let now = SystemTime::now();
         let secrets = pki::open_or_create(&folder.path().join("secrets/harbor"), "harbor", now).unwrap();
-        let now = now.duration_since(UNIX_EPOCH).unwrap().as_secs();
         ip("link add br0 type bridge");
         ip("link set br0 up");
         let machines = ["cp1", "cp2", "cp3"].into_iter().zip(21..).map(|(name, last)| {
@@ -72,10 +71,11 @@ impl Machines {
                 fs::write(&path, &file.contents).unwrap();
                 fs::set_permissions(&path, Permissions::from_mode(file.mode)).unwrap();
             }
-            certificates::ensure(&roots, &facts, now).unwrap();
             let namespace = Arc::new(Namespace::new(&format!("to-{name}"), &facts.address.to_string()));
             let said = Arc::default();
-            Machine { name: name.to_owned(), namespace, root, facts, power: None, said }
+            let machine = Machine { name: name.to_owned(), namespace, root, facts, power: None, said };
+            machine.issue_certificates();
+            machine
         });
         Machines { machines: machines.collect(), etcd, _folder: folder }
     }
@@ -125,6 +125,42 @@ impl Machines {
     pub fn expect_to_begin(&mut self, name: &str, first: &str) {
         let nodes = &mut self.machine_mut(name).facts.layer.file.nodes;
         nodes.sort_by_key(|node| (node.name != first, node.name.clone()));
+    }
+
+    /// It is switched on with this as the last byte of its address; by its cluster file and by all others'.
+    pub fn renumber(&mut self, name: &str, last: u8) {
+        for machine in &mut self.machines {
+            let node = machine.facts.layer.file.nodes.iter_mut().find(|node| node.name == name).unwrap();
+            node.address = address(last).parse().unwrap();
+        }
+        let machine = self.machine_mut(name);
+        let old = std::mem::replace(&mut machine.facts.address, address(last).parse().unwrap());
+        machine.namespace.enter(|| {
+            ip(&format!("address delete {old} dev eth0"));
+            ip(&format!("address add {} dev eth0", address(last)));
+        });
+        machine.issue_certificates();
+    }
+
+    /// Nothing that is sent to it comes back: it is not even said that nobody is there.
+    pub fn unplug(&self, name: &str) {
+        let machine = self.machine(name);
+        machine.namespace.enter(|| ip("link set eth0 down"));
+        // The neighbours would ask in vain, and say so soon.
+        let node = &machine.facts;
+        for other in self.machines.iter().filter(|other| other.name != name) {
+            let address = node.address.addr();
+            other.namespace.enter(|| {
+                ip(&format!("neighbour replace {address} lladdr 02:00:00:00:00:01 nud permanent dev eth0"));
+            });
+        }
+    }
+
+    /// Where the others look for a member, as one of them says.
+    pub fn peer_url(&self, of: &str, name: &str) -> Option<String> {
+        let told = self.machine(of).call("cluster/member/list", &json!({}))?;
+        let told = told["members"].as_array()?.iter().find(|told| told["name"] == name)?.clone();
+        Some(told["peerURLs"][0].as_str()?.to_owned())
     }
 
     /// Waits for a line of `firstboot etcd`.
@@ -213,6 +249,11 @@ impl Machine {
 
     fn log(&self) -> PathBuf {
         self.root.join("etcd.log")
+    }
+
+    fn issue_certificates(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        certificates::ensure(&Roots::below(&self.root), &self.facts, now).unwrap();
     }
 
     fn place(&self) -> Place {
@@ -335,10 +376,13 @@ fn start_etcd(program: &Path, root: &Path, facts: &NodeFacts, start: &Start, log
         .unwrap()
 }
 
+fn address(last: u8) -> String {
+    format!("10.30.0.{last}/24")
+}
+
 fn facts(name: &str, last: u8) -> NodeFacts {
     let mut facts = cluster::facts();
     let node = facts.layer.file.nodes[0].clone();
-    let address = |last: u8| format!("10.30.0.{last}/24").parse().unwrap();
     facts.layer.file.nodes = ["cp1", "cp2", "cp3"]
         .into_iter()
         .zip(21..)
@@ -347,13 +391,13 @@ fn facts(name: &str, last: u8) -> NodeFacts {
             bootwright_model::cluster::Node {
                 name: name.to_owned(),
                 role,
-                address: address(last),
+                address: address(last).parse().unwrap(),
                 ..node.clone()
             }
         })
         .collect();
     facts.layer.role = "control-plane".to_owned();
     facts.name = name.to_owned();
-    facts.address = address(last);
+    facts.address = address(last).parse().unwrap();
     facts
 }
