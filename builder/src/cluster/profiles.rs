@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_profile_of_ones_own_is_a_few_lines_on_top_of_parts() {
-        let own = "parts = [\"node\", \"gpu\"]\n[kernel]\nflavour = \"full\"\n";
+        let own = "parts = [\"machine\", \"node\", \"gpu\"]\n[kernel]\nflavour = \"full\"\n";
         let gpu = "[packages]\ninstall = [\"pciutils\"]\n[[service]]\nname = \"kubelet\"\noom-score = -500\n";
         let profile = composed(&[("edge.toml", &format!("{EDGE}{own}")), ("parts/gpu.toml", gpu)]).unwrap();
         assert!(profile.parts.is_empty());
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_shown_where_they_were_written() {
-        let own = "parts = [\"node\"]\n[packages]\ninstall = [\"Nope\", \"chrony\"]\n[[service]]\nname = \"kubelet\"\nafter = [\"lost\"]\n";
+        let own = "parts = [\"machine\", \"node\"]\n[packages]\ninstall = [\"Nope\", \"chrony\"]\n[[service]]\nname = \"kubelet\"\nafter = [\"lost\"]\n";
         let own = composed(&[("edge.toml", &format!("{EDGE}{own}"))]).unwrap_err();
         let unknown = composed(&[("edge.toml", &format!("{EDGE}parts = [\"nodes\"]\n"))]).unwrap_err();
         let lacking = composed(&[
@@ -230,7 +230,10 @@ mod tests {
         ]);
         let when = "when = \"etcd\"\n[kernel]\nload = []\n";
         let wrong = composed(&[("edge.toml", &format!("{EDGE}parts = [\"x\"]\n")), ("parts/x.toml", when)]);
-        let here = composed(&[("edge.toml", &format!("{EDGE}parts = [\"node\"]\nwhen = \"etcd-member\"\n"))]);
+        let here = composed(&[(
+            "edge.toml",
+            &format!("{EDGE}parts = [\"machine\", \"node\"]\nwhen = \"etcd-member\"\n"),
+        )]);
         let all =
             [own, unknown, lacking.unwrap_err(), in_part.unwrap_err(), wrong.unwrap_err(), here.unwrap_err()];
         insta::assert_snapshot!(all.join("\n"));

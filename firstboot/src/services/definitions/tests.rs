@@ -6,6 +6,7 @@ use super::*;
 /// The profile that ships, as a node gets it.
 fn all_in_one() -> Profile {
     profile(&[
+        include_str!("../../../../profiles/parts/machine.toml"),
         include_str!("../../../../profiles/parts/node.toml"),
         include_str!("../../../../profiles/parts/control-plane.toml"),
         include_str!("../../../../profiles/parts/etcd.toml"),
