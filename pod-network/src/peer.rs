@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use bootwright_model::cluster::{Fallback, Network, NetworkMode};
+use bootwright_model::kubernetes::is_node;
 use bootwright_model::node::NodeFacts;
 use ipnet::IpNet;
 
@@ -103,9 +104,10 @@ impl From<&Network> for Settings {
     }
 }
 
-/// The other nodes of the baked inventory.
+/// The other nodes of the baked inventory that run pods.
 pub fn baked_peers(facts: &NodeFacts) -> Vec<Peer> {
-    let others = facts.layer.file.nodes.iter().filter(|node| node.name != facts.name);
+    let nodes = facts.layer.file.nodes.iter().filter(|node| is_node(&node.role));
+    let others = nodes.filter(|node| node.name != facts.name);
     others
         .map(|node| Peer {
             since: Peer::EXPECTED,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use bootwright_model::cluster::ClusterFile;
-use bootwright_model::kubernetes::is_control_plane;
+use bootwright_model::kubernetes::{is_control_plane, is_node};
 use ipnet::IpNet;
 
 use super::request::{Kind, NODES, Request};
@@ -42,6 +42,7 @@ struct InventoryNode {
     name: String,
     address: IpAddr,
     control_plane: bool,
+    is_node: bool,
 }
 
 impl From<&ClusterFile> for Inventory {
@@ -59,6 +60,7 @@ impl From<&ClusterFile> for Inventory {
             name: node.name.clone(),
             address: node.address.addr().to_canonical(),
             control_plane: is_control_plane(&node.role),
+            is_node: is_node(&node.role),
         };
         Inventory {
             nodes: file.nodes.iter().map(node).collect(),
@@ -150,6 +152,9 @@ fn client(request: &Request, known: Option<&InventoryNode>, node: Option<&Node>)
         // Its certificate comes from the authority's key, which it has.
         Some(known) if known.control_plane => {
             Verdict::Deny(format!("{request}, a control plane, which issues its own: nobody may join as it"))
+        }
+        Some(known) if !known.is_node => {
+            Verdict::Deny(format!("{request}, a machine of etcd, which is no Node: nobody may join as it"))
         }
         Some(_) if node.is_some_and(Node::is_ready) => Verdict::Leave(format!(
             "{request}: that node is alive; this is another machine of its name, or the same one made anew, \

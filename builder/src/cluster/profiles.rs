@@ -148,6 +148,15 @@ mod tests {
         let etcd = Node { name: "e1".to_owned(), role: "etcd".to_owned(), ..file.nodes[0].clone() };
         file.nodes.push(etcd);
         assert_eq!(has(&file), [false; 3]);
+
+        // A machine of etcd has that, the clock, and nothing of a node's.
+        let profile = store.load("etcd", &file).unwrap();
+        let mut services: Vec<&str> = profile.services.iter().map(|service| service.name.as_str()).collect();
+        services.sort_unstable();
+        assert_eq!(services, ["chrony", "etcd", "etcd-promote"]);
+        assert_eq!(profile.binaries, [] as [&str; 0]);
+        assert!(!profile.packages.install.iter().any(|package| package == "containerd" || package == "runc"));
+        assert!(!profile.sysctl.keys().any(|key| key.starts_with("net.")));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::time::SystemTime;
 
 use bootwright_model::baked::ClusterLayer;
 use bootwright_model::cluster::Cluster;
-use bootwright_model::kubernetes::is_control_plane;
+use bootwright_model::kubernetes::{ETCD, is_control_plane};
 use bootwright_model::layout;
 use bootwright_model::profile::Profile;
 
@@ -188,10 +188,10 @@ impl Build<'_> {
             let json = serde_json::to_vec(addons).map_err(ComposeError::Serialise)?;
             files.insert(layout::CLUSTER_ADDONS.to_owned(), json);
         }
-        let baked: Vec<&pki::SecretFile> = if is_control_plane(role) {
-            secrets.baked_files().iter().collect()
-        } else {
-            secrets.files_to_join().collect()
+        let baked: Vec<&pki::SecretFile> = match role {
+            _ if is_control_plane(role) => secrets.baked_files().iter().collect(),
+            ETCD => secrets.files_for_etcd().collect(),
+            _ => secrets.files_to_join().collect(),
         };
         for file in baked {
             files.insert(format!("{}/{}", layout::CLUSTER_PKI, file.name), file.contents.clone());

@@ -44,10 +44,12 @@ const AUTHORITIES: [AuthorityFiles; 3] = [
         key: "front-proxy-ca.key",
         common_name: "front-proxy-ca",
     },
-    AuthorityFiles { certificate: "etcd-ca.crt", key: "etcd-ca.key", common_name: "etcd-ca" },
+    ETCD,
 ];
 const KUBERNETES: AuthorityFiles =
     AuthorityFiles { certificate: "ca.crt", key: "ca.key", common_name: "kubernetes" };
+const ETCD: AuthorityFiles =
+    AuthorityFiles { certificate: "etcd-ca.crt", key: "etcd-ca.key", common_name: "etcd-ca" };
 /// Signs service-account tokens: the public key for those who verify, the private one for who signs.
 const SERVICE_ACCOUNT: [&str; 2] = ["sa.pub", "sa.key"];
 /// The administrator of the host's kubeconfig.
@@ -92,6 +94,12 @@ impl Secrets {
     /// whatever form they have in the folder.
     pub fn baked_files(&self) -> &[SecretFile] {
         &self.files
+    }
+
+    /// The same for a machine of etcd, which signs its member's certificates and nothing else.
+    pub fn files_for_etcd(&self) -> impl Iterator<Item = &SecretFile> {
+        let wanted = [ETCD.certificate, ETCD.key];
+        self.files.iter().filter(move |file| wanted.contains(&file.name))
     }
 
     /// The same for any other node, which signs nothing: whom to trust, and the token to ask with.

@@ -16,7 +16,7 @@ use bootwright_model::addresses::{self, AddressError};
 use bootwright_model::cluster::{
     ClusterFile, InitialClusterState, NetworkMode, Node, Secrets, WorkloadImage,
 };
-use bootwright_model::kubernetes::control_planes;
+use bootwright_model::kubernetes::{control_planes, etcd_members};
 use bootwright_model::profile::{Profile, Service};
 use ipnet::IpNet;
 use serde::Serialize;
@@ -51,8 +51,10 @@ pub struct ClusterPlan {
     pub name: String,
     /// Address and port of the API.
     pub endpoint: SocketAddr,
-    /// Nodes that run the control plane, each with a member of etcd.
+    /// Nodes that run the control plane.
     pub control_planes: Vec<String>,
+    /// Nodes that run a member of etcd: those of the role `etcd`, or the control planes if there are none.
+    pub etcd_members: Vec<String>,
     /// Whether the first of them may begin etcd's cluster, or they only join one.
     pub initial_cluster_state: InitialClusterState,
     /// Range that pod CIDRs are cut from.
@@ -203,6 +205,7 @@ fn cluster(loaded: &Loaded) -> Result<ClusterPlan, AddressError> {
         name: cluster.name.clone(),
         endpoint: SocketAddr::new(cluster.endpoint, cluster.endpoint_port),
         control_planes: control_planes(&loaded.file).map(|node| node.name.clone()).collect(),
+        etcd_members: etcd_members(&loaded.file).map(|node| node.name.clone()).collect(),
         initial_cluster_state: cluster.initial_cluster_state,
         pod_cidr: cluster.pod_cidr,
         service_cidr: cluster.service_cidr,

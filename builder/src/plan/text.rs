@@ -5,6 +5,7 @@ mod inputs;
 use std::fmt;
 
 use bootwright_model::cluster::InitialClusterState;
+use bootwright_model::kubernetes::is_node;
 
 use super::{ClusterPlan, FilePlan, Plan, RolePlan, Secrecy};
 
@@ -40,7 +41,9 @@ impl fmt::Display for Plan {
             line(f, "address", node.address)?;
             optional(f, "gateway", node.gateway.as_ref())?;
             optional(f, "MAC", node.mac.as_ref())?;
-            line(f, "pods", format_args!("{} (gateway {})", node.pod_cidr, node.pod_gateway))?;
+            if is_node(&node.role) {
+                line(f, "pods", format_args!("{} (gateway {})", node.pod_cidr, node.pod_gateway))?;
+            }
         }
         for role in &self.roles {
             writeln!(f)?;
@@ -58,8 +61,8 @@ impl fmt::Display for Plan {
 
 /// Which members etcd has, and how its cluster comes to be.
 fn write_etcd(f: &mut fmt::Formatter<'_>, cluster: &ClusterPlan) -> fmt::Result {
-    let members = cluster.control_planes.join(", ");
-    match (cluster.initial_cluster_state, cluster.control_planes.as_slice()) {
+    let members = cluster.etcd_members.join(", ");
+    match (cluster.initial_cluster_state, cluster.etcd_members.as_slice()) {
         (InitialClusterState::Existing, _) => line(f, "etcd", format_args!("{members}: join a cluster")),
         (InitialClusterState::New, [first, _, ..]) => {
             line(f, "etcd", format_args!("{members}: begun by {first} when all say that they have no data"))

@@ -165,13 +165,21 @@ pub fn build(spec: &RootSpec) -> Result<Composed, RootError> {
     lay_binaries(&mut tree, spec)?;
 
     let by: Arc<str> = "bootwright".into();
-    let (archive, images) = images(spec)?;
+    // Nobody else could import them.
+    let (archive, images) = if spec.packages.iter().any(|package| package.name == "containerd") {
+        let (archive, images) = images(spec)?;
+        (Some(archive), images)
+    } else {
+        (None, Vec::new())
+    };
     let os = os_release(spec, &kernel.release, images)?;
     tree.insert(layout::FIRSTBOOT, Entry::new(Kind::File(firstboot.clone()), 0o755, &by))?;
     if runs(spec.profile, layout::AGENT) {
         tree.insert(layout::AGENT, Entry::new(Kind::File(program("the agent", spec.agent)?), 0o755, &by))?;
     }
-    tree.insert(layout::IMAGES_ARCHIVE, Entry::new(Kind::File(archive), 0o644, &by))?;
+    if let Some(archive) = archive {
+        tree.insert(layout::IMAGES_ARCHIVE, Entry::new(Kind::File(archive), 0o644, &by))?;
+    }
     tree.insert(layout::PROFILE_FILE, Entry::file(json(spec.profile), 0o644, &by))?;
     tree.insert(layout::OS_FILE, Entry::file(json(&os), 0o644, &by))?;
 

@@ -8,6 +8,7 @@ mod text;
 use std::net::IpAddr;
 
 use bootwright_model::cluster::{ClusterFile, Network, NetworkMode};
+use bootwright_model::kubernetes::is_node;
 use ipnet::IpNet;
 use serde::Serialize;
 
@@ -40,10 +41,11 @@ pub struct PodRoute {
 }
 
 impl PodRoutes {
-    /// Of a checked cluster file, in which every node has its pod CIDR. A node whose pods and address are of
+    /// Of a checked cluster file, in which every node has its pod CIDR. Machines that run no pods are left out. A node whose pods and address are of
     /// different families has no route: its address is no next hop for them.
     pub fn of(file: &ClusterFile) -> PodRoutes {
-        let routes = file.nodes.iter().filter_map(|node| {
+        let nodes = file.nodes.iter().filter(|node| is_node(&node.role));
+        let routes = nodes.filter_map(|node| {
             let (pod_cidr, via) = (node.pod_cidr?.trunc(), node.address.addr());
             let fits = pod_cidr.addr().is_ipv4() == via.is_ipv4();
             fits.then(|| PodRoute { node: node.name.clone(), pod_cidr, via })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bootwright_model::cluster::ClusterFile;
-use bootwright_model::kubernetes::is_control_plane;
+use bootwright_model::kubernetes::{etcd_members, has_etcd_machines, is_control_plane, is_node};
 use ipnet::IpNet;
 
 /// Of a node.
@@ -23,6 +23,8 @@ pub struct Expected {
     pub nodes: BTreeMap<String, ExpectedNode>,
     /// How many of them run a control plane.
     pub control_planes: usize,
+    /// Names and addresses of etcd's machines; none if its members are on the control planes.
+    pub etcd: Vec<(String, IpAddr)>,
     /// DNS domain.
     pub domain: String,
     /// Whether there is cluster DNS.
@@ -32,13 +34,15 @@ pub struct Expected {
 impl Expected {
     /// Of a checked cluster file.
     pub fn of(file: &ClusterFile) -> Expected {
-        let nodes = file.nodes.iter().map(|node| {
+        let etcd = etcd_members(file).filter(|_| has_etcd_machines(file));
+        let nodes = file.nodes.iter().filter(|node| is_node(&node.role)).map(|node| {
             let expected = ExpectedNode { address: node.address.addr(), pod_cidr: node.pod_cidr };
             (node.name.clone(), expected)
         });
         Expected {
             nodes: nodes.collect(),
             control_planes: file.nodes.iter().filter(|node| is_control_plane(&node.role)).count(),
+            etcd: etcd.map(|node| (node.name.clone(), node.address.addr())).collect(),
             domain: file.cluster.domain.clone(),
             dns: file.dns.is_some(),
         }

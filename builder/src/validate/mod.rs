@@ -64,6 +64,7 @@ pub fn validate(options: &Options) -> Result<Report, ValidateError> {
         nodes: &views,
         domain: expected.map_or(DEFAULT_DOMAIN, |expected| &expected.domain),
         whole_control_plane: expected.is_some(),
+        etcd: expected.map_or(&[], |expected| &expected.etcd),
         dns_expected: expected.is_some_and(|expected| expected.dns),
         patience: options.patience,
         now,

@@ -190,7 +190,8 @@ mod tests {
             ("w1".to_owned(), node("10.20.0.11", "10.10.1.0/24")),
             ("w2".to_owned(), node("10.20.0.12", "10.10.2.0/24")),
         ];
-        Expected { nodes: nodes.into(), control_planes: 1, domain: "cluster.local".to_owned(), dns: false }
+        let domain = "cluster.local".to_owned();
+        Expected { nodes: nodes.into(), control_planes: 1, etcd: Vec::new(), domain, dns: false }
     }
 
     #[test]

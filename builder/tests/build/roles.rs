@@ -115,6 +115,38 @@ fn a_worker_holds_neither_a_program_of_the_control_plane_nor_a_key() {
 }
 
 #[test]
+fn a_machine_of_etcd_holds_the_key_of_etcds_authority_alone() {
+    let world = two_roles();
+    let etcd = "role = \"etcd\"\ndescription = \"x\"\nkubernetes = [\"1.20\"]\n\
+                [kernel]\nflavour = \"cloud\"\nmodules = []\ninitramfs-modules = []\n\
+                [packages]\ninstall = [\"etcd-server\"]\n\
+                [[service]]\nname = \"etcd\"\ncommand = [\"/usr/bin/etcd\"]\ncomponent = \"etcd\"\n";
+    world.write("profiles/etcd.toml", etcd.as_bytes());
+    let nodes = fs::read_to_string(world.path("cluster.toml")).unwrap()
+        + "[[node]]\nname = \"e1\"\nrole = \"etcd\"\naddress = \"10.20.0.21/24\"\n";
+    world.write("cluster.toml", nodes.as_bytes());
+    world.build().assert_built();
+    let image = fs::read(world.path("out/etcd.raw")).unwrap();
+
+    let root = tree(&world, "etcd");
+    assert!(root.contains("usr/bin/etcd"));
+    for path in ["usr/bin/kubelet", "usr/bin/kube-apiserver", "usr/lib/bootwright/images.tar"] {
+        assert!(!root.contains(path), "{path}");
+    }
+    let names = cluster_layer(&image);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_eq!(names, ["cluster.json", "pki", "pki/etcd-ca.crt", "pki/etcd-ca.key"]);
+    let keys = world.names("secrets/harbor").into_iter().filter(|name| name.ends_with(".key"));
+    for name in keys {
+        assert_eq!(holds(&image, &body_of_key(&world, &name)), name == "etcd-ca.key", "{name}");
+    }
+    assert!(!holds(&image, PASSWORD));
+    // What it signs its API server's certificate for etcd with.
+    let control_plane = fs::read(world.path("out/control-plane.raw")).unwrap();
+    assert!(cluster_layer(&control_plane).contains("pki/etcd-ca.key"));
+}
+
+#[test]
 fn a_second_build_makes_no_layer_anew_and_a_profile_changes_its_own_only() {
     let world = two_roles();
     world.build().assert_built();

@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
 
-use bootwright_model::kubernetes::{Version, is_control_plane, node_object};
+use bootwright_model::kubernetes::{Version, is_control_plane, is_node, node_object};
 use bootwright_model::node::NodeFacts;
 use serde_json::{Value, json};
 
@@ -39,7 +39,8 @@ pub fn run(roots: &Roots, facts: &NodeFacts) -> Result<Infallible, BootstrapErro
 /// What the inventory says of every node but the control planes, which label themselves.
 fn wanted(facts: &NodeFacts) -> Result<Wanted, BootstrapError> {
     let version: Version = facts.os.kubernetes.parse()?;
-    let others = facts.layer.file.nodes.iter().filter(|node| !is_control_plane(&node.role));
+    let others =
+        facts.layer.file.nodes.iter().filter(|node| is_node(&node.role) && !is_control_plane(&node.role));
     Ok(others.map(|node| (node.name.clone(), node_object::kept_labels(node, version))).collect())
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Pair {
     pub(super) key: String,
 }
 
-/// The three authorities of a cluster.
+/// The authorities of a cluster that this machine's certificates are of.
 pub(super) struct Authorities(Vec<Authority>);
 
 /// An authority that can sign.
@@ -34,10 +34,15 @@ pub(super) struct Authority {
 }
 
 impl Authorities {
-    /// Loads and checks all of them; they have to be valid at `now`.
-    pub(super) fn load(folder: &Path, now: u64) -> Result<Authorities, CertificatesError> {
+    /// Loads and checks those that sign these certificates; they have to be valid at `now`.
+    pub(super) fn load(
+        folder: &Path,
+        profiles: &[Profile],
+        now: u64,
+    ) -> Result<Authorities, CertificatesError> {
         [pki::CA, pki::FRONT_PROXY_CA, pki::ETCD_CA]
             .into_iter()
+            .filter(|name| profiles.iter().any(|profile| profile.authority == *name))
             .map(|name| Authority::load(folder, name, now))
             .collect::<Result<_, _>>()
             .map(Authorities)
@@ -46,7 +51,7 @@ impl Authorities {
     /// The one that signs a certificate.
     pub(super) fn of(&self, profile: &Profile) -> &Authority {
         let found = self.0.iter().find(|authority| authority.name == profile.authority);
-        found.expect("every profile names one of the three")
+        found.expect("those of all profiles are loaded, and every profile names one of the three")
     }
 }
 

@@ -22,7 +22,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bootwright_model::kubernetes::{is_control_plane, pki};
+use bootwright_model::kubernetes::{issues_certificates, pki};
 use bootwright_model::layout;
 use bootwright_model::node::NodeFacts;
 
@@ -109,7 +109,7 @@ impl fmt::Display for Issued {
 pub fn issue(root: &Path, facts: &NodeFacts) -> Result<String, CertificatesError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let roots = Roots::below(root);
-    if !is_control_plane(&facts.layer.role) {
+    if !issues_certificates(&facts.layer.role) {
         return joined::ensure(&roots, facts, now);
     }
     Ok(ensure(&roots, facts, now)?.to_string())
@@ -119,11 +119,11 @@ pub fn issue(root: &Path, facts: &NodeFacts) -> Result<String, CertificatesError
 /// what is missing, about to expire, or does not fit authority, names or key is issued anew. A node without
 /// authorities is made ready to ask for them instead.
 pub fn ensure(roots: &Roots, facts: &NodeFacts, now: u64) -> Result<Issued, CertificatesError> {
-    if !is_control_plane(&facts.layer.role) {
+    if !issues_certificates(&facts.layer.role) {
         return joined::ensure(roots, facts, now).map(|_| Issued::default());
     }
-    let authorities = Authorities::load(&roots.cluster_pki, now)?;
     let profiles = profiles::all(facts)?;
+    let authorities = Authorities::load(&roots.cluster_pki, &profiles, now)?;
     files::make_private_folder(&roots.node_pki)?;
     let due = differences(roots, &authorities, &profiles, now)?;
     let pairs = issue_all(&authorities, &due, not_before(facts, now), now)?;
@@ -144,8 +144,8 @@ pub fn ensure(roots: &Roots, facts: &NodeFacts, now: u64) -> Result<Issued, Cert
 
 /// What [`ensure`] would issue at `now`. Writes nothing.
 pub fn renew_due(roots: &Roots, facts: &NodeFacts, now: u64) -> Result<Vec<Reissue>, CertificatesError> {
-    let authorities = Authorities::load(&roots.cluster_pki, now)?;
     let profiles = profiles::all(facts)?;
+    let authorities = Authorities::load(&roots.cluster_pki, &profiles, now)?;
     Ok(differences(roots, &authorities, &profiles, now)?.into_iter().map(reissue).collect())
 }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bootwright_model::addresses::{AddressError, api_service_address};
 use bootwright_model::agent;
-use bootwright_model::kubernetes::pki;
+use bootwright_model::kubernetes::{is_control_plane, pki, runs_etcd};
 use bootwright_model::node::NodeFacts;
 
 /// One leaf certificate.
@@ -88,12 +88,26 @@ impl Profile {
     }
 }
 
-/// Every certificate of a control-plane node.
+/// Every certificate of a machine that issues its own.
 pub(super) fn all(facts: &NodeFacts) -> Result<Vec<Profile>, AddressError> {
-    let mut profiles = Vec::from(api_server(facts)?);
-    profiles.extend(etcd(facts));
-    profiles.extend(kubelet(facts));
-    profiles.extend([
+    let role = &facts.layer.role;
+    let mut profiles = Vec::new();
+    if is_control_plane(role) {
+        profiles.extend(api_server(facts)?);
+    }
+    if runs_etcd(role, &facts.layer.file) {
+        profiles.extend(etcd(facts));
+    }
+    if is_control_plane(role) {
+        profiles.extend(kubelet(facts));
+        profiles.extend(controllers(facts));
+    }
+    Ok(profiles)
+}
+
+/// What works through the API server of a control plane.
+fn controllers(facts: &NodeFacts) -> [Profile; 7] {
+    [
         Profile::user(pki::CONTROLLER_MANAGER, "system:kube-controller-manager"),
         Profile::server(
             pki::CONTROLLER_MANAGER_SERVER,
@@ -106,8 +120,7 @@ pub(super) fn all(facts: &NodeFacts) -> Result<Vec<Profile>, AddressError> {
         Profile::user(pki::PROXY, "system:kube-proxy"),
         Profile::user(pki::AGENT, agent::USER),
         Profile { organization: Some("system:masters"), ..Profile::user(pki::ADMIN, "kubernetes-admin") },
-    ]);
-    Ok(profiles)
+    ]
 }
 
 /// The API server, and what it shows to those it calls.

@@ -101,6 +101,42 @@ fn openssl(arguments: &[&str]) -> String {
     text
 }
 
+/// A machine of etcd holds one authority, and a control plane beside it has no member's certificates.
+#[test]
+fn a_machine_of_etcd_issues_its_members_certificates_alone() {
+    let mut node = Node { folder: tempfile::tempdir().unwrap(), facts: facts() };
+    node.make_authority(pki::ETCD_CA, AUTHORITY);
+    let own = bootwright_model::cluster::Node {
+        name: "e1".to_owned(),
+        role: "etcd".to_owned(),
+        address: "10.20.0.21/24".parse().unwrap(),
+        ..node.facts.layer.file.nodes[0].clone()
+    };
+    node.facts.layer.file.nodes.push(own.clone());
+    let names = |facts: &NodeFacts| -> Vec<&str> {
+        profiles::all(facts).unwrap().iter().map(|profile| profile.name).collect()
+    };
+    let plane = names(&node.facts);
+    assert!(plane.contains(&pki::APISERVER_ETCD_CLIENT) && !plane.contains(&pki::ETCD_PEER), "{plane:?}");
+
+    (node.facts.name, node.facts.address, node.facts.layer.role) = (own.name, own.address, own.role);
+    let member = [pki::ETCD_SERVER, pki::ETCD_PEER, pki::ETCD_HEALTH_CLIENT];
+    assert_eq!(names(&node.facts), member);
+    assert_eq!(node.ensure().unwrap().issued.len(), 3);
+    assert_eq!(node.ensure().unwrap(), Issued { reused: 3, issued: Vec::new() });
+    for name in member {
+        let certificate = node.path(&pki::certificate(name));
+        let authority = node.roots().cluster_pki.join("etcd-ca.crt");
+        openssl(&["verify", "-CAfile", authority.to_str().unwrap(), certificate.to_str().unwrap()]);
+    }
+    let mut files: Vec<String> = fs::read_dir(node.roots().node_pki)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    files.retain(|file| !file.starts_with("etcd-"));
+    assert_eq!(files, [] as [&str; 0], "no kubeconfig");
+}
+
 #[test]
 fn the_table() {
     let lines: Vec<String> = profiles::all(&facts())

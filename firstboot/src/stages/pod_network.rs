@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bootwright_model::addresses::AddressError;
 use bootwright_model::cluster::NetworkMode;
+use bootwright_model::kubernetes::is_node;
 use bootwright_model::node::NodeFacts;
 use pod_network::{Outcome, Own, PodNetwork, PodsError, Settings, Wanted, baked_peers};
 
@@ -74,6 +75,9 @@ impl Advice for PodNetworkError {
 /// configuration and puts the rules in place, which only pods need. What fails is a problem, not an end: the control
 /// plane runs without pods, and pods reach each other without the rules.
 pub fn run(root: &Path, facts: &NodeFacts, peers_done: &Sender<()>) -> Done<()> {
+    if !is_node(&facts.layer.role) {
+        return Done::new((), "none: this machine runs no pods");
+    }
     if facts.layer.file.network.mode == NetworkMode::None {
         return Done::new((), "left to a network plugin (mode = \"none\")");
     }

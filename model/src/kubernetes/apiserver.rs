@@ -1,7 +1,7 @@
 //! kube-apiserver. Flags only: it has no configuration file.
 
 use super::render::Arguments;
-use super::{Component, KubernetesError, NodeContext, etcd, pki};
+use super::{Component, KubernetesError, NodeContext, pki};
 
 pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
     let cluster = &node.facts.layer.file.cluster;
@@ -27,10 +27,7 @@ fn files(node: &NodeContext, arguments: Arguments, domain: &str) -> Arguments {
         .set("--client-ca-file", node.cluster_pki(&pki::certificate(pki::CA)))
         .set("--tls-cert-file", node.node_pki(&pki::certificate(pki::APISERVER)))
         .set("--tls-private-key-file", node.node_pki(&pki::key(pki::APISERVER)))
-        // The member on this machine alone, as kubeadm does. Given all of them, the client takes them in turn, and
-        // every API server would be as slow as the slowest member. With its own only, an API server whose member
-        // is gone is not ready, and whoever balances goes to another.
-        .set("--etcd-servers", etcd::LOCAL_CLIENT_URL)
+        .set("--etcd-servers", node.etcd_servers())
         .set("--etcd-cafile", node.cluster_pki(&pki::certificate(pki::ETCD_CA)))
         .set("--etcd-certfile", node.node_pki(&pki::certificate(pki::APISERVER_ETCD_CLIENT)))
         .set("--etcd-keyfile", node.node_pki(&pki::key(pki::APISERVER_ETCD_CLIENT)))

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ALL_IN_ONE, KubernetesError, Version, gates, is_control_plane};
+use super::{ALL_IN_ONE, KubernetesError, Version, gates, is_control_plane, is_node};
 use crate::addons::BakedAddon;
 use crate::addresses;
 use crate::cluster::{ClusterFile, Dns};
@@ -34,7 +34,7 @@ pub fn addon(file: &ClusterFile) -> Result<Option<BakedAddon>, KubernetesError> 
 
 /// How many pods: as written, else two as kubeadm has them, if they can run on two nodes.
 pub fn replicas(file: &ClusterFile, dns: &Dns) -> u16 {
-    let takes_pods = |role: &str| role == ALL_IN_ONE || !is_control_plane(role);
+    let takes_pods = |role: &str| role == ALL_IN_ONE || (is_node(role) && !is_control_plane(role));
     let nodes = file.nodes.iter().filter(|node| takes_pods(&node.role)).count();
     dns.replicas.unwrap_or(if nodes > 1 { 2 } else { 1 })
 }

@@ -1,13 +1,13 @@
-//! etcd: one member beside each API server.
+//! etcd: one member beside each API server, or on machines of its own.
 //!
 //! How a member comes into its cluster is decided on the machine, when it is seen what is on the disk and what the
-//! other control planes say: `firstboot etcd` adds the flags of [`InitialCluster`].
+//! other members say: `firstboot etcd` adds the flags of [`InitialCluster`].
 
 use std::net::IpAddr;
 
 use super::render::Arguments;
 use super::version::Version;
-use super::{Component, KubernetesError, NodeContext, gates, pki, url_host};
+use super::{Component, KubernetesError, NodeContext, etcd_members, gates, has_etcd_machines, pki, url_host};
 
 /// Where clients on the same machine reach a member.
 pub const LOCAL_CLIENT_URL: &str = "https://127.0.0.1:2379";
@@ -15,18 +15,21 @@ pub const LOCAL_CLIENT_URL: &str = "https://127.0.0.1:2379";
 pub const DATA: &str = "/var/lib/etcd";
 /// Health and metrics in clear, for the supervisor's probe.
 const METRICS_URL: &str = "http://127.0.0.1:2381";
+/// Its port.
+const METRICS_PORT: u16 = 2381;
 
 /// Where the other members reach one.
 pub fn peer_url(address: IpAddr) -> String {
     format!("https://{}:{PEER_PORT}", url_host(address))
 }
 
-/// Where clients on other control planes reach a member, for changes of the membership.
+/// Where clients on other machines reach a member: other members, for changes of the membership, and the API servers of
+/// control planes that have none.
 pub fn client_url(address: IpAddr) -> String {
     format!("https://{}:2379", url_host(address))
 }
 
-/// Port of [`peer_url`]. A control plane without data answers here that it has none.
+/// Port of [`peer_url`]. A machine without data answers here that it has none.
 pub const PEER_PORT: u16 = 2380;
 
 /// What a member is told of its cluster when it has no data of its own; with data etcd ignores it.
@@ -59,18 +62,25 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
     // The node's address although nobody calls a lone member: the URL is stored with the member's data, and a
     // second member could not reach a loopback address.
     let peer_url = peer_url(node.address());
+    let file = &node.facts.layer.file;
+    let several = etcd_members(file).count() > 1;
     let own = InitialCluster {
         // Of several, none begins a cluster because a flag says so: that is decided on the machine.
-        state: if node.replicated() { "existing" } else { "new" },
+        state: if several { "existing" } else { "new" },
         members: vec![(name.clone(), peer_url.clone())],
         // Tells clusters on one network apart. Clusters of the same name still cannot mix: peers must
         // show a certificate of their own etcd authority.
         token: format!("{cluster}-etcd"),
     };
     let remote = client_url(node.address());
-    let [listen, advertise] = match node.replicated() {
+    let [listen, advertise] = match several || has_etcd_machines(file) {
         true => [format!("{LOCAL_CLIENT_URL},{remote}"), remote],
         false => [LOCAL_CLIENT_URL.to_owned(), LOCAL_CLIENT_URL.to_owned()],
+    };
+    // A machine of its own has nobody beside etcd who could ask it; what is told is no secret.
+    let metrics = match has_etcd_machines(file) {
+        true => format!("{METRICS_URL},http://{}:{METRICS_PORT}", url_host(node.address())),
+        false => METRICS_URL.to_owned(),
     };
     let arguments = Arguments::new(version)
         .set("--name", name)
@@ -80,7 +90,7 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
         .set("--listen-peer-urls", &peer_url)
         .set("--initial-advertise-peer-urls", &peer_url)
         .append(own.arguments())
-        .set("--listen-metrics-urls", METRICS_URL)
+        .set("--listen-metrics-urls", metrics)
         .set("--trusted-ca-file", node.cluster_pki(&pki::certificate(pki::ETCD_CA)))
         .set("--cert-file", node.node_pki(&pki::certificate(pki::ETCD_SERVER)))
         .set("--key-file", node.node_pki(&pki::key(pki::ETCD_SERVER)))
@@ -105,68 +115,4 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::NodeFacts;
-    use super::super::component;
-    use super::super::tests::facts;
-    use super::*;
-
-    #[test]
-    fn etcd_flags_change_their_names_with_3_6() {
-        let has = |etcd: &str, flag: &str| {
-            let rendered = component("etcd", &facts("1.34.0", "2.2.0", etcd)).unwrap();
-            rendered.arguments.iter().any(|argument| argument.starts_with(flag))
-        };
-        assert!(has("3.5.9", "--experimental-initial-corrupt-check=true"));
-        assert!(has("3.5.9", "--experimental-watch-progress-notify-interval="));
-        assert!(!has("3.4.23", "--experimental-watch-progress-notify-interval="));
-        assert!(!has("3.6.0", "--experimental-"));
-        assert!(has("3.6.0", "--feature-gates=InitialCorruptCheck=true"));
-        for version in ["3.4.23", "3.5.9", "3.6.0"] {
-            assert!(!has(version, "--enable-v2"));
-        }
-    }
-
-    #[test]
-    fn of_several_control_planes_none_begins_a_cluster_by_its_flags() {
-        let mut facts = facts("1.20.2", "1.6.20", "3.4.23");
-        let flags = |facts: &NodeFacts| {
-            let arguments = component("etcd", facts).unwrap().arguments;
-            let about = |flag: &&String| flag.contains("-cluster") || flag.contains("client-urls");
-            arguments.iter().filter(about).cloned().collect::<Vec<_>>().join("\n")
-        };
-        insta::assert_snapshot!(flags(&facts), @r"
-        --listen-client-urls=https://127.0.0.1:2379
-        --advertise-client-urls=https://127.0.0.1:2379
-        --initial-cluster=cp1=https://10.20.0.10:2380
-        --initial-cluster-state=new
-        --initial-cluster-token=harbor-etcd
-        ");
-        let mut second = facts.layer.file.nodes[0].clone();
-        second.name = "cp2".to_owned();
-        second.address = "10.20.0.11/24".parse().unwrap();
-        facts.layer.file.nodes.push(second);
-        insta::assert_snapshot!(flags(&facts), @r"
-        --listen-client-urls=https://127.0.0.1:2379,https://10.20.0.10:2379
-        --advertise-client-urls=https://10.20.0.10:2379
-        --initial-cluster=cp1=https://10.20.0.10:2380
-        --initial-cluster-state=existing
-        --initial-cluster-token=harbor-etcd
-        ");
-        // Its own member only, whatever others there are.
-        let api_server = component("kube-apiserver", &facts).unwrap().arguments;
-        assert!(api_server.contains(&"--etcd-servers=https://127.0.0.1:2379".to_owned()));
-    }
-
-    #[test]
-    fn the_members_of_a_cluster_in_etcds_flags() {
-        let member = |name: &str, address: &str| (name.to_owned(), peer_url(address.parse().unwrap()));
-        let members = vec![member("cp1", "10.20.0.10"), member("cp2", "fd00::2")];
-        let initial = InitialCluster { state: "existing", members, token: "harbor".to_owned() };
-        insta::assert_snapshot!(initial.arguments().join("\n"), @r"
-        --initial-cluster=cp1=https://10.20.0.10:2380,cp2=https://[fd00::2]:2380
-        --initial-cluster-state=existing
-        --initial-cluster-token=harbor
-        ");
-    }
-}
+mod tests;

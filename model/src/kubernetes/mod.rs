@@ -60,10 +60,22 @@ pub const ETCD: &str = "etcd";
 /// The role of a control plane that runs everybody's pods as well: its Node has no taint.
 pub const ALL_IN_ONE: &str = "all-in-one";
 
-/// Whether nodes of this role run an API server. They hold the authorities' keys; all others ask for their
+/// Whether nodes of this role run an API server. They hold the authorities' keys; all other nodes ask for their
 /// certificates.
 pub fn is_control_plane(role: &str) -> bool {
     CONTROL_PLANE_ROLES.contains(&role)
+}
+
+/// Whether machines of this role are Nodes: they run a kubelet, and pods. Those that are none have a place in the
+/// cluster's pod range like all, and leave it unused.
+pub fn is_node(role: &str) -> bool {
+    role != ETCD
+}
+
+/// Whether machines of this role issue their own certificates: control planes by all authorities, whose keys they hold,
+/// machines of etcd by etcd's.
+pub fn issues_certificates(role: &str) -> bool {
+    is_control_plane(role) || role == ETCD
 }
 
 /// The nodes that run an API server, in the order of the cluster file.
@@ -78,7 +90,7 @@ pub fn has_etcd_machines(file: &ClusterFile) -> bool {
 
 /// Whether nodes of this role run a member of etcd.
 pub fn runs_etcd(role: &str, file: &ClusterFile) -> bool {
-    if has_etcd_machines(file) { role == ETCD } else { is_control_plane(role) }
+    role == ETCD || (is_control_plane(role) && !has_etcd_machines(file))
 }
 
 /// The nodes that run a member of etcd, in the order of the cluster file.
@@ -248,6 +260,19 @@ impl NodeContext<'_> {
     /// More than one control plane: controllers must elect a leader.
     fn replicated(&self) -> bool {
         control_planes(&self.facts.layer.file).count() > 1
+    }
+
+    /// How the API server reaches etcd.
+    ///
+    /// A member on the same machine alone, as kubeadm does: given all of them, the client takes them in turn, and
+    /// every API server would be as slow as the slowest member. With its own only, an API server whose member
+    /// is gone is not ready, and whoever balances goes to another. Where none is on the machine, all.
+    fn etcd_servers(&self) -> String {
+        let file = &self.facts.layer.file;
+        if !has_etcd_machines(file) {
+            return etcd::LOCAL_CLIENT_URL.to_owned();
+        }
+        etcd_members(file).map(|node| etcd::client_url(node.address.addr())).collect::<Vec<_>>().join(",")
     }
 }
 

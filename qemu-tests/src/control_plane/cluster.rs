@@ -47,8 +47,16 @@ pub struct Cluster {
 impl Cluster {
     /// Starts etcd and the control plane, and waits until they are ready.
     pub fn start() -> Cluster {
-        let root = tempfile::tempdir().unwrap();
         let facts = facts();
+        let etcd = |root: &Path, _: &pki::Secrets| {
+            component_below(root.to_str().unwrap(), "etcd", &facts).unwrap().arguments
+        };
+        Cluster::start_with(facts.clone(), etcd)
+    }
+
+    /// The same with these arguments for etcd, made from the folder that everything lies in and the secrets.
+    pub fn start_with(facts: NodeFacts, etcd: impl FnOnce(&Path, &pki::Secrets) -> Vec<String>) -> Cluster {
+        let root = tempfile::tempdir().unwrap();
         let now = SystemTime::now();
         let secrets = pki::open_or_create(&root.path().join("secrets/harbor"), "harbor", now).unwrap();
         let roots = Roots::below(root.path());
@@ -62,8 +70,9 @@ impl Cluster {
         certificates::ensure(&roots, &facts, now).unwrap();
 
         let mut cluster = Cluster { root, facts, children: Vec::new() };
-        let etcd = programs::etcd(cluster.root.path());
-        cluster.spawn("etcd", &etcd);
+        fs::create_dir_all(cluster.root.path().join("var/lib")).unwrap();
+        let arguments = etcd(cluster.root.path(), &secrets);
+        cluster.run("etcd", &programs::etcd(cluster.root.path()), &arguments);
         cluster.spawn("kube-apiserver", &programs::kubernetes("kube-apiserver"));
         cluster.wait("the API server is ready", |cluster| {
             cluster

@@ -10,6 +10,7 @@
 mod addons;
 mod agent;
 mod etcd;
+mod etcd_machine;
 mod join;
 mod peers;
 mod vip;

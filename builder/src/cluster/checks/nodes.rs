@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use bootwright_model::cluster::{ClusterFile, NetworkMode, Node};
-use bootwright_model::kubernetes::CONTROL_PLANE_ROLES;
+use bootwright_model::kubernetes::{CONTROL_PLANE_ROLES, has_etcd_machines, is_node, runs_etcd};
 use ipnet::IpNet;
 
 use super::{Context, cluster, duplicates, is_control_plane, node};
@@ -26,6 +26,7 @@ pub fn check(context: &Context<'_>, findings: &mut Vec<Finding>) {
         address(index, one, findings);
         gateway(index, one, findings);
         mac(index, one, findings);
+        no_node(index, one, findings);
     }
     same_values(file, findings);
     majority(file, findings);
@@ -118,6 +119,26 @@ fn mac(index: usize, one: &Node, findings: &mut Vec<Finding>) {
     }
 }
 
+/// A machine that is no Node has none of what Nodes have.
+fn no_node(index: usize, one: &Node, findings: &mut Vec<Finding>) {
+    if is_node(&one.role) {
+        return;
+    }
+    let written = [
+        ("pod-cidr", one.pod_cidr.is_some(), "runs no pods"),
+        ("labels", !one.labels.is_empty(), "has no Node"),
+        ("provider-id", one.provider_id.is_some(), "has no Node"),
+    ];
+    for (key, _, why) in written.into_iter().filter(|(_, written, _)| *written) {
+        findings.push(
+            Finding::new("etcd-machine", format!("{} {why}: it runs etcd and nothing else", one.name))
+                .at_value(node(index, key), "of no use")
+                .at_value(node(index, "role"), "a machine of etcd")
+                .help("leave it out, or give the machine another role"),
+        );
+    }
+}
+
 fn parse_mac(text: &str) -> Option<[u8; 6]> {
     let mut bytes = [0; 6];
     let mut parts = text.split(':');
@@ -150,22 +171,23 @@ fn same_values(file: &ClusterFile, findings: &mut Vec<Finding>) {
 /// etcd works while a majority of its members does. With one more than an odd number no more of them can be missed, and
 /// there is one more that can fail.
 fn majority(file: &ClusterFile, findings: &mut Vec<Finding>) {
-    let planes: Vec<usize> =
-        (0..file.nodes.len()).filter(|index| is_control_plane(&file.nodes[*index])).collect();
-    let count = planes.len();
-    let Some(last) = planes.last().filter(|_| count.is_multiple_of(2)) else { return };
+    let members: Vec<usize> =
+        (0..file.nodes.len()).filter(|index| runs_etcd(&file.nodes[*index].role, file)).collect();
+    let count = members.len();
+    let Some(last) = members.last().filter(|_| count.is_multiple_of(2)) else { return };
+    let (rule, what) = match has_etcd_machines(file) {
+        true => ("even-etcd", "machines of etcd"),
+        false => ("even-control-planes", "control planes"),
+    };
     findings.push(
-        Finding::new(
-            "even-control-planes",
-            format!("{count} control planes survive no more failures than {} would", count - 1),
-        )
-        .warning()
-        .at_value(node(*last, "role"), "one more that can fail")
-        .help(format!(
-            "make them {} or {}: etcd needs more than half of its members",
-            count - 1,
-            count + 1
-        )),
+        Finding::new(rule, format!("{count} {what} survive no more failures than {} would", count - 1))
+            .warning()
+            .at_value(node(*last, "role"), "one more that can fail")
+            .help(format!(
+                "make them {} or {}: etcd needs more than half of its members",
+                count - 1,
+                count + 1
+            )),
     );
 }
 

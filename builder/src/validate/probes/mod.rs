@@ -64,6 +64,8 @@ pub struct Settings<'a> {
     pub domain: &'a str,
     /// Whether each node of the control plane runs all of it, as those of our images do.
     pub whole_control_plane: bool,
+    /// Names and addresses of etcd's machines; none if its members are on the control planes.
+    pub etcd: &'a [(String, IpAddr)],
     /// Whether the cluster file has cluster DNS.
     pub dns_expected: bool,
     /// How long the probes may take to be ready.
@@ -201,6 +203,7 @@ fn targets(client: &Client, settings: &Settings, service: &Value, findings: &mut
         service: at(address(service), SERVICE_PORT),
         api: at(address(&kubernetes), 443),
         api_servers: plan::api_servers(&endpoints),
+        etcd: settings.etcd.to_vec(),
         dns: has_dns.then(|| Dns {
             name: format!("kubernetes.default.svc.{}", settings.domain),
             address: address(&kubernetes),

@@ -11,10 +11,11 @@ use crate::validate::report::{Check, Finding};
 
 /// TLS ports of every node, and whose they are.
 const NODE_TLS: [(u16, &str); 1] = [(10_250, "kubelet")];
-/// TLS ports of a control plane's node on its loopback, where etcd's clients and people with a shell find them.
-const CONTROL_PLANE_TLS: [(u16, &str); 3] =
-    [(2379, "etcd"), (10_257, "kube-controller-manager"), (10_259, "kube-scheduler")];
-/// Where an etcd member tells its health, on its loopback.
+/// TLS ports of a control plane's node on its loopback, where people with a shell find them.
+const CONTROL_PLANE_TLS: [(u16, &str); 2] = [(10_257, "kube-controller-manager"), (10_259, "kube-scheduler")];
+/// Where an etcd member serves clients.
+const ETCD: u16 = 2379;
+/// Where it tells its health.
 const ETCD_HEALTH: u16 = 2381;
 
 /// What there is to reach besides the probes.
@@ -26,6 +27,8 @@ pub struct Targets {
     pub api: Option<SocketAddr>,
     /// The API servers behind it.
     pub api_servers: Vec<SocketAddr>,
+    /// Names and addresses of etcd's machines; none if its members are on the control planes' loopback.
+    pub etcd: Vec<(String, IpAddr)>,
     /// The cluster's DNS, if it has one.
     pub dns: Option<Dns>,
 }
@@ -154,15 +157,26 @@ fn from_node(probe: &Probe, probes: &[Probe], targets: &Targets, whole: bool, ad
     }
     if probe.control_plane {
         let loopback = IpAddr::from([127, 0, 0, 1]);
+        if targets.etcd.is_empty() {
+            member(here.clone(), loopback, !whole, add);
+        }
+        for (name, address) in &targets.etcd {
+            member(format!("{name} from {here}"), *address, false, add);
+        }
         for (port, name) in CONTROL_PLANE_TLS {
             certificate(&format!("{name} of {here}"), SocketAddr::new(loopback, port), !whole, add);
         }
-        let to = SocketAddr::new(loopback, ETCD_HEALTH);
-        add(Goal::Etcd, here.clone(), Ask::Http { to, path: "/health".to_owned() });
     }
     for server in targets.api_servers.iter().filter(|server| server.ip() == probe.address) {
         certificate(&format!("kube-apiserver of {here}"), *server, false, add);
     }
+}
+
+/// A member of etcd: its certificate, and its health.
+fn member(subject: String, address: IpAddr, optional: bool, add: Add) {
+    certificate(&format!("etcd of {subject}"), SocketAddr::new(address, ETCD), optional, add);
+    let to = SocketAddr::new(address, ETCD_HEALTH);
+    add(Goal::Etcd, subject, Ask::Http { to, path: "/health".to_owned() });
 }
 
 fn certificate(subject: &str, to: SocketAddr, optional: bool, add: Add) {

@@ -179,6 +179,7 @@ mod tests {
             service: "10.96.7.7:80".parse().ok(),
             api: "10.96.0.1:443".parse().ok(),
             api_servers: vec!["10.20.0.10:6443".parse().unwrap()],
+            etcd: Vec::new(),
             dns: Some(Dns {
                 name: "kubernetes.default.svc.cluster.local".to_owned(),
                 address: "10.96.0.1".parse().ok(),

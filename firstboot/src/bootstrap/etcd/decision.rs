@@ -1,6 +1,7 @@
-//! How this control plane's etcd starts: a table from what is on the disk and what the other control planes say.
+//! How this machine's etcd starts: a table from what is on the disk and what the other members say. Members are by the
+//! cluster file: the control planes, or the machines of the role `etcd` if there are any.
 //!
-//! A cluster is begun by one member alone, the control plane that the cluster file names first, and only when every
+//! A cluster is begun by one member alone, the one that the cluster file names first, and only when every
 //! other has said that it has no data either; the rest join it, as learners first. etcd's own way, in which all start
 //! at once with the same list, gives a member that lost its disk the identity of the one that it was, and the
 //! votes that it no longer remembers (raft's promise to keep what was committed goes with them). So it takes all the
@@ -13,15 +14,15 @@ use super::peers::{Answer, Member, Peer};
 /// What is known when it is decided.
 #[derive(Debug, Clone, Copy)]
 pub struct Situation<'a> {
-    /// This control plane.
+    /// This machine.
     pub node: &'a str,
     /// Its peer URL.
     pub url: &'a str,
     /// What the data folder holds.
     pub data: &'a Data,
-    /// The control plane that may begin a cluster, the first of the cluster file; none if that says that there is one.
+    /// The member that may begin a cluster, the first of the cluster file; none if that says that there is one.
     pub beginner: Option<&'a str>,
-    /// The other control planes.
+    /// The other members.
     pub peers: &'a [Peer],
 }
 
@@ -88,7 +89,7 @@ fn with_data(situation: &Situation<'_>, own: Identity) -> Decision {
         ));
     }
     let reason = match same.is_empty() {
-        true => "no other control plane answers".to_owned(),
+        true => "no other member answers".to_owned(),
         false => format!("{} does not know it, but is not the majority", list(&same, |v| v.peer.to_owned())),
     };
     Decision::Restart(format!("starts with the data that it has; {reason}"))
@@ -136,26 +137,26 @@ fn without_data(situation: &Situation<'_>) -> Decision {
     }
     match situation.beginner {
         None => Decision::Wait(format!(
-            "it has no data, the cluster file says initial-cluster-state = \"existing\", and no control plane answers \
+            "it has no data, the cluster file says initial-cluster-state = \"existing\", and no member answers \
              with a cluster{}",
             told(situation.peers)
         )),
         Some(beginner) if beginner != situation.node => Decision::Wait(format!(
-            "it has no data and no control plane answers with a cluster, which {beginner} may begin as the first of \
+            "it has no data and no member answers with a cluster, which {beginner} may begin as the first of \
              the cluster file{}",
             told(situation.peers)
         )),
         Some(_) if situation.peers.is_empty() => {
-            Decision::Begin("begins a cluster: it has no data and is the only control plane".to_owned())
+            Decision::Begin("begins a cluster: it has no data and is the only member".to_owned())
         }
         Some(_) if situation.peers.iter().all(|peer| matches!(peer.answer, Answer::NoData { .. })) => {
             Decision::Begin(format!(
-                "begins a cluster: it is the first control plane of the cluster file, and neither it nor {} has data",
+                "begins a cluster: it is the first member of the cluster file, and neither it nor {} has data",
                 list(situation.peers, |peer| peer.name.clone())
             ))
         }
         Some(_) => Decision::Wait(format!(
-            "it has no data and no control plane answers with a cluster. It begins one when all the others have said \
+            "it has no data and no member answers with a cluster. It begins one when all the others have said \
              that they have none, as one that is silent may have it{}",
             told(situation.peers)
         )),

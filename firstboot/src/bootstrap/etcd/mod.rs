@@ -1,7 +1,7 @@
-//! `firstboot etcd`: a control plane's etcd finds its place, and starts.
+//! `firstboot etcd`: the etcd of a machine finds its place, and starts.
 //!
 //! It is the service `etcd`, and becomes etcd itself at the end, so that the question is asked at every start:
-//! [`data`] sees what is on the disk, [`peers`] what the other control planes say, [`decision`] is the table between
+//! [`data`] sees what is on the disk, [`peers`] what the other members say, [`decision`] is the table between
 //! them. While it waits, [`waiting`] tells the others that there is no data here. A member without data is added as
 //! a learner ([`members`]), and gets its vote from [`promote`] when it has caught up; the API server waits for that.
 
@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use bootwright_model::cluster::InitialClusterState;
 use bootwright_model::kubernetes::etcd::{self, InitialCluster};
-use bootwright_model::kubernetes::{control_planes, pki};
+use bootwright_model::kubernetes::{etcd_members, pki};
 use bootwright_model::node::NodeFacts;
 
 use super::api::agent;
@@ -121,7 +121,7 @@ pub struct Start {
     pub flags: Vec<String>,
 }
 
-/// A control plane whose etcd does not run yet.
+/// A machine whose etcd does not run yet.
 #[derive(Debug)]
 pub struct Place {
     roots: Roots,
@@ -140,7 +140,7 @@ impl Place {
     pub fn new(roots: Roots, facts: &NodeFacts, folder: PathBuf) -> Result<Place, BootstrapError> {
         let file = &facts.layer.file;
         let of = |node: &bootwright_model::cluster::Node| (node.name.clone(), node.address.addr());
-        let all: Vec<(String, IpAddr)> = control_planes(file).map(of).collect();
+        let all: Vec<(String, IpAddr)> = etcd_members(file).map(of).collect();
         let may_begin = file.cluster.initial_cluster_state == InitialClusterState::New;
         Ok(Place {
             agent: peer_agent(&roots)?,
@@ -256,7 +256,7 @@ fn initial(members: &[Told], node: &str, url: &str) -> Vec<(String, String)> {
 fn words(error: &ApiError) -> String {
     match error {
         ApiError::Refused { message, .. } if message.contains("too many learner") => {
-            format!("{message}: another control plane joins; each comes after the other")
+            format!("{message}: another member joins; each comes after the other")
         }
         ApiError::Refused { message, .. } if message.contains("unhealthy cluster") => {
             format!(
@@ -267,7 +267,7 @@ fn words(error: &ApiError) -> String {
         ApiError::Refused { message, .. } => message.clone(),
         ApiError::Lacks { .. } => error.to_string(),
         other => format!(
-            "{}; its cluster may have no majority: start the control planes that have data",
+            "{}; its cluster may have no majority: start the members that have data",
             crate::report::chain(other).join(": ")
         ),
     }

@@ -1,8 +1,8 @@
-//! What the other control planes say of themselves, each asked at its peer port.
+//! What the other members say of themselves, each asked at its peer port.
 //!
 //! An etcd that runs tells its members there whether or not they have a majority, as a member that joins asks for them
 //! in the same way (`/members`, etcd's `etcdserver/api/etcdhttp/peer.go`); its clients' port answers only when there
-//! is a leader. A control plane without data answers in etcd's place: [`super::waiting`].
+//! is a leader. A member without data answers in etcd's place: [`super::waiting`].
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::at_once::at_once;
 use super::waiting::{BEGINNER, NO_DATA, STATE};
 use crate::report::chain;
 
-/// Another control plane and what it said.
+/// Another member and what it said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// Node name.
@@ -25,12 +25,12 @@ pub struct Peer {
     pub answer: Answer,
 }
 
-/// What a control plane says.
+/// What a member says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// It runs no etcd, as it has no data.
     NoData {
-        /// The control plane that it expects to begin a cluster; none if it expects that there is one.
+        /// The member that it expects to begin a cluster; none if it expects that there is one.
         beginner: Option<String>,
     },
     /// It is in a cluster.

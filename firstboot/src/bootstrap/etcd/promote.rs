@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bootwright_model::kubernetes::{control_planes, etcd};
+use bootwright_model::kubernetes::{etcd, etcd_members};
 use bootwright_model::node::NodeFacts;
 
 use super::super::{BootstrapError, read_facts, tell};
@@ -53,13 +53,13 @@ pub fn main(root: &Path) -> std::process::ExitCode {
 
 /// Waits; returns what has become of it. What is worth a person's attention is told.
 pub fn run(roots: &Roots, facts: &NodeFacts, mut say: impl FnMut(&str)) -> Result<String, PromoteError> {
-    let others: Vec<IpAddr> = control_planes(&facts.layer.file)
+    let others: Vec<IpAddr> = etcd_members(&facts.layer.file)
         .filter(|node| node.name != facts.name)
         .map(|node| node.address.addr())
         .collect();
     if others.is_empty() {
         // The API server need not wait: it tries until etcd answers.
-        return Ok("the only control plane has nobody to vote with".to_owned());
+        return Ok("the only member has nobody to vote with".to_owned());
     }
     let agent = peer_agent(roots).map_err(BootstrapError::from)?;
     let own = Client::new(&agent, etcd::LOCAL_CLIENT_URL.to_owned());

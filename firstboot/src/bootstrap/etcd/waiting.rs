@@ -1,4 +1,4 @@
-//! Answers at etcd's peer port while there is no etcd: this control plane has no data.
+//! Answers at etcd's peer port while there is no etcd: this machine has no data.
 //!
 //! Over TLS, and to holders of a certificate of etcd's authority only, so that nobody else can say so in its name.
 
@@ -28,7 +28,7 @@ pub const BEGINNER: &str = "X-Bootwright-Etcd-Beginner";
 
 /// Time for one caller from the connection to the answer's end, however it spends it: as long as who asks waits.
 const PATIENCE: Duration = super::peers::TIMEOUT;
-/// Callers at a time; those beyond are hung up on. There are a few control planes.
+/// Callers at a time; those beyond are hung up on. There are a few members.
 const CALLERS: usize = 16;
 /// Between looks whether it is over, milliseconds.
 const LOOK_MS: i64 = 100;

@@ -48,13 +48,13 @@ fn a_cluster_is_begun_by_the_first_when_all_say_that_they_have_no_data() {
     let all_empty = [empty("cp2"), empty("cp3")];
     insta::assert_debug_snapshot!(decision("cp1", &Data::None, &all_empty), @r#"
     Begin(
-        "begins a cluster: it is the first control plane of the cluster file, and neither it nor cp2 and cp3 has data",
+        "begins a cluster: it is the first member of the cluster file, and neither it nor cp2 and cp3 has data",
     )
     "#);
-    insta::assert_snapshot!(waits(decision("cp2", &Data::None, &[empty("cp1"), empty("cp3")])), @"it has no data and no control plane answers with a cluster, which cp1 may begin as the first of the cluster file (cp1 has no data; cp3 has no data)");
+    insta::assert_snapshot!(waits(decision("cp2", &Data::None, &[empty("cp1"), empty("cp3")])), @"it has no data and no member answers with a cluster, which cp1 may begin as the first of the cluster file (cp1 has no data; cp3 has no data)");
     insta::assert_debug_snapshot!(decision("cp1", &Data::None, &[]), @r#"
     Begin(
-        "begins a cluster: it has no data and is the only control plane",
+        "begins a cluster: it has no data and is the only member",
     )
     "#);
 }
@@ -69,7 +69,7 @@ fn no_cluster_is_begun_beside_one_that_may_be_there() {
     let peers = [expecting("cp2", None), expecting("cp3", None)];
     let url = "https://cp1:2380";
     let decided = decide(&Situation { node: "cp1", url, data: &Data::None, beginner: None, peers: &peers });
-    insta::assert_snapshot!(waits(decided), @r#"it has no data, the cluster file says initial-cluster-state = "existing", and no control plane answers with a cluster (cp2 has no data; cp3 has no data)"#);
+    insta::assert_snapshot!(waits(decided), @r#"it has no data, the cluster file says initial-cluster-state = "existing", and no member answers with a cluster (cp2 has no data; cp3 has no data)"#);
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn with_data_it_starts_unless_its_cluster_says_that_it_was_removed() {
         Decision::Restart(reason) => reason,
         other => panic!("{other:?}"),
     };
-    insta::assert_snapshot!(restarts(&[silent("cp1"), silent("cp3")]), @"starts with the data that it has; no other control plane answers");
+    insta::assert_snapshot!(restarts(&[silent("cp1"), silent("cp3")]), @"starts with the data that it has; no other member answers");
     insta::assert_snapshot!(restarts(&[empty("cp1"), has("cp3", 0xc1, &members)]), @"starts with the data that it has; cp3 knows it");
     insta::assert_snapshot!(restarts(&[has("cp1", 0xc1, &without), silent("cp3")]), @"starts with the data that it has; cp1 does not know it, but is not the majority");
     let both = [has("cp1", 0xc1, &without), has("cp3", 0xc1, &without)];
