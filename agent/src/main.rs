@@ -75,7 +75,7 @@ async fn with_the_api(
     };
     let facts = &settings.facts;
     let peers = async {
-        // In the other modes a network plugin or the cloud leads packets to pods.
+        // In the other modes BIRD, a network plugin or the cloud leads packets to pods.
         if matches!(facts.layer.file.network.mode, NetworkMode::Routes | NetworkMode::Vxlan) {
             tasks::keep("peers", || {
                 peers::run(client.clone(), facts.name.clone(), baked_peers(facts), Pods::new(facts))

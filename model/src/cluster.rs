@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::addons::Addon;
+use crate::bgp::Bgp;
 use crate::cloud::Cloud;
 use crate::profile::KernelFlavour;
 
@@ -206,6 +207,9 @@ pub struct Network {
     /// With mode `routes`: how pods reach those of nodes behind a gateway. Refused if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<Fallback>,
+    /// With mode `bgp`: the nodes' autonomous system, and who they speak to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bgp: Option<Bgp>,
     /// VXLAN network identifier, 1 to 16777215.
     pub vni: u32,
     /// UDP port of VXLAN. Take 8472 where the network below keeps 4789 to itself, as VMware NSX does.
@@ -221,6 +225,7 @@ impl Default for Network {
         Network {
             mode: NetworkMode::Vxlan,
             fallback: None,
+            bgp: None,
             vni: DEFAULT_VNI,
             port: DEFAULT_VXLAN_PORT,
             mtu: 1500,
@@ -241,7 +246,7 @@ impl Network {
         match self.mode {
             NetworkMode::Vxlan => true,
             NetworkMode::Routes => self.fallback == Some(Fallback::Vxlan),
-            NetworkMode::Cloud | NetworkMode::None => false,
+            NetworkMode::Bgp | NetworkMode::Cloud | NetworkMode::None => false,
         }
     }
 }
@@ -264,11 +269,26 @@ pub enum NetworkMode {
     Vxlan,
     /// Routes on a shared link.
     Routes,
+    /// Routes that nodes tell one another, or the routers of the fabric, by BGP: BIRD runs on every node.
+    Bgp,
     /// The cloud's own routes, which its cloud controller manager or you set: each node's pod CIDR to the node. Pods
     /// get their addresses as in the others; no route is programmed.
     Cloud,
     /// Left to a network plugin that the user installs; no CNI configuration is written.
     None,
+}
+
+impl NetworkMode {
+    /// As the cluster file writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            NetworkMode::Vxlan => "vxlan",
+            NetworkMode::Routes => "routes",
+            NetworkMode::Bgp => "bgp",
+            NetworkMode::Cloud => "cloud",
+            NetworkMode::None => "none",
+        }
+    }
 }
 
 /// `[clock]`

@@ -7,6 +7,7 @@ pub mod addons;
 pub mod addresses;
 pub mod agent;
 pub mod baked;
+pub mod bgp;
 pub mod cloud;
 pub mod cluster;
 pub mod kubernetes;

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::cluster::ClusterFile;
+use crate::cluster::{ClusterFile, NetworkMode};
 use crate::kubernetes;
 
 /// The key of a profile that names its parts.
@@ -25,6 +25,8 @@ const GROWING: [&str; 2] = ["after", "uses"];
 pub enum When {
     /// On machines that run a member of etcd: those of the role `etcd`, and in a cluster without such the control planes.
     EtcdMember,
+    /// In clusters whose nodes tell the ways to their pods by BGP.
+    Bgp,
 }
 
 impl When {
@@ -32,6 +34,7 @@ impl When {
     pub fn holds(self, role: &str, file: &ClusterFile) -> bool {
         match self {
             When::EtcdMember => kubernetes::runs_etcd(role, file),
+            When::Bgp => file.network.mode == NetworkMode::Bgp,
         }
     }
 }

@@ -96,7 +96,7 @@ impl From<&Network> for Settings {
     fn from(network: &Network) -> Settings {
         let mode = match network.mode {
             // Nothing is programmed; what an image with another mode left behind goes.
-            NetworkMode::Cloud | NetworkMode::None => Mode::None,
+            NetworkMode::Bgp | NetworkMode::Cloud | NetworkMode::None => Mode::None,
             NetworkMode::Routes => Mode::Routes { fallback_vxlan: network.fallback == Some(Fallback::Vxlan) },
             NetworkMode::Vxlan => Mode::Vxlan,
         };

@@ -120,7 +120,7 @@ impl ProfileStore {
 
 #[cfg(test)]
 mod tests {
-    use bootwright_model::cluster::Node;
+    use bootwright_model::cluster::{Network, NetworkMode, Node};
 
     use super::*;
 
@@ -160,13 +160,36 @@ mod tests {
     }
 
     #[test]
+    fn bird_is_in_the_images_of_one_mode_only() {
+        let store = ProfileStore::new(Path::new("/nowhere"), None);
+        let mut file = cluster();
+        let has_bird = |file: &ClusterFile, role: &str| {
+            let profile = store.load(role, file).unwrap();
+            let service = profile.services.iter().any(|service| service.name == "bird");
+            assert_eq!(profile.packages.install.contains(&"bird2".to_owned()), service);
+            service
+        };
+        for mode in [NetworkMode::Vxlan, NetworkMode::Routes, NetworkMode::Cloud, NetworkMode::None] {
+            file.network.mode = mode;
+            assert!(!store.roles().iter().any(|role| has_bird(&file, role)), "{mode:?}");
+        }
+        file.network.mode = NetworkMode::Bgp;
+        assert_eq!(
+            ["control-plane", "worker", "etcd"].map(|role| has_bird(&file, role)),
+            [true, true, false]
+        );
+    }
+
+    #[test]
     fn every_embedded_profile_is_sound() {
         let folder = tempfile::tempdir().unwrap();
         let store = ProfileStore::new(folder.path(), None);
         let roles = store.roles();
         assert!(!roles.is_empty());
-        for role in roles {
-            if let Err(ProfileError::Invalid(findings)) = store.load(&role, &cluster()) {
+        let with_bird =
+            ClusterFile { network: Network { mode: NetworkMode::Bgp, ..Network::default() }, ..cluster() };
+        for (role, file) in roles.iter().flat_map(|role| [(role, cluster()), (role, with_bird.clone())]) {
+            if let Err(ProfileError::Invalid(findings)) = store.load(role, &file) {
                 panic!("{}", findings.plain());
             }
         }

@@ -1,6 +1,7 @@
 //! What routers and hosts outside a cluster must know to reach its pods: each node's pod CIDR, by way of the
 //! node's address. A function of the cluster file alone.
 
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -12,6 +13,7 @@ use bootwright_model::kubernetes::is_node;
 use ipnet::IpNet;
 use serde::Serialize;
 
+pub use self::sessions::{Neighbour, RouterSessions};
 pub use self::text::Format;
 
 /// The routes of a cluster's pods.
@@ -26,6 +28,9 @@ pub struct PodRoutes {
     pub purpose: &'static str,
     /// Nodes in the order of the cluster file.
     pub routes: Vec<PodRoute>,
+    /// The routers' sessions with the nodes, by which they learn the routes; with mode `bgp` and routers only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sessions: Vec<RouterSessions>,
 }
 
 /// The route to one node's pods.
@@ -55,7 +60,14 @@ impl PodRoutes {
             network: file.network.mode,
             purpose: purpose(&file.network),
             routes: routes.collect(),
+            sessions: sessions::of(file),
         }
+    }
+
+    /// Leaves out the sessions of other routers than this one; false if it has none.
+    pub fn keep_router(&mut self, router: IpAddr) -> bool {
+        self.sessions.retain(|sessions| sessions.router == router);
+        !self.sessions.is_empty()
     }
 }
 
@@ -72,6 +84,14 @@ fn purpose(network: &Network) -> &'static str {
         NetworkMode::Routes => {
             "Nodes have these routes to each other: the fabric needs them for what reaches pods from outside the \
              cluster."
+        }
+        NetworkMode::Bgp if network.bgp.as_ref().is_some_and(|bgp| !bgp.routers.is_empty()) => {
+            "The routers of the cluster file learn the routes to pods from the nodes by BGP, and nodes those of others from \
+             them."
+        }
+        NetworkMode::Bgp => {
+            "Nodes tell each other these routes by BGP, and the fabric nothing, as the cluster file names no router: the \
+             fabric needs them for what reaches pods from outside the cluster."
         }
         NetworkMode::Cloud => {
             "The cloud has these routes, from its own controller; the cluster file says so (mode \"cloud\")."

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn file(network: &Value, nodes: &[(&str, &str, &str)]) -> ClusterFile {
+pub(super) fn file(network: &Value, nodes: &[(&str, &str, &str)]) -> ClusterFile {
     let nodes: Vec<Value> = nodes
         .iter()
         .map(|(name, address, pods)| json!({ "name": name, "role": "worker", "address": address, "pod-cidr": pods }))

@@ -1,8 +1,8 @@
-//! Routes in the languages of those who install them.
+//! Routes in the languages of those who install them; sessions for those who learn them.
 
 use std::fmt::Write;
 
-use super::{PodRoute, PodRoutes};
+use super::{PodRoute, PodRoutes, RouterSessions};
 
 /// Columns that comments are wrapped to.
 const WIDTH: usize = 100;
@@ -12,9 +12,11 @@ const WIDTH: usize = 100;
 pub enum Format {
     /// Commands of iproute2; run a second time they change nothing.
     Ip,
-    /// Static routes of FRR (staticd), to be included or pasted into vtysh.
+    /// For FRR, to be included or pasted into vtysh: static routes (staticd), or with routers that speak BGP their
+    /// sessions with the nodes (bgpd).
     Frr,
-    /// A static protocol per family of BIRD 2, to be included into bird.conf.
+    /// For BIRD 2, to be included into bird.conf: a static protocol per family, or with routers that speak BGP their
+    /// sessions with the nodes.
     Bird,
     /// One JSON object.
     Json,
@@ -29,6 +31,10 @@ impl PodRoutes {
                 // `replace`, so that a second time is no error.
                 format!("ip {family} route replace {} via {}", route.pod_cidr, route.via)
             }),
+            Format::Frr if !self.sessions.is_empty() => {
+                self.each_router("!", |sessions| sessions.frr(&self.cluster))
+            }
+            Format::Bird if !self.sessions.is_empty() => self.each_router("#", RouterSessions::bird),
             Format::Frr => self.lines("!", |route| {
                 let family = if route.via.is_ipv4() { "ip" } else { "ipv6" };
                 format!("{family} route {} {}", route.pod_cidr, route.via)
@@ -38,6 +44,12 @@ impl PodRoutes {
                 serde_json::to_string_pretty(self).expect("routes are strings and addresses") + "\n"
             }
         }
+    }
+
+    /// A comment with what it is for, and the sessions of each router.
+    fn each_router(&self, comment: &str, text: impl Fn(&RouterSessions) -> String) -> String {
+        let routers: Vec<String> = self.sessions.iter().map(text).collect();
+        self.heading(comment) + &routers.join(&format!("{comment}\n"))
     }
 
     /// A comment with what it is for, and each node's name above its line.

@@ -134,7 +134,10 @@ pub fn main(root: &Path) -> std::process::ExitCode {
 }
 
 /// Says how a program ended.
-fn tell(program: &str, result: Result<String, impl std::error::Error + 'static>) -> std::process::ExitCode {
+pub(crate) fn tell(
+    program: &str,
+    result: Result<String, impl std::error::Error + 'static>,
+) -> std::process::ExitCode {
     match result {
         Ok(line) => {
             println!("{line}");

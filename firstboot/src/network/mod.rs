@@ -1,5 +1,6 @@
-//! Links, addresses, the pod bridge and masquerading. Routes between nodes: the crate `pod-network`.
+//! Links, addresses, the pod bridge and masquerading. Routes between nodes: the crate `pod-network`, or BIRD.
 
+pub mod bird;
 pub mod cni;
 pub mod links;
 pub mod masquerade;

@@ -89,8 +89,11 @@ pub fn run(root: &Path, facts: &NodeFacts, peers_done: &Sender<()>) -> Done<()> 
     let errors = [configured, masqueraded].into_iter().filter_map(Result::err);
     problems.extend(errors.map(|error| problem(&error)));
     let (pods, mtu) = (facts.pod_cidr, cni::pod_mtu(facts));
-    let by_cloud = facts.layer.file.network.mode == NetworkMode::Cloud;
-    let peers = if by_cloud { "peers by the cloud's routes".to_owned() } else { peers };
+    let peers = match facts.layer.file.network.mode {
+        NetworkMode::Cloud => "peers by the cloud's routes".to_owned(),
+        NetworkMode::Bgp => "peers by BGP".to_owned(),
+        _ => peers,
+    };
     let summary = format!("pods in {pods}, MTU {mtu}, {peers}, masqueraded beyond the cluster");
     Done { value: (), summary, problems }
 }

@@ -4,6 +4,7 @@
 //! the last supported version stands in one table ([`gates`]), and the builders in `render` leave out
 //! what the version at hand does not know. One file per component renders from [`NodeFacts`] alone.
 
+pub mod bird;
 pub mod bootstrap;
 pub mod dns;
 mod election;
@@ -37,7 +38,7 @@ use crate::node::NodeFacts;
 pub use version::Version;
 
 /// Names that [`component`] takes, in no order that matters.
-pub const COMPONENTS: [&str; 8] = [
+pub const COMPONENTS: [&str; 9] = [
     "containerd",
     "etcd",
     "kube-apiserver",
@@ -46,6 +47,7 @@ pub const COMPONENTS: [&str; 8] = [
     "kubelet",
     "kube-proxy",
     "chrony",
+    "bird",
 ];
 
 /// Components that take the cluster file's flags. The others are configured by a file, beside which some
@@ -206,6 +208,7 @@ pub fn component_below(root: &str, name: &str, facts: &NodeFacts) -> Result<Comp
         "kubelet" => kubelet::render(&node),
         "kube-proxy" => proxy::render(&node),
         "chrony" => chrony::render(&node),
+        "bird" => bird::render(&node),
         other => Err(KubernetesError::UnknownComponent { name: other.to_owned() }),
     }?;
     for (flag, value) in facts.layer.file.kubernetes.flags.get(name).into_iter().flatten() {

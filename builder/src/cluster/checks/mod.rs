@@ -1,6 +1,7 @@
 //! What a cluster file means: checks over the whole of it, each a pure function from values to findings.
 
 mod addons;
+mod bgp;
 mod cloud;
 mod disk;
 mod dns;
@@ -42,6 +43,7 @@ pub fn all(context: &Context<'_>) -> Vec<Finding> {
     names::check(context.file, &mut findings);
     settings::check(context.file, &mut findings);
     network::check(context.file, &mut findings);
+    bgp::check(context, &mut findings);
     ranges::check(context.file, &mut findings);
     nodes::check(context, &mut findings);
     virtual_ip::check(context.file, &mut findings);

@@ -36,6 +36,7 @@ fn fallback(file: &ClusterFile, findings: &mut Vec<Finding>) {
     }
     let why = match file.network.mode {
         NetworkMode::Vxlan => "already reaches every node through VXLAN",
+        NetworkMode::Bgp => "has routes to every node by BGP",
         NetworkMode::Cloud => "leaves all routes to the cloud",
         _ => "leaves the pod network to a plugin",
     };

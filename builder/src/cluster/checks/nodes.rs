@@ -225,31 +225,42 @@ fn endpoint(file: &ClusterFile, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Routes lead to a neighbour: all nodes must be on one link.
+/// Routes lead to a neighbour: without VXLAN, or routers that speak BGP, all nodes must be on one link.
 fn one_link(file: &ClusterFile, findings: &mut Vec<Finding>) {
-    if file.network.mode != NetworkMode::Routes || file.network.has_overlay() {
-        return;
-    }
-    let mut seen = BTreeSet::from([file.nodes[0].address.trunc()]);
-    for (index, one) in file.nodes.iter().enumerate() {
+    let has_routers = file.network.bgp.as_ref().is_some_and(|bgp| !bgp.routers.is_empty());
+    let (mode, help) = match file.network.mode {
+        NetworkMode::Routes if !file.network.has_overlay() => {
+            ("routes", "put all nodes into one network, add fallback = \"vxlan\", or use mode \"vxlan\"")
+        }
+        NetworkMode::Bgp if !has_routers => (
+            "bgp",
+            "put all nodes into one network, or name the routers of the fabric: [[network.bgp.router]]",
+        ),
+        _ => return,
+    };
+    // Machines of etcd have no pods to be reached.
+    let mut nodes = file.nodes.iter().enumerate().filter(|(_, one)| is_node(&one.role));
+    let Some((first, reference)) = nodes.next() else { return };
+    let mut seen = BTreeSet::from([reference.address.trunc()]);
+    for (index, one) in nodes {
         let network = one.address.trunc();
         if seen.insert(network) {
             findings.push(
                 Finding::new(
                     "routes",
-                    format!("mode \"routes\" cannot reach {network}: it is another network"),
+                    format!("mode \"{mode}\" cannot reach {network}: it is another network"),
                 )
                 .at_value(node(index, "address"), "behind a gateway")
-                .at_value(node(0, "address"), "the other network")
+                .at_value(node(first, "address"), "the other network")
                 .at_value(KeyPath::of("network").key("mode"), "needs one link")
-                .help("put all nodes into one network, add fallback = \"vxlan\", or use mode \"vxlan\""),
+                .help(help),
             );
         }
     }
 }
 
 /// Why no machine can have this address.
-fn unusable(address: IpAddr) -> Option<&'static str> {
+pub(super) fn unusable(address: IpAddr) -> Option<&'static str> {
     let link_local = match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),

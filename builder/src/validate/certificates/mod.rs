@@ -86,7 +86,7 @@ mod tests {
         let finding = dates("kubelet of w1", certificate.der(), now);
         // As it stands in a kubeconfig.
         let text = certificate.pem();
-        assert_eq!(pem("kubelet of w1", text.as_bytes(), now), [finding.clone()]);
+        assert_eq!(pem("kubelet of w1", text.as_bytes(), now), std::slice::from_ref(&finding));
         assert_eq!(pem("kubelet of w1", text.repeat(2).as_bytes(), now), [finding.clone(), finding.clone()]);
         finding
     }

@@ -119,7 +119,7 @@ fn advice(check: Check) -> &'static str {
     match check {
         Check::PodToPod => {
             "look at the routes of both nodes' pods (`bootwright routes` has them), at UDP of the VXLAN port between the \
-             nodes, and at what filters packets on the way"
+             nodes (with mode \"bgp\" at BIRD's log on both), and at what filters packets on the way"
         }
         Check::SourceAddress => {
             "something on the way masquerades packets between pods: network policies and logs see the wrong one. The pod \

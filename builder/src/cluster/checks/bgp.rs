@@ -1,0 +1,146 @@
+//! `[network.bgp]`: numbers of autonomous systems, the routers' addresses, and profiles that run BIRD.
+
+use std::net::IpAddr;
+
+use bootwright_model::cluster::{ClusterFile, NetworkMode};
+use bootwright_model::kubernetes::is_node;
+use ipnet::IpNet;
+
+use super::nodes::{reserved_in, unusable};
+use super::{Context, cluster, duplicates, node};
+use crate::cluster::text::finding::{Finding, KeyPath};
+
+/// Numbers that no autonomous system has, and what for.
+const RESERVED: [(u32, &str); 4] = [
+    (0, "means that there is none (RFC 7607)"),
+    (23456, "stands for larger numbers in old routers (RFC 6793)"),
+    (65535, "is reserved (RFC 7300)"),
+    (u32::MAX, "is reserved (RFC 7300)"),
+];
+
+pub fn check(context: &Context<'_>, findings: &mut Vec<Finding>) {
+    let file = context.file;
+    let by_bgp = file.network.mode == NetworkMode::Bgp;
+    if by_bgp {
+        profiles(context, findings);
+    }
+    let Some(bgp) = &file.network.bgp else { return };
+    if !by_bgp {
+        findings.push(
+            Finding::new("bgp", "`[network.bgp]` is for mode \"bgp\"")
+                .at_key(KeyPath::of("network").key("bgp"), "does nothing")
+                .at_value(KeyPath::of("network").key("mode"), "another mode")
+                .help("leave the section out, or write mode = \"bgp\""),
+        );
+    }
+    asn(KeyPath::of("network").key("bgp").key("as"), bgp.asn, findings);
+    for (index, router) in bgp.routers.iter().enumerate() {
+        asn(router_key(index, "as"), router.asn, findings);
+        address(file, index, router.address, findings);
+    }
+    duplicates(bgp.routers.iter().map(|router| Some(router.address)), |first, second, address| {
+        findings.push(
+            Finding::new("duplicate", format!("two routers have the address {address}"))
+                .at_value(router_key(second, "address"), "again")
+                .at_value(router_key(first, "address"), "first here")
+                .help("leave one of them out"),
+        );
+    });
+}
+
+/// `network.bgp.router[<index>].<key>`
+fn router_key(index: usize, key: &str) -> KeyPath {
+    KeyPath::of("network").key("bgp").key("router").index(index).key(key)
+}
+
+fn asn(path: KeyPath, number: u32, findings: &mut Vec<Finding>) {
+    if let Some((_, why)) = RESERVED.iter().find(|(reserved, _)| *reserved == number) {
+        findings.push(
+            Finding::new("as-number", format!("no autonomous system has the number {number}: it {why}"))
+                .at_value(path, "reserved")
+                .help("write a number of your own; 64512 to 65534 are for private use"),
+        );
+    }
+}
+
+/// A router's address is one that nodes can open a connection to, and nobody else's.
+fn address(file: &ClusterFile, index: usize, address: IpAddr, findings: &mut Vec<Finding>) {
+    let path = router_key(index, "address");
+    let finding =
+        |message: String, label: &str| Finding::new("router-address", message).at_value(path.clone(), label);
+    if let Some(why) = unusable(address) {
+        let message = format!("{address} cannot be a router's address: it is {why}");
+        findings.push(finding(message, why).help("write the address that nodes reach the router at"));
+        return;
+    }
+    let ranges = [
+        ("pod-cidr", file.cluster.pod_cidr, "pods"),
+        ("service-cidr", file.cluster.service_cidr, "Services"),
+    ];
+    for (key, range, whose) in ranges.into_iter().filter(|(_, range, _)| range.contains(&address)) {
+        findings.push(
+            finding(format!("the router's address {address} is in {range}"), "a router is outside of these")
+                .at_value(cluster(key), whose)
+                .help("write the router's address in the network below the cluster"),
+        );
+    }
+    if file.cluster.virtual_ip == Some(address) {
+        findings.push(
+            finding(
+                format!("the router's address {address} is the cluster's virtual address"),
+                "not a router",
+            )
+            .at_value(cluster("virtual-ip"), "the same")
+            .help("write the router's own address"),
+        );
+    }
+    for (other, one) in file.nodes.iter().enumerate() {
+        let what = if one.address.addr() == address {
+            "the address of a node"
+        } else if let Some(reserved) = reserved_of(one.address, address) {
+            reserved
+        } else {
+            continue;
+        };
+        findings.push(
+            finding(format!("the router's address {address} is {what}"), "not a router")
+                .at_value(node(other, "address"), "here")
+                .help("write the router's own address"),
+        );
+        return;
+    }
+    if !file.nodes.iter().any(|one| one.address.addr().is_ipv4() == address.is_ipv4()) {
+        findings.push(
+            Finding::new("family", format!("no node has an address of the family of router {address}"))
+                .at_value(path.clone(), "nobody speaks to it")
+                .at_value(node(0, "address"), "another family")
+                .help("write the router's address of the nodes' family"),
+        );
+    }
+}
+
+/// What an address of a node's network is, if no machine can have it.
+fn reserved_of(network: IpNet, address: IpAddr) -> Option<&'static str> {
+    match reserved_in(network, address)? {
+        "broadcast" => Some("the broadcast address of a node's network"),
+        "network" => Some("the network address of a node's network"),
+        _ => Some("the any-router address of a node's network"),
+    }
+}
+
+/// BIRD comes with the part `bgp`, which a profile of one's own may not name.
+fn profiles(context: &Context<'_>, findings: &mut Vec<Finding>) {
+    for (role, profile) in context.profiles {
+        let has_bird = profile.services.iter().any(|service| service.component.as_deref() == Some("bird"));
+        if has_bird || !is_node(role) {
+            continue;
+        }
+        let Some(index) = context.file.nodes.iter().position(|one| one.role == *role) else { continue };
+        findings.push(
+            Finding::new("bird", format!("profile {role} does not run BIRD, which mode \"bgp\" needs"))
+                .at_value(KeyPath::of("network").key("mode"), "this mode")
+                .at_value(node(index, "role"), "this profile")
+                .help("name \"bgp\" in its `parts`, or take over what profiles/parts/bgp.toml has"),
+        );
+    }
+}

@@ -1,0 +1,320 @@
+//! BIRD 2: `bird.conf`, <https://bird.network.cz/doc/bird-2.html>.
+//!
+//! Each node announces its own pods' range, and takes the ranges of others from whom it has a session with: all other
+//! nodes of its network, or the routers of the fabric ([`crate::bgp`]). What it takes goes into the kernel's main table;
+//! routes there that others have made are neither read nor changed.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{Component, ConfigFile, KubernetesError, NodeContext, is_node};
+use crate::bgp::{Bgp, BgpRouter, RouterSession};
+use crate::cluster::ClusterFile;
+use crate::node::NodeFacts;
+
+/// A folder of its own, which the control socket goes into as well: BIRD makes none.
+const CONFIGURATION: &str = "/run/bird/bird.conf";
+/// Where `birdcl` looks for it.
+pub const CONTROL_SOCKET: &str = "/run/bird/bird.ctl";
+/// Option of a BIRD that takes up what one that crashed left: the neighbours have kept its routes (RFC 4724), and the
+/// kernel has those to them.
+pub const RECOVER: &str = "-R";
+
+/// Seconds. A neighbour that says nothing for so long is gone, and packets take the other router's way; the default, 240,
+/// is for links that are not watched. The smaller one of both sides counts.
+const HOLD_SECONDS: u32 = 30;
+/// Seconds that a BIRD that was started again waits for all of its neighbours. Only then it removes from the kernel what
+/// none of them announces any more, and tells it what is new.
+const RECOVERY_SECONDS: u32 = 15;
+/// Preference of the range that the cluster file gives a node, against the same range from somebody else: a newcomer
+/// takes nothing from who was there before. RFC 4271, section 5.1.5; 100 is what BIRD takes if nothing is said.
+const EXPECTED_PREFERENCE: u32 = 200;
+const USUAL_PREFERENCE: u32 = 100;
+/// Kernel metric of routes to pods: BIRD's default. Routes of others with another metric do not clash with them.
+const METRIC: u32 = 32;
+/// Kernel metric of the route that refuses what is for none of this node's pods. Behind the bridge's route, which has
+/// 0 with IPv4 and 256 with IPv6.
+const REFUSING_METRIC: u32 = 4096;
+
+/// This node in one address family.
+struct Own {
+    /// With the prefix length of its network.
+    address: IpNet,
+    gateway: Option<IpAddr>,
+    pod_cidr: IpNet,
+}
+
+pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
+    let path = node.path(CONFIGURATION);
+    let arguments = ["-f", "-c", &path, "-s", &node.path(CONTROL_SOCKET)].map(str::to_owned).to_vec();
+    let contents = configuration(node.facts);
+    Ok(Component { arguments, files: vec![ConfigFile { path, contents, mode: 0o644 }] })
+}
+
+fn configuration(facts: &NodeFacts) -> String {
+    let file = &facts.layer.file;
+    let families = families(facts);
+    let bgp = file.network.bgp.clone().unwrap_or_default();
+    let mut out = format!(
+        "# Pods of cluster {cluster} by BGP, for node {node}. Made at boot from the cluster file.\n\
+         log stderr all;\n\
+         router id {id};\n\
+         graceful restart wait {RECOVERY_SECONDS};\n\
+         \n\
+         protocol device {{ }}\n",
+        cluster = file.cluster.name,
+        node = facts.name,
+        id = router_id(&families),
+    );
+    for own in &families {
+        out += &family(facts, &bgp, own);
+    }
+    out
+}
+
+/// Each family in which the node has an address and pods.
+fn families(facts: &NodeFacts) -> Vec<Own> {
+    vec![Own { address: facts.address, gateway: facts.gateway, pod_cidr: facts.pod_cidr.trunc() }]
+}
+
+/// Four bytes that no other speaker has (RFC 6286): the IPv4 address, or a hash of the IPv6 address where there is no
+/// other (FNV-1a, <http://www.isthe.com/chongo/tech/comp/fnv/>).
+fn router_id(families: &[Own]) -> std::net::Ipv4Addr {
+    let mut hash = 0x811c_9dc5_u32;
+    for own in families {
+        match own.address.addr() {
+            IpAddr::V4(address) => return address,
+            IpAddr::V6(address) => {
+                for byte in address.octets() {
+                    hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+                }
+            }
+        }
+    }
+    // Zero is none.
+    hash.max(1).into()
+}
+
+/// Everything of one family.
+fn family(facts: &NodeFacts, bgp: &Bgp, own: &Own) -> String {
+    let file = &facts.layer.file;
+    let routers = bgp.routers_of(own.address);
+    let number = if own.address.addr().is_ipv4() { 4 } else { 6 };
+    let (address, network, pod_cidr) = (own.address.addr(), own.address.trunc(), own.pod_cidr);
+    let asn = bgp.asn;
+    let taken = taken(file, pod_cidr, !routers.is_empty());
+    let mut out = format!(
+        "
+# IPv{number}
+define taken{number} = [ {taken} ];
+define own{number} = [ {pod_cidr}+ ];
+
+# What is for this node and for none of its pods is refused here: the fabric would send it back.
+protocol static pods{number} {{
+    ipv{number};
+    route {pod_cidr} unreachable;
+}}
+
+protocol kernel kernel{number} {{
+    metric 0; # by route
+    merge paths on;
+    persist;
+    graceful restart on;
+    scan time 10;
+    ipv{number} {{
+        import none;
+        export filter {{
+            if proto = \"pods{number}\" then {{ krt_metric = {REFUSING_METRIC}; accept; }}
+            if source != RTS_BGP then reject;
+            krt_metric = {METRIC};
+            krt_prefsrc = {address};
+            accept;
+        }};
+    }};
+}}
+
+template bgp speaker{number} {{
+    local {address} as {asn};
+    strict bind on;
+    free bind on;
+    graceful restart on;
+    hold time {HOLD_SECONDS};
+    connect delay time 1;
+    connect retry time 5;
+    error wait time 2, 30;
+    ipv{number} {{
+        export where proto = \"pods{number}\";
+        next hop self;
+    }};
+}}
+"
+    );
+    if routers.is_empty() {
+        let others = file.nodes.iter().filter(|node| node.name != facts.name && is_node(&node.role));
+        for node in others.filter(|node| node.address.addr().is_ipv4() == address.is_ipv4()) {
+            let expected = node.pod_cidr.map(|range| range.trunc());
+            let name = format!("mesh{number}-{}", node.address.addr());
+            let neighbour =
+                format!("description \"{}\";\n    neighbor {} as {asn};", node.name, node.address.addr());
+            out += &mesh(&name, number, &neighbour, expected);
+        }
+        let neighbour = format!(
+            "description \"nodes that were added later\";\n    neighbor range {network} as {asn};\n    dynamic name \"joined{number}_\";"
+        );
+        out += "\n# A node that is not in this cluster file yet calls by itself.";
+        out += &mesh(&format!("joined{number}"), number, &neighbour, None);
+        return out;
+    }
+    out += &ways(number, own.gateway, &facts.link);
+    for session in &routers {
+        out += &router(session, number);
+    }
+    out
+}
+
+/// Ranges that may be those of other nodes. Routers may put several together, up to the cluster's whole range.
+fn taken(file: &ClusterFile, of_family: IpNet, with_aggregates: bool) -> String {
+    let whole = file.cluster.pod_cidr.trunc();
+    let ranges = file.nodes.iter().filter_map(|node| node.pod_cidr);
+    let mut lengths: BTreeSet<u8> = ranges
+        .filter(|range| range.addr().is_ipv4() == of_family.addr().is_ipv4())
+        .map(|range| range.prefix_len())
+        .collect();
+    lengths.insert(of_family.prefix_len());
+    lengths.insert(file.cluster.node_prefix_length());
+    if with_aggregates {
+        let longest = lengths.last().copied().unwrap_or(whole.max_prefix_len());
+        return format!("{whole}{{{},{longest}}}", whole.prefix_len());
+    }
+    let patterns = lengths.iter().map(|length| format!("{whole}{{{length},{length}}}"));
+    patterns.collect::<Vec<_>>().join(", ")
+}
+
+/// A session between nodes: they are on one link, and each says how to reach its own pods alone.
+fn mesh(name: &str, number: u8, neighbour: &str, expected: Option<IpNet>) -> String {
+    let mut preference = format!("bgp_local_pref = {USUAL_PREFERENCE};");
+    if let Some(range) = expected {
+        preference += &format!("\n            if net = {range} then bgp_local_pref = {EXPECTED_PREFERENCE};");
+    }
+    format!(
+        "
+protocol bgp '{name}' from speaker{number} {{
+    {neighbour}
+    direct;
+    ipv{number} {{
+        import filter {{
+            if net !~ taken{number} || net ~ own{number} then reject;
+            {preference}
+            accept;
+        }};
+    }};
+}}
+"
+    )
+}
+
+/// What addresses of next hops are looked up in: a router may name one that is not on the node's link.
+fn ways(number: u8, gateway: Option<IpAddr>, link: &str) -> String {
+    let mut out = format!(
+        "
+protocol direct link{number} {{
+    ipv{number};
+    interface \"{link}\";
+}}
+"
+    );
+    if let Some(gateway) = gateway {
+        let everywhere = if number == 4 { "0.0.0.0/0" } else { "::/0" };
+        let scope = match gateway {
+            IpAddr::V6(address) if address.is_unicast_link_local() => format!("%'{link}'"),
+            _ => String::new(),
+        };
+        write!(
+            out,
+            "
+protocol static gateway{number} {{
+    ipv{number};
+    route {everywhere} via {gateway}{scope};
+}}
+"
+        )
+        .expect("a String takes everything");
+    }
+    out
+}
+
+/// A session with a router. Nodes share one number, so that what one of them announced comes back to the others with
+/// it in its path (RFC 4271, section 9.1.2): no loop, as no node passes on what it was told.
+fn router(session: &RouterSession<'_>, number: u8) -> String {
+    let BgpRouter { address, asn } = session.router;
+    let hops = if session.on_link { "direct" } else { "multihop" };
+    format!(
+        "
+protocol bgp 'router{number}-{address}' from speaker{number} {{
+    neighbor {address} as {asn};
+    {hops};
+    allow local as 1;
+    ipv{number} {{
+        gateway recursive;
+        import filter {{
+            if net !~ taken{number} || net ~ own{number} then reject;
+            accept;
+        }};
+    }};
+}}
+"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::worker;
+    use super::*;
+    use crate::cluster::NetworkMode;
+
+    /// A worker beside a control plane, with these routers.
+    fn facts(routers: &[(&str, u32)]) -> NodeFacts {
+        let mut facts = worker("1.20.2");
+        let file = &mut facts.layer.file;
+        file.nodes[0].pod_cidr = Some("10.10.3.0/24".parse().unwrap());
+        file.nodes[1].pod_cidr = Some("10.10.4.0/24".parse().unwrap());
+        file.network.mode = NetworkMode::Bgp;
+        let routers =
+            routers.iter().map(|(address, asn)| BgpRouter { address: address.parse().unwrap(), asn: *asn });
+        file.network.bgp = Some(Bgp { asn: 64600, routers: routers.collect() });
+        facts.gateway = Some("10.20.0.1".parse().unwrap());
+        facts
+    }
+
+    #[test]
+    fn nodes_among_themselves() {
+        insta::assert_snapshot!(configuration(&facts(&[])));
+    }
+
+    #[test]
+    fn nodes_with_a_router_of_their_network() {
+        insta::assert_snapshot!(configuration(&facts(&[("10.20.0.1", 64601), ("10.99.0.1", 64600)])));
+    }
+
+    #[test]
+    fn nodes_with_a_router_behind_others_and_ipv6() {
+        let mut facts = facts(&[("fd00:99::1", 64600)]);
+        facts.address = "fd00:20::11/64".parse().unwrap();
+        facts.gateway = Some("fe80::1".parse().unwrap());
+        facts.pod_cidr = "fd00:10:0:4::/64".parse().unwrap();
+        facts.layer.file.cluster.pod_cidr = "fd00:10::/56".parse().unwrap();
+        facts.layer.file.nodes.clear();
+        insta::assert_snapshot!(configuration(&facts));
+    }
+
+    #[test]
+    fn ranges_of_other_lengths_in_the_cluster_file_are_known() {
+        let mut facts = facts(&[]);
+        facts.layer.file.nodes[0].pod_cidr = Some("10.10.128.0/20".parse().unwrap());
+        let text = configuration(&facts);
+        assert!(text.contains("define taken4 = [ 10.10.0.0/16{20,20}, 10.10.0.0/16{24,24} ];"), "{text}");
+    }
+}
