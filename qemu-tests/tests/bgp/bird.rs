@@ -1,0 +1,110 @@
+//! BIRD: the machine need not have it installed, as a build has fetched its package.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use bootwright::sources::cache::Cache;
+use bootwright::sources::lock::{LOCK_FILE, Lock};
+use qemu_tests::repository;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::namespace::Namespace;
+
+/// How long anything may take: others may have the processors.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program and the libraries that it comes with.
+#[derive(Clone)]
+pub struct Program {
+    path: PathBuf,
+    libraries: Option<PathBuf>,
+}
+
+impl Program {
+    /// `BOOTWRIGHT_BIRD`, or that of the packages of `examples/bgp.toml`, unpacked below `scratch`.
+    pub fn find(scratch: &Path) -> Program {
+        if let Some(path) = std::env::var_os("BOOTWRIGHT_BIRD") {
+            return Program { path: path.into(), libraries: None };
+        }
+        let advice = "build examples/bgp.toml first, or set BOOTWRIGHT_BIRD";
+        let lock_path = repository().join("examples").join(format!("bgp.{LOCK_FILE}"));
+        let lock = Lock::read(&lock_path).unwrap();
+        let lock = lock.unwrap_or_else(|| panic!("{} is missing: {advice}", lock_path.display()));
+        let cache = Cache::open_default().unwrap();
+        let folder = scratch.join("bird");
+        // The C library is the machine's own: it belongs to its loader.
+        let wanted = |name: &str| {
+            name == "bird2" || (name.starts_with("lib") && !["libc6", "libgcc-s1"].contains(&name))
+        };
+        for package in lock.packages.iter().filter(|package| wanted(&package.name)) {
+            let deb = cache.object(&package.sha256, package.size);
+            let deb = deb.unwrap_or_else(|| panic!("{} is not in the cache: {advice}", package.name));
+            let status = Command::new("dpkg-deb").arg("--extract").args([&deb, &folder]).status();
+            assert!(status.expect("dpkg-deb runs").success(), "dpkg-deb cannot unpack {}", deb.display());
+        }
+        let path = folder.join("usr/sbin/bird");
+        assert!(path.exists(), "the lock of examples/bgp.toml has no bird2: {advice}");
+        Program { path, libraries: Some(folder) }
+    }
+
+    /// Runs in a namespace; `log` takes what it says.
+    pub fn start(&self, net: &Namespace, arguments: &[String], log: &Path) -> Bird {
+        let out = File::options().create(true).append(true).open(log).unwrap();
+        let mut command = Command::new(&self.path);
+        command.args(arguments).stdout(out.try_clone().unwrap()).stderr(out);
+        if let Some(folder) = &self.libraries {
+            let places = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|place| folder.join(place));
+            command.env("LD_LIBRARY_PATH", std::env::join_paths(places).unwrap());
+        }
+        Bird { child: net.enter(|| command.spawn().expect("BIRD runs")), log: log.to_owned() }
+    }
+}
+
+/// A running BIRD; ends with its owner.
+pub struct Bird {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Bird {
+    /// As a machine that stops does.
+    pub fn stop(mut self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        eventually("BIRD ends", || self.child.try_wait().unwrap().is_some());
+    }
+
+    /// Without a word to anybody.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// What it has said.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Whether it still runs.
+    pub fn assert_alive(&mut self) {
+        let ended = self.child.try_wait().unwrap();
+        assert!(ended.is_none(), "BIRD ended ({ended:?}): {}", self.said());
+    }
+}
+
+impl Drop for Bird {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until `check` holds; a failure says what did not come true.
+pub fn eventually(what: &str, mut check: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !check() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}

@@ -1,0 +1,16 @@
+//! Mode `bgp` with the real BIRD: nodes, pods, switches and routers are network namespaces, each BIRD runs with the
+//! configuration that first boot would write, and a router's with what `bootwright routes` prints.
+//!
+//! Run as root, or by a user who may make user namespaces. A test that gets no namespace fails.
+
+// Clippy allows it in functions marked as tests only; here every function is part of one.
+#![allow(clippy::unwrap_used)]
+
+mod bird;
+mod fabric;
+mod mesh;
+// That of the tests of the other modes, which use more of it.
+#[allow(dead_code)]
+#[path = "../../../pod-network/tests/pods/namespace.rs"]
+mod namespace;
+mod node;
