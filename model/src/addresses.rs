@@ -6,6 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::cluster::{Cluster, Node};
+use crate::families::{Family, PerFamily};
+
 /// Position of the API server's Service (`kubernetes.default`) in the Service range. The API server
 /// takes it itself: <https://kubernetes.io/docs/reference/networking/virtual-ips/>.
 const API_SERVICE_OFFSET: u128 = 1;
@@ -101,6 +104,22 @@ pub fn allocate_pod_cidrs(
         }
     }
     Ok(allocated)
+}
+
+/// [`allocate_pod_cidrs`] for every family of the cluster, each by itself: the ranges of the nodes in their order, in the
+/// cluster's order of families.
+pub fn allocate_node_ranges(
+    cluster: &Cluster,
+    nodes: &[Node],
+) -> Result<Vec<PerFamily<IpNet>>, AddressError> {
+    let of_family = |whole: IpNet| {
+        let family = Family::of(whole.addr());
+        let explicit: Vec<_> = nodes.iter().map(|node| node.pod_cidr?.of(family)).collect();
+        allocate_pod_cidrs(whole, cluster.node_prefix_length(family), &explicit)
+    };
+    let ranges = cluster.pod_cidr.iter().map(of_family).collect::<Result<Vec<_>, _>>()?;
+    let of_node = |index| PerFamily::new(ranges.iter().map(|ranges: &Vec<IpNet>| ranges[index]));
+    Ok((0..nodes.len()).map(|index| of_node(index).expect("as many as the cluster has families")).collect())
 }
 
 /// Address of the Service `kubernetes.default`: the first of the range.
@@ -274,6 +293,33 @@ mod tests {
         assert_eq!(capacity(net("::/0"), 128), Some(u128::MAX));
     }
 
+    fn both_families() -> Cluster {
+        toml::from_str(
+            "name = 'harbor'\nendpoint = '10.20.0.10'\npod-cidr = ['10.10.0.0/16', 'fd00:10:10::/56']\n\
+             service-cidr = ['10.96.0.0/16', 'fd00:96::/112']",
+        )
+        .unwrap()
+    }
+
+    fn node(pod_cidr: Option<PerFamily<IpNet>>) -> Node {
+        let node: Node = toml::from_str("name = 'w1'\nrole = 'worker'\naddress = '10.20.0.11/24'").unwrap();
+        Node { pod_cidr, ..node }
+    }
+
+    #[test]
+    fn prefix_lengths_stand_in_the_order_of_the_ranges() {
+        let mut cluster = both_families();
+        let lengths = |cluster: &Cluster| Family::ALL.map(|family| cluster.node_prefix_length(family));
+        assert_eq!(lengths(&cluster), [24, 64]);
+        cluster.node_cidr_bits = Some(PerFamily::new([26, 66]).unwrap());
+        assert_eq!(lengths(&cluster), [26, 66]);
+        cluster.pod_cidr = "fd00:10:10::/56,10.10.0.0/16".parse().unwrap();
+        assert_eq!(lengths(&cluster), [66, 26]);
+        cluster.node_cidr_bits = Some(PerFamily::new([66, 26]).unwrap());
+        let exhausted = allocate_node_ranges(&cluster, &vec![node(None); 1025]).unwrap_err();
+        assert_eq!(exhausted.to_string(), "fd00:10:10::/56 has no /66 left for node number 1025");
+    }
+
     fn cluster_range() -> impl Strategy<Value = (IpNet, u8)> {
         let v4 = (any::<u32>(), 8_u8..=24, 0_u8..=8).prop_map(|(address, prefix, more)| {
             (IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::from_bits(address), prefix).trunc()), prefix + more)
@@ -326,6 +372,53 @@ mod tests {
             let few = allocate_pod_cidrs(cluster, 24, &vec![None; nodes]).unwrap();
             let more = allocate_pod_cidrs(cluster, 24, &vec![None; nodes + 1]).unwrap();
             prop_assert_eq!(&few[..], &more[..nodes]);
+        }
+
+        /// Of both families each is allocated as if it were alone: what one node has of its own in one of them moves
+        /// nothing in the other, a node that is added moves nothing in either, and one whose ranges are written keeps
+        /// them wherever it stands.
+        #[test]
+        fn families_are_allocated_side_by_side(
+            picks in proptest::collection::vec((proptest::option::of(0_u8..120), proptest::option::of(0_u8..120)), 1..40),
+            turn in 0_usize..40,
+        ) {
+            let cluster = both_families();
+            let mut nodes = Vec::new();
+            for (four, six) in &picks {
+                let taken = |range: &IpNet| {
+                    nodes.iter().any(|node: &Node| node.pod_cidr.is_some_and(|ranges| ranges.iter().any(|one| one == *range)))
+                };
+                let four = four.map(|number| net(&format!("10.10.{number}.0/24"))).filter(|range| !taken(range));
+                let six = six.map(|number| net(&format!("fd00:10:10:{number:x}::/64"))).filter(|range| !taken(range));
+                let node = node(PerFamily::new(four.into_iter().chain(six)).ok());
+                nodes.push(node);
+            }
+            let got = allocate_node_ranges(&cluster, &nodes).unwrap();
+            for (index, ranges) in got.iter().enumerate() {
+                prop_assert!(ranges.same_families(&cluster.pod_cidr));
+                prop_assert_eq!(ranges.families().next(), Some(Family::V4));
+                for range in ranges.iter() {
+                    prop_assert!(cluster.pod_cidr.iter().any(|whole| whole.contains(&range)));
+                    let others = got[..index].iter().flat_map(PerFamily::iter);
+                    prop_assert!(others.into_iter().all(|other| !overlaps(&other, &range)));
+                }
+                for written in nodes[index].pod_cidr.iter().flat_map(PerFamily::iter) {
+                    prop_assert_eq!(ranges.of(Family::of(written.addr())), Some(written));
+                }
+            }
+            for family in Family::ALL {
+                let explicit: Vec<_> = nodes.iter().map(|node| node.pod_cidr?.of(family)).collect();
+                let whole = cluster.pod_cidr.of(family).unwrap();
+                let alone = allocate_pod_cidrs(whole, cluster.node_prefix_length(family), &explicit).unwrap();
+                let of_family: Vec<_> = got.iter().filter_map(|ranges| ranges.of(family)).collect();
+                prop_assert_eq!(of_family, alone);
+            }
+            nodes.push(node(None));
+            prop_assert_eq!(&allocate_node_ranges(&cluster, &nodes).unwrap()[..picks.len()], &got[..]);
+            let mut written: Vec<Node> = got.iter().map(|ranges| node(Some(*ranges))).collect();
+            written.rotate_left(turn % picks.len());
+            let turned = allocate_node_ranges(&cluster, &written).unwrap();
+            prop_assert!(turned.iter().zip(&written).all(|(ranges, node)| node.pod_cidr == Some(*ranges)));
         }
 
         /// An address handed out lies in its range, is not the network address, and in IPv4 not the

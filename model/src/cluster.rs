@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::addons::Addon;
 use crate::bgp::Bgp;
 use crate::cloud::Cloud;
+use crate::families::{Family, PerFamily};
 use crate::profile::KernelFlavour;
 
 /// A whole cluster file.
@@ -73,15 +74,16 @@ pub struct Cluster {
     /// Further names and addresses in the API server's certificate.
     #[serde(default)]
     pub endpoint_names: Vec<String>,
-    /// Range that pod CIDRs are cut from.
-    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "cidr")))]
-    pub pod_cidr: IpNet,
-    /// Prefix length of one node's pod CIDR: 24 for IPv4 and 64 for IPv6 if absent.
+    /// Range that pod CIDRs are cut from. With a list of one IPv4 and one IPv6 range the cluster has both families, the
+    /// first being its primary one.
+    pub pod_cidr: PerFamily<IpNet>,
+    /// Prefix length of one node's pod CIDR: 24 for IPv4 and 64 for IPv6 if absent. With two ranges in `pod-cidr` a list
+    /// in their order.
     #[serde(default)]
-    pub node_cidr_bits: Option<u8>,
-    /// Range of Service addresses; the first is the API's, the tenth DNS's.
-    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "cidr")))]
-    pub service_cidr: IpNet,
+    pub node_cidr_bits: Option<PerFamily<u8>>,
+    /// Range of Service addresses, of the families of `pod-cidr` and in their order; the first address is the API's, the
+    /// tenth DNS's.
+    pub service_cidr: PerFamily<IpNet>,
     /// DNS domain of the cluster.
     #[serde(default = "default_domain")]
     pub domain: String,
@@ -95,11 +97,14 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Prefix length of one node's pod CIDR: `node-cidr-bits`, else what is usual in the family.
-    pub fn node_prefix_length(&self) -> u8 {
-        self.node_cidr_bits.unwrap_or(match self.pod_cidr {
-            IpNet::V4(_) => 24,
-            IpNet::V6(_) => 64,
+    /// Prefix length of one node's pod CIDR of a family: that of `node-cidr-bits` in the place that the family has in
+    /// `pod-cidr`, else what is usual in the family.
+    pub fn node_prefix_length(&self, family: Family) -> u8 {
+        let place = self.pod_cidr.families().position(|one| one == family);
+        let written = place.and_then(|place| self.node_cidr_bits?.iter().nth(place));
+        written.unwrap_or(match family {
+            Family::V4 => 24,
+            Family::V6 => 64,
         })
     }
 }
@@ -324,16 +329,16 @@ pub struct Node {
     /// MAC address of the link that carries `address`; recognises the machine.
     #[serde(default)]
     pub mac: Option<String>,
-    /// The node's address with the prefix length of its network: `10.0.2.15/24`.
-    #[cfg_attr(feature = "schema", schemars(with = "String", extend("format" = "cidr")))]
-    pub address: IpNet,
-    /// Default gateway on that link.
+    /// The node's address with the prefix length of its network: `10.0.2.15/24`. A list with one of each family in a
+    /// cluster of both.
+    pub address: PerFamily<IpNet>,
+    /// Default gateway on that link; a list with one of each family if there are two.
     #[serde(default)]
-    pub gateway: Option<IpAddr>,
-    /// Pod CIDR; cut from `pod-cidr` in order of appearance if absent.
+    pub gateway: Option<PerFamily<IpAddr>>,
+    /// Pod CIDR; cut from `pod-cidr` in order of appearance if absent. In a cluster of both families one of either, or a
+    /// list of both.
     #[serde(default)]
-    #[cfg_attr(feature = "schema", schemars(with = "Option<String>", extend("format" = "cidr")))]
-    pub pod_cidr: Option<IpNet>,
+    pub pod_cidr: Option<PerFamily<IpNet>>,
     /// With `cloud.provider = "external"`: how the cloud calls this machine, `"openstack:///0c7b…"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_id: Option<String>,

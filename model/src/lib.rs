@@ -10,6 +10,7 @@ pub mod baked;
 pub mod bgp;
 pub mod cloud;
 pub mod cluster;
+pub mod families;
 pub mod kubernetes;
 pub mod layout;
 pub mod node;

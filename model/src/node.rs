@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::baked::{ClusterLayer, OsRelease};
+use crate::families::PerFamily;
 
 /// Everything about one node that is needed to configure its services.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,14 +14,14 @@ use crate::baked::{ClusterLayer, OsRelease};
 pub struct NodeFacts {
     /// Node name and host name.
     pub name: String,
-    /// Address with prefix length, on `link`.
-    pub address: IpNet,
-    /// Default gateway.
-    pub gateway: Option<IpAddr>,
+    /// Address with prefix length, on `link`: of each family of the cluster, in its order.
+    pub address: PerFamily<IpNet>,
+    /// Default gateway, or one of each family.
+    pub gateway: Option<PerFamily<IpAddr>>,
     /// Name of the link that carries the address, `eth0`.
     pub link: String,
-    /// This node's share of the cluster's pod CIDR.
-    pub pod_cidr: IpNet,
+    /// This node's share of the cluster's pod CIDR, of each family and in their order.
+    pub pod_cidr: PerFamily<IpNet>,
     /// How the cloud calls this machine; nothing without one, or if its cloud controller manager finds out by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_id: Option<String>,

@@ -18,7 +18,7 @@ struct Placeholder {
 const PLACEHOLDERS: &[Placeholder] = &[
     Placeholder {
         name: "address",
-        meaning: "the node's address without prefix length",
+        meaning: "the node's address without prefix length, of the primary family",
         value: |f| f.address.addr().to_string(),
     },
     Placeholder {
@@ -29,7 +29,7 @@ const PLACEHOLDERS: &[Placeholder] = &[
     Placeholder { name: "cluster", meaning: "the cluster's name", value: |f| cluster(f).name.clone() },
     Placeholder {
         name: "cluster-pod-cidr",
-        meaning: "the range that pod CIDRs are cut from",
+        meaning: "the range that pod CIDRs are cut from; with a comma between them in a cluster of both families",
         value: |f| cluster(f).pod_cidr.to_string(),
     },
     Placeholder { name: "domain", meaning: "the cluster's DNS domain", value: |f| cluster(f).domain.clone() },
@@ -75,7 +75,11 @@ const PLACEHOLDERS: &[Placeholder] = &[
         meaning: "the folder of the cluster's CA certificates and keys",
         value: |_| format!("{}/{}", layout::RUN_CLUSTER, layout::CLUSTER_PKI),
     },
-    Placeholder { name: "pod-cidr", meaning: "the node's pod CIDR", value: |f| f.pod_cidr.to_string() },
+    Placeholder {
+        name: "pod-cidr",
+        meaning: "the node's pod CIDR, in the same way",
+        value: |f| f.pod_cidr.to_string(),
+    },
     Placeholder {
         name: "root-hash",
         meaning: "the root hash of the OS layer",
@@ -83,7 +87,7 @@ const PLACEHOLDERS: &[Placeholder] = &[
     },
     Placeholder {
         name: "service-cidr",
-        meaning: "the range of Service addresses",
+        meaning: "the range of Service addresses, in the same way",
         value: |f| cluster(f).service_cidr.to_string(),
     },
 ];

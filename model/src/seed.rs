@@ -5,20 +5,22 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::families::PerFamily;
+
 /// `node.toml` on the seed partition. Every field is optional: what is absent comes from the baked inventory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Seed {
     /// Node name: if it is one of the inventory, the rest comes from there.
     pub name: Option<String>,
-    /// Address with prefix length.
-    pub address: Option<IpNet>,
-    /// Default gateway.
-    pub gateway: Option<IpAddr>,
+    /// Address with prefix length; a list with one of each family in a cluster of both.
+    pub address: Option<PerFamily<IpNet>>,
+    /// Default gateway, or one of each family.
+    pub gateway: Option<PerFamily<IpAddr>>,
     /// Link that carries the address.
     pub mac: Option<String>,
-    /// Pod CIDR of this node.
-    pub pod_cidr: Option<IpNet>,
+    /// Pod CIDR of this node; a list with one of each family in a cluster of both.
+    pub pod_cidr: Option<PerFamily<IpNet>>,
     /// How the cloud calls this machine.
     pub provider_id: Option<String>,
 }

@@ -23,11 +23,10 @@ mod skipped;
 mod wanted;
 pub mod wire;
 
-use std::fmt;
 use std::io;
-use std::net::IpAddr;
 
 pub use apply::{Failure, Outcome};
+pub use bootwright_model::families::Family;
 pub use difference::Difference;
 pub use entries::{Entry, Hop, Outlet, ROUTE_PROTOCOL};
 pub use mac::Mac;
@@ -38,37 +37,6 @@ pub use wanted::{Device, Wanted};
 pub use wire::WireError;
 
 use wire::Socket;
-
-/// Of addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// Both.
-    pub const ALL: [Family; 2] = [Family::V4, Family::V6];
-
-    /// That of an address.
-    pub fn of(address: IpAddr) -> Family {
-        match address {
-            IpAddr::V4(_) => Family::V4,
-            IpAddr::V6(_) => Family::V6,
-        }
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Family::V4 => "IPv4",
-            Family::V6 => "IPv6",
-        })
-    }
-}
 
 /// Why nothing was done.
 #[derive(Debug, thiserror::Error)]

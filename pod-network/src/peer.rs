@@ -47,9 +47,9 @@ impl Own {
     pub fn from_facts(facts: &NodeFacts) -> Own {
         Own {
             name: facts.name.clone(),
-            addresses: vec![facts.address],
-            pod_cidrs: vec![facts.pod_cidr],
-            cluster_cidrs: vec![facts.layer.file.cluster.pod_cidr],
+            addresses: facts.address.iter().collect(),
+            pod_cidrs: facts.pod_cidr.iter().collect(),
+            cluster_cidrs: facts.layer.file.cluster.pod_cidr.iter().collect(),
         }
     }
 
@@ -112,8 +112,8 @@ pub fn baked_peers(facts: &NodeFacts) -> Vec<Peer> {
         .map(|node| Peer {
             since: Peer::EXPECTED,
             name: node.name.clone(),
-            addresses: vec![node.address.addr()],
-            pod_cidrs: node.pod_cidr.into_iter().collect(),
+            addresses: node.address.addrs().iter().collect(),
+            pod_cidrs: node.pod_cidr.into_iter().flat_map(|ranges| ranges.iter()).collect(),
         })
         .collect()
 }

@@ -7,6 +7,7 @@ pub mod control_plane;
 pub mod reports;
 
 use std::fs::File;
+use std::net::IpAddr;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -137,7 +138,7 @@ impl Image {
 
     /// A machine for the test `name`, as a real one would be; a test changes what it is about.
     pub fn spec(&self, name: &str, firmware: Firmware) -> Spec {
-        let std::net::IpAddr::V4(address) = self.node().address.addr() else {
+        let IpAddr::V4(address) = self.node().address.addr() else {
             panic!("the example has an IPv4 address");
         };
         let folder = self.folder(name);
@@ -156,7 +157,7 @@ impl Image {
             mac: self.node().mac.clone().expect("the example has a MAC address"),
             network: Network::User {
                 address,
-                prefix_length: self.node().address.prefix_len(),
+                prefix_length: self.node().address.primary().prefix_len(),
                 ports: vec![self.loaded.file.cluster.endpoint_port, NODE_PORT],
             },
             lifetime: Lifetime::Bound,

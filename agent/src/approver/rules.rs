@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use bootwright_model::cluster::ClusterFile;
+use bootwright_model::families::PerFamily;
 use bootwright_model::kubernetes::{is_control_plane, is_node};
 use ipnet::IpNet;
 
@@ -32,15 +33,15 @@ pub struct Inventory {
     endpoint_names: BTreeSet<String>,
     /// Addresses of the API that are no node's own.
     endpoint_addresses: BTreeSet<IpAddr>,
-    services: IpNet,
-    pods: IpNet,
+    services: PerFamily<IpNet>,
+    pods: PerFamily<IpNet>,
     domain: String,
 }
 
 #[derive(Debug, Clone)]
 struct InventoryNode {
     name: String,
-    address: IpAddr,
+    addresses: Vec<IpAddr>,
     control_plane: bool,
     is_node: bool,
 }
@@ -58,7 +59,7 @@ impl From<&ClusterFile> for Inventory {
         }
         let node = |node: &bootwright_model::cluster::Node| InventoryNode {
             name: node.name.clone(),
-            address: node.address.addr().to_canonical(),
+            addresses: node.address.addrs().iter().map(|address| address.to_canonical()).collect(),
             control_plane: is_control_plane(&node.role),
             is_node: is_node(&node.role),
         };
@@ -112,7 +113,8 @@ fn serving(
         return Verdict::Deny(why);
     }
     let mut names = BTreeSet::from([request.node.as_str()]);
-    let mut addresses: BTreeSet<IpAddr> = known.map(|known| known.address).into_iter().collect();
+    let mut addresses: BTreeSet<IpAddr> =
+        known.iter().flat_map(|known| known.addresses.iter().copied()).collect();
     // A node writes its own status, which proves nothing. It counts for a node of which nothing else is known.
     let says = if known.is_none() { node } else { None };
     for has in says.map(|node| node.status.addresses.as_slice()).unwrap_or_default() {
@@ -197,7 +199,8 @@ impl Inventory {
             }
         }
         for address in &request.addresses {
-            let own = self.nodes.iter().any(|node| node.name == request.node && node.address == *address);
+            let own =
+                self.nodes.iter().any(|node| node.name == request.node && node.addresses.contains(address));
             let owner = if own {
                 None
             } else if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
@@ -209,7 +212,9 @@ impl Inventory {
             } else if self.pods.contains(address) {
                 Some("a pod's".to_owned())
             } else {
-                others().find(|node| node.address == *address).map(|node| format!("node {}'s", node.name))
+                others()
+                    .find(|node| node.addresses.contains(address))
+                    .map(|node| format!("node {}'s", node.name))
             };
             if let Some(owner) = owner {
                 return Some(format!("{request}: the address {address} is {owner}"));

@@ -175,6 +175,36 @@ fn a_node_gets_a_serving_certificate_for_what_is_its_own() {
 }
 
 #[test]
+fn a_node_of_both_families_gets_both_of_its_addresses_and_nobody_elses() {
+    let file = serde_json::from_str(
+        r#"{
+            "cluster": { "name": "harbor", "endpoint": "10.20.0.10", "pod-cidr": ["10.10.0.0/16", "fd00:10:10::/56"],
+                         "service-cidr": ["10.96.0.0/16", "fd00:96::/112"] },
+            "kubernetes": { "version": "1.20.2" },
+            "node": [
+                { "name": "w1", "role": "worker", "address": ["10.20.0.21/24", "fd00:20::21/64"] },
+                { "name": "w2", "role": "worker", "address": ["10.20.0.22/24", "fd00:20::22/64"] }
+            ]
+        }"#,
+    );
+    let inventory = Inventory::from(&file.unwrap());
+    let asks_for = |addresses: &[&str]| {
+        let names = std::iter::once(dns("w1")).chain(addresses.iter().map(|address| ip(address))).collect();
+        judge(&Asked { names, ..serving() }.read().unwrap(), &inventory, None)
+    };
+    approved(&asks_for(&["10.20.0.21", "fd00:20::21"]));
+    approved(&asks_for(&["fd00:20::21"]));
+    for (address, whose) in [
+        ("fd00:20::22", "is node w2's"),
+        ("fd00:96::1", "is a Service's"),
+        ("fd00:10:10::2", "is a pod's"),
+        ("10.96.0.1", "is a Service's"),
+    ] {
+        denied(&asks_for(&["10.20.0.21", address]), whose);
+    }
+}
+
+#[test]
 fn a_node_of_no_inventory_gets_what_its_node_says() {
     let mut asked = serving();
     asked.common_name = "system:node:extra".to_owned();

@@ -32,6 +32,12 @@ pub fn peer(node: &Node) -> Peer {
     }
 }
 
+/// Puts what a Node has in the place of what was baked of the same families.
+fn over<T: Copy>(baked: &mut Vec<T>, node: &[T], family: impl Fn(&T) -> Family) {
+    baked.retain(|one| node.iter().all(|other| family(other) != family(one)));
+    baked.splice(0..0, node.iter().copied());
+}
+
 /// Nodes by name, over those of the cluster file.
 pub struct Table {
     own: String,
@@ -73,13 +79,9 @@ impl Table {
                 .entry(name.clone())
                 .and_modify(|peer| {
                     peer.since = node.since;
-                    // A kubelet makes its Node before it has either.
-                    if !node.addresses.is_empty() {
-                        peer.addresses.clone_from(&node.addresses);
-                    }
-                    if !node.pod_cidrs.is_empty() {
-                        peer.pod_cidrs.clone_from(&node.pod_cidrs);
-                    }
+                    // A kubelet makes its Node before it has either, and with a cloud it may tell one family only.
+                    over(&mut peer.addresses, &node.addresses, |address| Family::of(*address));
+                    over(&mut peer.pod_cidrs, &node.pod_cidrs, |range| Family::of(range.addr()));
                 })
                 .or_insert_with(|| node.clone());
         }
@@ -171,6 +173,14 @@ mod tests {
         assert_eq!(table.peers()[0], peer("w2", "10.0.0.77", "10.10.2.0/24"));
         table.set(peer("w2", "10.0.0.77", "10.10.7.0/24"));
         assert_eq!(table.peers()[0], peer("w2", "10.0.0.77", "10.10.7.0/24"));
+        // Of the other family only: what was baked of this one stays.
+        table.set(peer("w2", "fd00::77", "fd00:10:7::/64"));
+        let both = Peer {
+            addresses: ["fd00::77", "10.0.0.2"].map(|address| address.parse().unwrap()).to_vec(),
+            pod_cidrs: ["fd00:10:7::/64", "10.10.2.0/24"].map(|range| range.parse().unwrap()).to_vec(),
+            ..peer("w2", "", "")
+        };
+        assert_eq!(table.peers()[0], both);
         // Gone again: as it was baked.
         table.remove("w2");
         table.remove("x1");

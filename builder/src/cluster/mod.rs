@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use bootwright_model::addons::BakedAddon;
 use bootwright_model::addresses::{self, AddressError};
-use bootwright_model::cluster::ClusterFile;
+use bootwright_model::cluster::{Cluster, ClusterFile};
 use bootwright_model::profile::Profile;
 
 use crate::sources::LOCK_FILE;
@@ -37,7 +37,8 @@ pub struct Loaded {
     pub path: PathBuf,
     /// Its folder: relative paths in it start here.
     pub folder: PathBuf,
-    /// What it says. Every node's `pod_cidr` is filled in, MAC addresses are lower case.
+    /// What it says. Every node's `pod_cidr` is filled in, what it has of each address family is in the cluster's order of
+    /// them, and MAC addresses are lower case.
     pub file: ClusterFile,
     /// Profiles of the roles that nodes ask for.
     pub profiles: BTreeMap<String, Profile>,
@@ -238,21 +239,32 @@ impl Profiles {
 
 /// Fills in what follows from the rest of a sound file.
 fn assign(file: &mut ClusterFile) -> Result<(), Finding> {
-    let explicit: Vec<_> = file.nodes.iter().map(|node| node.pod_cidr).collect();
-    let bits = file.cluster.node_prefix_length();
-    let pod_cidrs = addresses::allocate_pod_cidrs(file.cluster.pod_cidr, bits, &explicit).map_err(no_room)?;
-    for (node, pod_cidr) in file.nodes.iter_mut().zip(pod_cidrs) {
+    let ranges = addresses::allocate_node_ranges(&file.cluster, &file.nodes);
+    let ranges = ranges.map_err(|error| no_room(error, &file.cluster))?;
+    // The primary family first, in whatever order a node was written.
+    let order = file.cluster.pod_cidr;
+    for (node, pod_cidr) in file.nodes.iter_mut().zip(ranges) {
         node.pod_cidr = Some(pod_cidr);
+        node.address = node.address.ordered_as(&order);
+        node.gateway = node.gateway.map(|gateways| gateways.ordered_as(&order));
         node.mac = node.mac.take().map(|mac| mac.to_ascii_lowercase());
     }
     Ok(())
 }
 
 /// Explicit pod CIDRs can leave too little for the others, however large the range is.
-fn no_room(error: AddressError) -> Finding {
+fn no_room(error: AddressError, cluster: &Cluster) -> Finding {
     let message = error.to_string();
     let finding = Finding::new("pod-range-too-small", message);
+    let whole = match error {
+        AddressError::PrefixOutOfRange { cluster, .. }
+        | AddressError::Outside { cluster, .. }
+        | AddressError::Exhausted { cluster, .. } => Some(cluster),
+        AddressError::Overlap { .. } | AddressError::RangeTooSmall { .. } => None,
+    };
     let pods = KeyPath::of("cluster").key("pod-cidr");
+    let place = checks::each(&pods, &cluster.pod_cidr).find(|(_, range)| Some(*range) == whole);
+    let pods = place.map_or(pods, |(place, _)| place);
     let finding = match error {
         AddressError::Exhausted { node, .. } => finding
             .at_value(KeyPath::of("node").index(node - 1), "no range left for this node")

@@ -60,7 +60,8 @@ name = {name}
 endpoint = {endpoint}
 # Further names and addresses that clients reach the API by.
 # endpoint-names = ["api.example.org"]
-# Pods get their addresses from here, each node a part of its own.
+# Pods get their addresses from here, each node a part of its own. For both address families write a list with a range of
+# each here, for Services and for the address of every node.
 pod-cidr = {pods}
 # node-cidr-bits = {bits}
 # Services get theirs from here: the API the first, DNS the tenth.

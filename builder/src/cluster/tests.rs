@@ -81,6 +81,22 @@ fn what_follows_is_filled_in() {
     assert!(loaded.secrets_folder().ends_with("accept/secrets/harbor"));
 }
 
+/// In the order of the cluster's ranges, whatever the node's was.
+#[test]
+fn what_follows_is_filled_in_for_both_families() {
+    let loaded = load_fixture(&Path::new(FIXTURES).join("accept/dual-stack.toml")).unwrap();
+    let shown = |node: &bootwright_model::cluster::Node| {
+        let gateways = node.gateway.map(|gateways| gateways.to_string()).unwrap_or_default();
+        [node.address.to_string(), gateways, node.pod_cidr.unwrap().to_string()]
+    };
+    let shown: Vec<_> = loaded.file.nodes.iter().map(shown).collect();
+    assert_eq!(
+        shown[0],
+        ["10.20.0.10/24,fd00:20::10/64", "10.20.0.1,fe80::1", "10.10.0.0/25,fd00:10:10::/65"]
+    );
+    assert_eq!(shown[1], ["10.20.0.11/24,fd00:20::11/64", "fd00:20::1", "10.10.0.128/25,fd00:10:10:8::/65"]);
+}
+
 /// A rule that no fixture breaks is a message that nobody has read.
 #[test]
 fn every_rule_has_a_fixture() {

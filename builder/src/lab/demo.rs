@@ -1,11 +1,13 @@
 //! Boots a built image, runs a pod on it, and tells what a person wants to know.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bootwright_model::cluster::{ClusterFile, Node};
+use bootwright_model::families::Family;
+use ipnet::IpNet;
 
 use super::accelerator::{self, Choice};
 use super::api::Api;
@@ -200,7 +202,7 @@ pub fn spec(
     choice: &Choice,
     folder: &Path,
 ) -> Result<Spec, Error> {
-    let IpAddr::V4(address) = node.address.addr() else {
+    let Some(IpNet::V4(network)) = node.address.of(Family::V4) else {
         return Err(Error::State(format!(
             "node '{}' has no IPv4 address; the lab's network needs one",
             node.name
@@ -218,8 +220,8 @@ pub fn spec(
         accelerator: choice.accelerator,
         mac,
         network: Network::User {
-            address,
-            prefix_length: node.address.prefix_len(),
+            address: network.addr(),
+            prefix_length: network.prefix_len(),
             ports: vec![options.cluster.cluster.endpoint_port, NODE_PORT],
         },
         lifetime: if options.keep { Lifetime::Detached } else { Lifetime::Bound },

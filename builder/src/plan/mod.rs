@@ -16,6 +16,7 @@ use bootwright_model::addresses::{self, AddressError};
 use bootwright_model::cluster::{
     ClusterFile, InitialClusterState, NetworkMode, Node, Secrets, WorkloadImage,
 };
+use bootwright_model::families::PerFamily;
 use bootwright_model::kubernetes::{control_planes, etcd_members};
 use bootwright_model::profile::{Profile, Service};
 use ipnet::IpNet;
@@ -58,13 +59,13 @@ pub struct ClusterPlan {
     /// Whether the first of them may begin etcd's cluster, or they only join one.
     pub initial_cluster_state: InitialClusterState,
     /// Range that pod CIDRs are cut from.
-    pub pod_cidr: IpNet,
+    pub pod_cidr: PerFamily<IpNet>,
     /// Range of Service addresses.
-    pub service_cidr: IpNet,
-    /// Address of the API's Service.
+    pub service_cidr: PerFamily<IpNet>,
+    /// Address of the API's Service: it has the primary family only.
     pub api_service: IpAddr,
     /// Address of the DNS Service; nothing if no cluster DNS is run.
-    pub dns_service: Option<IpAddr>,
+    pub dns_service: Option<PerFamily<IpAddr>>,
     /// DNS domain.
     pub domain: String,
     /// How pods on different nodes reach each other.
@@ -162,13 +163,13 @@ pub struct NodePlan {
     /// MAC address that it is recognised by.
     pub mac: Option<String>,
     /// Address with prefix length.
-    pub address: IpNet,
+    pub address: PerFamily<IpNet>,
     /// Default gateway.
-    pub gateway: Option<IpAddr>,
+    pub gateway: Option<PerFamily<IpAddr>>,
     /// Its pods.
-    pub pod_cidr: IpNet,
+    pub pod_cidr: PerFamily<IpNet>,
     /// The node's own address among its pods.
-    pub pod_gateway: IpAddr,
+    pub pod_gateway: PerFamily<IpAddr>,
 }
 
 /// A workload image.
@@ -209,9 +210,9 @@ fn cluster(loaded: &Loaded) -> Result<ClusterPlan, AddressError> {
         initial_cluster_state: cluster.initial_cluster_state,
         pod_cidr: cluster.pod_cidr,
         service_cidr: cluster.service_cidr,
-        api_service: addresses::api_service_address(cluster.service_cidr)?,
+        api_service: addresses::api_service_address(cluster.service_cidr.primary())?,
         dns_service: match loaded.file.dns {
-            Some(_) => Some(addresses::dns_service_address(cluster.service_cidr)?),
+            Some(_) => Some(cluster.service_cidr.try_map(addresses::dns_service_address)?),
             None => None,
         },
         domain: cluster.domain.clone(),
@@ -284,7 +285,7 @@ fn node(file: &ClusterFile, one: &Node) -> Result<NodePlan, AddressError> {
         address: one.address,
         gateway: one.gateway,
         pod_cidr,
-        pod_gateway: addresses::pod_gateway(pod_cidr)?,
+        pod_gateway: pod_cidr.try_map(addresses::pod_gateway)?,
     })
 }
 

@@ -20,12 +20,12 @@ impl fmt::Display for Plan {
         writeln!(f, "cluster {}", cluster.name)?;
         line(f, "endpoint", cluster.endpoint)?;
         write_etcd(f, cluster)?;
-        line(f, "pods", cluster.pod_cidr)?;
-        let dns = cluster.dns_service.map_or("none".to_owned(), |address| address.to_string());
+        line(f, "pods", format_args!("{:#}", cluster.pod_cidr))?;
+        let dns = cluster.dns_service.map_or("none".to_owned(), |addresses| format!("{addresses:#}"));
         line(
             f,
             "Services",
-            format_args!("{} (API {}, DNS {dns})", cluster.service_cidr, cluster.api_service),
+            format_args!("{:#} (API {}, DNS {dns})", cluster.service_cidr, cluster.api_service),
         )?;
         line(f, "domain", &cluster.domain)?;
         line(f, "network", serde_name(&cluster.network))?;
@@ -38,11 +38,11 @@ impl fmt::Display for Plan {
 
         for node in &self.nodes {
             writeln!(f, "\nnode {} ({})", node.name, node.role)?;
-            line(f, "address", node.address)?;
-            optional(f, "gateway", node.gateway.as_ref())?;
+            line(f, "address", format_args!("{:#}", node.address))?;
+            optional(f, "gateway", node.gateway.map(|gateways| format!("{gateways:#}")).as_ref())?;
             optional(f, "MAC", node.mac.as_ref())?;
             if is_node(&node.role) {
-                line(f, "pods", format_args!("{} (gateway {})", node.pod_cidr, node.pod_gateway))?;
+                line(f, "pods", format_args!("{:#} (gateway {:#})", node.pod_cidr, node.pod_gateway))?;
             }
         }
         for role in &self.roles {

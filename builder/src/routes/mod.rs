@@ -9,6 +9,7 @@ mod text;
 use std::net::IpAddr;
 
 use bootwright_model::cluster::{ClusterFile, Network, NetworkMode};
+use bootwright_model::families::Family;
 use bootwright_model::kubernetes::is_node;
 use ipnet::IpNet;
 use serde::Serialize;
@@ -26,14 +27,14 @@ pub struct PodRoutes {
     pub network: NetworkMode,
     /// What the fabric is needed for in this mode, in a sentence or two.
     pub purpose: &'static str,
-    /// Nodes in the order of the cluster file.
+    /// Nodes in the order of the cluster file; of one with both families the primary one first.
     pub routes: Vec<PodRoute>,
     /// The routers' sessions with the nodes, by which they learn the routes; with mode `bgp` and routers only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sessions: Vec<RouterSessions>,
 }
 
-/// The route to one node's pods.
+/// The route to one node's pods of a family.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct PodRoute {
@@ -46,14 +47,16 @@ pub struct PodRoute {
 }
 
 impl PodRoutes {
-    /// Of a checked cluster file, in which every node has its pod CIDR. Machines that run no pods are left out. A node whose pods and address are of
-    /// different families has no route: its address is no next hop for them.
+    /// Of a checked cluster file, in which every node has its pod CIDRs. Machines that run no pods are left out. Pods of a
+    /// family that their node has no address of have no route: another address is no next hop for them.
     pub fn of(file: &ClusterFile) -> PodRoutes {
         let nodes = file.nodes.iter().filter(|node| is_node(&node.role));
-        let routes = nodes.filter_map(|node| {
-            let (pod_cidr, via) = (node.pod_cidr?.trunc(), node.address.addr());
-            let fits = pod_cidr.addr().is_ipv4() == via.is_ipv4();
-            fits.then(|| PodRoute { node: node.name.clone(), pod_cidr, via })
+        let routes = nodes.flat_map(|node| {
+            let ranges = node.pod_cidr.into_iter().flat_map(|ranges| ranges.trunc().iter());
+            ranges.filter_map(move |pod_cidr| {
+                let via = node.address.of(Family::of(pod_cidr.addr()))?.addr();
+                Some(PodRoute { node: node.name.clone(), pod_cidr, via })
+            })
         });
         PodRoutes {
             cluster: file.cluster.name.clone(),

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use bootwright_model::cluster::{ClusterFile, NetworkMode};
+use bootwright_model::families::Family;
 use bootwright_model::kubernetes::is_node;
 use ipnet::IpNet;
 use serde::Serialize;
@@ -46,24 +47,26 @@ pub fn of(file: &ClusterFile) -> Vec<RouterSessions> {
     if file.network.mode != NetworkMode::Bgp {
         return Vec::new();
     }
-    let pod_cidr = file.cluster.pod_cidr.trunc();
-    let lengths = file.nodes.iter().filter_map(|node| Some(node.pod_cidr?.prefix_len()));
-    let lengths: BTreeSet<u8> = lengths.chain([file.cluster.node_prefix_length()]).collect();
-    let sessions = bgp.routers.iter().map(|router| {
+    let sessions = bgp.routers.iter().filter_map(|router| {
+        let family = Family::of(router.address);
+        let pod_cidr = file.cluster.pod_cidr.of(family)?.trunc();
+        let lengths = file.nodes.iter().filter_map(|node| Some(node.pod_cidr?.of(family)?.prefix_len()));
+        let lengths: BTreeSet<u8> = lengths.chain([file.cluster.node_prefix_length(family)]).collect();
         let nodes = file.nodes.iter().filter(|node| is_node(&node.role)).filter_map(|node| {
-            let sessions = bgp.routers_of(node.address);
+            let address = node.address.of(family)?;
+            let sessions = bgp.routers_of(address);
             let session = sessions.iter().find(|session| session.router == router)?;
-            let (name, address) = (node.name.clone(), node.address.addr());
+            let (name, address) = (node.name.clone(), address.addr());
             Some(Neighbour { node: name, address, multihop: !session.on_link })
         });
-        RouterSessions {
+        Some(RouterSessions {
             router: router.address,
             asn: router.asn,
             node_as: bgp.asn,
             pod_cidr,
             prefix_lengths: lengths.iter().copied().collect(),
             nodes: nodes.collect(),
-        }
+        })
     });
     sessions.collect()
 }

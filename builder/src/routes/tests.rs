@@ -101,6 +101,22 @@ fn each_mode_says_what_the_fabric_is_needed_for() {
 }
 
 #[test]
+fn a_node_of_both_families_has_a_route_of_each() {
+    let mut file = file(&json!({}), &[("cp1", "10.20.0.10/24", "10.10.0.0/24")]);
+    file.nodes[0].address = "10.20.0.10/24,fd00:20::10/64".parse().unwrap();
+    file.nodes[0].pod_cidr = "10.10.0.0/24,fd00:10:10::/64".parse().ok();
+    insta::assert_snapshot!(PodRoutes::of(&file).text(Format::Ip), @r"
+    # Pods of cluster harbor-east, by node.
+    # Nodes carry their pods' packets to each other in VXLAN: the fabric needs these only for what
+    # reaches pods from outside the cluster.
+    # cp1
+    ip -4 route replace 10.10.0.0/24 via 10.20.0.10
+    # cp1
+    ip -6 route replace fd00:10:10::/64 via fd00:20::10
+    ");
+}
+
+#[test]
 fn an_address_of_the_other_family_is_no_next_hop() {
     let mixed = file(&json!({}), &[("cp1", "10.20.0.10/24", "fd00:10::/64")]);
     assert_eq!(PodRoutes::of(&mixed).routes, []);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use bootwright_model::cluster::ClusterFile;
+use bootwright_model::families::PerFamily;
 use bootwright_model::kubernetes::{etcd_members, has_etcd_machines, is_control_plane, is_node};
 use ipnet::IpNet;
 
@@ -11,9 +12,9 @@ use ipnet::IpNet;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExpectedNode {
     /// Its address.
-    pub address: IpAddr,
+    pub address: PerFamily<IpAddr>,
     /// Its pods.
-    pub pod_cidr: Option<IpNet>,
+    pub pod_cidr: Option<PerFamily<IpNet>>,
 }
 
 /// Of a cluster.
@@ -36,7 +37,7 @@ impl Expected {
     pub fn of(file: &ClusterFile) -> Expected {
         let etcd = etcd_members(file).filter(|_| has_etcd_machines(file));
         let nodes = file.nodes.iter().filter(|node| is_node(&node.role)).map(|node| {
-            let expected = ExpectedNode { address: node.address.addr(), pod_cidr: node.pod_cidr };
+            let expected = ExpectedNode { address: node.address.addrs(), pod_cidr: node.pod_cidr };
             (node.name.clone(), expected)
         });
         Expected {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use bootwright_model::addresses;
+use bootwright_model::families::PerFamily;
 use ipnet::IpNet;
 use serde_json::Value;
 
@@ -15,8 +16,8 @@ use super::report::{Check, Finding};
 pub struct NodeView {
     /// Its name.
     pub name: String,
-    /// Its address of type `InternalIP`, the first.
-    pub address: Option<IpAddr>,
+    /// Its addresses of type `InternalIP`.
+    pub addresses: Vec<IpAddr>,
     /// Its pods, one for each family.
     pub pod_cidrs: Vec<IpNet>,
     /// Whether its condition `Ready` is true.
@@ -38,10 +39,10 @@ impl NodeView {
             pod_cidrs.extend(spec["podCIDR"].as_str().and_then(|range| range.parse::<IpNet>().ok()));
         }
         let addresses = node["status"]["addresses"].as_array();
-        let mut internal = addresses.into_iter().flatten().filter(|address| address["type"] == "InternalIP");
+        let internal = addresses.into_iter().flatten().filter(|address| address["type"] == "InternalIP");
         NodeView {
             name: text(&node["metadata"]["name"]).to_owned(),
-            address: internal.find_map(|address| address["address"].as_str()?.parse().ok()),
+            addresses: internal.filter_map(|address| address["address"].as_str()?.parse().ok()).collect(),
             pod_cidrs,
             ready: condition(node).is_some_and(|ready| ready["status"] == "True"),
             control_plane: CONTROL_PLANE.iter().any(|label| !node["metadata"]["labels"][label].is_null()),
@@ -104,10 +105,12 @@ fn pod_cidr(view: &NodeView, expected: Option<&Expected>) -> Finding {
         return failed("its Node has no pod CIDR".to_owned());
     }
     let Some(expected) = expected else { return Finding::passed(Check::PodCidr, &view.name, ranges) };
+    let lacks =
+        |wanted: &PerFamily<IpNet>| wanted.trunc().iter().any(|range| !view.pod_cidrs.contains(&range));
     match expected.nodes.get(&view.name).map(|node| node.pod_cidr) {
         None => failed("the cluster file has no node of this name".to_owned()),
-        Some(Some(wanted)) if !view.pod_cidrs.contains(&wanted.trunc()) => {
-            failed(format!("its Node has {ranges}, and the cluster file says {wanted}"))
+        Some(Some(wanted)) if lacks(&wanted) => {
+            failed(format!("its Node has {ranges}, and the cluster file says {wanted:#}"))
         }
         Some(_) => Finding::passed(Check::PodCidr, &view.name, ranges),
     }
@@ -115,21 +118,15 @@ fn pod_cidr(view: &NodeView, expected: Option<&Expected>) -> Finding {
 
 fn address(view: &NodeView, expected: &Expected) -> Option<Finding> {
     let wanted = expected.nodes.get(&view.name)?.address;
-    Some(match view.address {
-        Some(address) if address == wanted => {
-            Finding::passed(Check::NodeAddress, &view.name, address.to_string())
-        }
-        found => {
-            let found = found.map_or_else(|| "none".to_owned(), |address| address.to_string());
-            let why = format!("its Node has {found}, and the cluster file says {wanted}");
-            Finding::failed(
-                Check::NodeAddress,
-                &view.name,
-                why,
-                "look at the stages identity and network of its boot",
-            )
-        }
-    })
+    // A cloud may add others behind them.
+    if wanted.iter().eq(view.addresses.iter().copied().take(wanted.count())) {
+        return Some(Finding::passed(Check::NodeAddress, &view.name, format!("{wanted:#}")));
+    }
+    let found: Vec<String> = view.addresses.iter().map(ToString::to_string).collect();
+    let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+    let why = format!("its Node has {found}, and the cluster file says {wanted:#}");
+    let advice = "look at the stages identity and network of its boot";
+    Some(Finding::failed(Check::NodeAddress, &view.name, why, advice))
 }
 
 /// Pods of two nodes with the same addresses.
@@ -198,11 +195,41 @@ mod tests {
     fn a_node_as_the_cluster_file_says_passes() {
         let nodes = [node("cp1", "10.20.0.10", "10.10.0.0/24", "True")];
         let view = NodeView::of(&nodes[0]);
-        assert!(view.ready && view.control_plane && view.address == "10.20.0.10".parse().ok());
+        assert!(
+            view.ready && view.control_plane && view.addresses == ["10.20.0.10".parse::<IpAddr>().unwrap()]
+        );
         assert!(Report::of("", verdicts(&nodes, None)).ok);
         let mut only = expected();
         only.nodes.retain(|name, _| name == "cp1");
         assert!(Report::of("", verdicts(&nodes, Some(&only))).ok);
+    }
+
+    #[test]
+    fn of_both_families_nothing_may_be_missing() {
+        let mut only = expected();
+        only.nodes.retain(|name, _| name == "cp1");
+        for node in only.nodes.values_mut() {
+            node.address = "10.20.0.10,fd00:20::10".parse().unwrap();
+            node.pod_cidr = "10.10.0.0/24,fd00:10:10::/64".parse().ok();
+        }
+        let half = node("cp1", "10.20.0.10", "10.10.0.0/24", "True");
+        let mut whole = half.clone();
+        whole["spec"]["podCIDRs"] = json!(["10.10.0.0/24", "fd00:10:10::/64"]);
+        let address = json!({ "type": "InternalIP", "address": "fd00:20::10" });
+        whole["status"]["addresses"].as_array_mut().unwrap().push(address);
+        assert!(Report::of("", verdicts(&[whole], Some(&only))).ok);
+        insta::assert_snapshot!(Report::of("server", verdicts(&[half], Some(&only))).text(), @r"
+        CHECK         RESULT    SEEN
+        node Ready    1 passed  cp1: kubelet v1.20.2
+        pod CIDR      1 failed
+        node address  1 failed
+
+        FAILED pod CIDR, cp1: its Node has 10.10.0.0/24, and the cluster file says 10.10.0.0/24, fd00:10:10::/64
+               build the images from the cluster file again and boot them, or correct the file: the CNI configuration is made from it
+        FAILED node address, cp1: its Node has 10.20.0.10, and the cluster file says 10.20.0.10, fd00:20::10
+               look at the stages identity and network of its boot
+        server: 1 passed, 2 failed, 0 skipped
+        ");
     }
 
     #[test]

@@ -129,8 +129,10 @@ fn api_server(facts: &NodeFacts) -> Result<[Profile; 4], AddressError> {
     let mut names = loopback(&facts.name);
     names.extend(["kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(Name::from));
     names.push(Name::Dns(format!("kubernetes.default.svc.{}", cluster.domain)));
-    names.push(Name::Ip(api_service_address(cluster.service_cidr)?));
-    names.push(Name::Ip(facts.address.addr()));
+    // The Service kubernetes.default has the address of the primary family alone; a certificate that is good for the
+    // other one as well does no harm, and need not be issued again when it gets it.
+    names.extend(cluster.service_cidr.try_map(api_service_address)?.iter().map(Name::Ip));
+    names.extend(facts.address.addrs().iter().map(Name::Ip));
     names.push(Name::Ip(cluster.endpoint));
     names.extend(cluster.virtual_ip.map(Name::Ip));
     names.extend(cluster.endpoint_names.iter().map(|name| Name::from(name.as_str())));
@@ -145,7 +147,7 @@ fn api_server(facts: &NodeFacts) -> Result<[Profile; 4], AddressError> {
 fn etcd(facts: &NodeFacts) -> [Profile; 3] {
     let member = |name| {
         let mut names = loopback(&facts.name);
-        names.push(Name::Ip(facts.address.addr()));
+        names.extend(facts.address.addrs().iter().map(Name::Ip));
         Profile { usage: Usage::Both, ..Profile::server(name, pki::ETCD_CA, &facts.name, names) }
     };
     [
@@ -158,7 +160,8 @@ fn etcd(facts: &NodeFacts) -> [Profile; 3] {
 /// Both with the subject that the node authoriser wants.
 fn kubelet(facts: &NodeFacts) -> [Profile; 2] {
     let user = format!("system:node:{}", facts.name);
-    let names = vec![Name::Dns(facts.name.clone()), Name::Ip(facts.address.addr())];
+    let mut names = vec![Name::Dns(facts.name.clone())];
+    names.extend(facts.address.addrs().iter().map(Name::Ip));
     let organization = Some("system:nodes");
     [
         Profile { organization, ..Profile::user(pki::KUBELET_CLIENT, &user) },

@@ -165,6 +165,31 @@ fn the_table() {
 }
 
 #[test]
+fn servers_of_a_node_of_both_families_are_good_for_its_addresses_of_both() {
+    let mut facts = facts();
+    facts.address = "10.20.0.10/24,fd00:20::10/64".parse().unwrap();
+    facts.layer.file.cluster.service_cidr = "10.96.0.0/16,fd00:96::/112".parse().unwrap();
+    let profiles = profiles::all(&facts).unwrap();
+    let addresses = |name: &str| -> Vec<String> {
+        let profile = profiles.iter().find(|profile| profile.name == name).unwrap();
+        let addresses = profile.names.iter().filter(|name| matches!(name, Name::Ip(_)));
+        addresses.map(Name::to_string).collect()
+    };
+    for name in [pki::APISERVER, pki::ETCD_SERVER, pki::ETCD_PEER, pki::KUBELET_SERVER] {
+        let addresses = addresses(name);
+        assert!(
+            ["10.20.0.10", "fd00:20::10"].iter().all(|one| addresses.iter().any(|a| a.contains(one))),
+            "{name}"
+        );
+    }
+    let services = addresses(pki::APISERVER);
+    assert!(
+        ["10.96.0.1", "fd00:96::1"].iter().all(|one| services.iter().any(|a| a.contains(one))),
+        "{services:?}"
+    );
+}
+
+#[test]
 fn openssl_accepts_every_certificate_for_its_purpose_and_no_other() {
     let node = Node::new();
     assert_eq!(node.ensure().unwrap().issued.len(), 16);

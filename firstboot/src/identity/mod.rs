@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use bootwright_model::baked::ClusterLayer;
 use bootwright_model::cloud::is_provider_id;
+use bootwright_model::families::PerFamily;
 use bootwright_model::seed::Seed;
 use ipnet::IpNet;
 
@@ -23,19 +24,32 @@ pub struct Claim {
     pub says: Seed,
 }
 
+impl Claim {
+    /// With the families in the cluster's order, in which the inventory has them.
+    fn in_order(&self, order: &PerFamily<IpNet>) -> Claim {
+        let says = Seed {
+            address: self.says.address.map(|addresses| addresses.ordered_as(order)),
+            gateway: self.says.gateway.map(|gateways| gateways.ordered_as(order)),
+            pod_cidr: self.says.pod_cidr.map(|ranges| ranges.ordered_as(order)),
+            ..self.says.clone()
+        };
+        Claim { source: self.source.clone(), says }
+    }
+}
+
 /// Who this machine is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Node name.
     pub name: String,
-    /// Address with prefix length.
-    pub address: IpNet,
-    /// Default gateway.
-    pub gateway: Option<IpAddr>,
+    /// Address with prefix length, of each family of the cluster in its order.
+    pub address: PerFamily<IpNet>,
+    /// Default gateway, or one of each family.
+    pub gateway: Option<PerFamily<IpAddr>>,
     /// MAC of the link that carries the address; any link if absent.
     pub mac: Option<String>,
-    /// Pod CIDR.
-    pub pod_cidr: IpNet,
+    /// Pod CIDR, of each family.
+    pub pod_cidr: PerFamily<IpNet>,
     /// How the cloud calls the machine.
     pub provider_id: Option<String>,
     /// Which source gave what, one phrase per source.
@@ -118,11 +132,13 @@ pub fn resolve(
     layer: &ClusterLayer,
     macs: &[String],
 ) -> Result<Identity, IdentityError> {
-    if let Some(seed) = seed {
-        check(seed)?;
+    let families = &layer.file.cluster.pod_cidr;
+    let seed = seed.map(|seed| seed.in_order(families));
+    if let Some(seed) = &seed {
+        check(seed, families)?;
     }
-    let mut claims: Vec<Claim> = seed.cloned().into_iter().collect();
-    let seeded = seed.map(|claim| &claim.says);
+    let mut claims: Vec<Claim> = seed.iter().cloned().collect();
+    let seeded = seed.as_ref().map(|claim| &claim.says);
     claims.extend(inventory::claims(layer, seeded, macs)?);
     merge(&claims, macs)
 }
@@ -165,9 +181,9 @@ fn field<T: PartialEq + Display>(
             (Some(theirs), Some((first, ours))) if theirs != *ours => {
                 return Err(IdentityError::Conflict {
                     field: name,
-                    ours: ours.to_string(),
+                    ours: format!("{ours:#}"),
                     our_source: claims[*first].source.clone(),
-                    theirs: theirs.to_string(),
+                    theirs: format!("{theirs:#}"),
                     their_source: claim.source.clone(),
                 });
             }
@@ -192,8 +208,8 @@ fn looked(claims: &[Claim], macs: &[String]) -> String {
     parts.join("; ")
 }
 
-/// What a person wrote is checked here; the inventory was checked by the builder.
-fn check(claim: &Claim) -> Result<(), IdentityError> {
+/// What a person wrote is checked here; the inventory was checked by the builder. `families` are the cluster's.
+fn check(claim: &Claim, families: &PerFamily<IpNet>) -> Result<(), IdentityError> {
     let invalid = |what: String| Err(IdentityError::Invalid { source_name: claim.source.clone(), what });
     let says = &claim.says;
     if let Some(name) = &says.name
@@ -213,17 +229,27 @@ fn check(claim: &Claim) -> Result<(), IdentityError> {
     {
         return invalid(format!("provider-id `{id}`: a cloud's scheme is expected, as in hcloud://42"));
     }
-    if let (Some(address), Some(gateway)) = (says.address, says.gateway)
-        && (!address.contains(&gateway) || address.addr() == gateway)
-    {
-        return invalid(format!("gateway {gateway} is not a neighbour in the network of {address}"));
+    for (key, values) in [("address", says.address), ("pod-cidr", says.pod_cidr)] {
+        if let Some(values) = values.filter(|values| !values.same_families(families)) {
+            let wanted: Vec<String> = families.families().map(|family| family.to_string()).collect();
+            let wanted = wanted.join(" and one ");
+            return invalid(format!("{key} {values:#}: in this cluster a node has one {wanted} value"));
+        }
     }
-    if let Some(address) = says.address
-        && address.prefix_len() < address.max_prefix_len() - 1
-        && (address.addr() == address.network()
-            || address.addr() == address.broadcast() && address.addr().is_ipv4())
-    {
-        return invalid(format!("address {address} is the network's own, not a machine's"));
+    for gateway in says.gateway.iter().flat_map(PerFamily::iter) {
+        if let Some(address) = says.address
+            && (!address.contains(&gateway) || address.addrs().contains(&gateway))
+        {
+            return invalid(format!("gateway {gateway} is not a neighbour in the network of {address:#}"));
+        }
+    }
+    for address in says.address.iter().flat_map(PerFamily::iter) {
+        if address.prefix_len() < address.max_prefix_len() - 1
+            && (address.addr() == address.network()
+                || address.addr() == address.broadcast() && address.addr().is_ipv4())
+        {
+            return invalid(format!("address {address} is the network's own, not a machine's"));
+        }
     }
     Ok(())
 }

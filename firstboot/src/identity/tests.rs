@@ -24,7 +24,7 @@ fn layer(nodes: Vec<Node>) -> ClusterLayer {
             endpoint_port: 6443,
             endpoint_names: Vec::new(),
             pod_cidr: "10.10.0.0/16".parse().unwrap(),
-            node_cidr_bits: Some(24),
+            node_cidr_bits: Some(24.into()),
             service_cidr: "10.96.0.0/16".parse().unwrap(),
             domain: "cluster.local".into(),
             secrets: Secrets::Baked,
@@ -89,6 +89,27 @@ fn seed_and_inventory_complete_each_other() {
     insta::assert_snapshot!(
         identity.sources.join("; "),
         @"name, mac by the seed (/dev/vda4); address, gateway, pod-cidr by the inventory's node cp2 (named by the seed)"
+    );
+}
+
+#[test]
+fn in_a_cluster_of_both_families_a_seed_has_both_in_any_order() {
+    let mut layer = layer(Vec::new());
+    layer.file.cluster.pod_cidr = "10.10.0.0/16,fd00:10:10::/56".parse().unwrap();
+    let says = Seed {
+        name: Some("cp9".into()),
+        address: "fd00:2::99/64,10.0.2.99/24".parse().ok(),
+        gateway: "10.0.2.2".parse().ok(),
+        pod_cidr: "fd00:10:10:99::/64,10.10.99.0/24".parse().ok(),
+        ..Seed::default()
+    };
+    let identity = resolve(Some(&seed(says.clone())), &layer, &[]).unwrap();
+    assert_eq!(identity.address.to_string(), "10.0.2.99/24,fd00:2::99/64");
+    assert_eq!(identity.pod_cidr.to_string(), "10.10.99.0/24,fd00:10:10:99::/64");
+    let half = Seed { address: "10.0.2.99/24".parse().ok(), ..says };
+    insta::assert_snapshot!(
+        resolve(Some(&seed(half)), &layer, &[]).unwrap_err(),
+        @"the seed (/dev/vda4): address 10.0.2.99/24: in this cluster a node has one IPv4 and one IPv6 value"
     );
 }
 

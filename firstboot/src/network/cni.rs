@@ -1,8 +1,7 @@
 //! The CNI network of this node's pods (CNI specification 0.4.0, network configuration lists).
 
-use std::net::IpAddr;
-
 use bootwright_model::addresses;
+use bootwright_model::families::Family;
 use bootwright_model::node::NodeFacts;
 use serde_json::json;
 
@@ -17,12 +16,12 @@ const VXLAN_OVER_IPV6_BYTES: u16 = 70;
 
 /// MTU of pods, bytes: with an overlay, what is left of the underlay's. Also on a cluster of one node,
 /// so that it need not change when nodes are added, and also to peers that are reached by routes: a pod
-/// has one link for all of them.
+/// has one link for all of them, and for both families. Packets of a family travel in VXLAN of that family.
 pub fn pod_mtu(facts: &NodeFacts) -> u16 {
     let network = &facts.layer.file.network;
-    let headers = match (network.has_overlay(), facts.address.addr()) {
-        (true, IpAddr::V4(_)) => VXLAN_OVER_IPV4_BYTES,
-        (true, IpAddr::V6(_)) => VXLAN_OVER_IPV6_BYTES,
+    let headers = match (network.has_overlay(), facts.address.of(Family::V6)) {
+        (true, None) => VXLAN_OVER_IPV4_BYTES,
+        (true, Some(_)) => VXLAN_OVER_IPV6_BYTES,
         (false, _) => 0,
     };
     network.mtu.saturating_sub(headers)
@@ -33,8 +32,13 @@ pub fn pod_mtu(facts: &NodeFacts) -> u16 {
 /// No `ipMasq`: the bridge plugin exempts only this node's pods, so traffic to pods of other nodes
 /// would be rewritten; see [`super::masquerade`].
 pub fn conflist(facts: &NodeFacts) -> Result<String, addresses::AddressError> {
-    let gateway = addresses::pod_gateway(facts.pod_cidr)?;
-    let everywhere = if facts.pod_cidr.addr().is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+    let (mut ranges, mut routes) = (Vec::new(), Vec::new());
+    for pod_cidr in facts.pod_cidr.iter() {
+        let gateway = addresses::pod_gateway(pod_cidr)?;
+        // A range of its own in each: the plugin gives a pod one address of every element of the outer list.
+        ranges.push(json!([{ "subnet": pod_cidr.to_string(), "gateway": gateway.to_string() }]));
+        routes.push(json!({ "dst": if pod_cidr.addr().is_ipv4() { "0.0.0.0/0" } else { "::/0" } }));
+    }
     let mut list = json!({
         "cniVersion": "0.4.0",
         "name": "bootwright",
@@ -49,8 +53,8 @@ pub fn conflist(facts: &NodeFacts) -> Result<String, addresses::AddressError> {
                 "ipam": {
                     "type": "host-local",
                     "dataDir": LEASES,
-                    "ranges": [[{ "subnet": facts.pod_cidr.to_string(), "gateway": gateway.to_string() }]],
-                    "routes": [{ "dst": everywhere }],
+                    "ranges": ranges,
+                    "routes": routes,
                 },
             },
             { "type": "portmap", "capabilities": { "portMappings": true }, "snat": true },
@@ -115,6 +119,24 @@ mod tests {
         let text = conflist(&facts("fd00:10::/64", "routes")).unwrap();
         assert!(text.contains("::/0") && text.contains("\"gateway\": \"fd00:10::1\""), "{text}");
         assert!(text.contains("\"mtu\": 1500"), "{text}");
+    }
+
+    #[test]
+    fn in_a_cluster_of_both_families_a_pod_has_an_address_and_a_route_of_each() {
+        let mut facts = facts("10.10.3.0/24", "vxlan");
+        facts.pod_cidr = "10.10.3.0/24,fd00:10:10:3::/64".parse().unwrap();
+        facts.address = "10.20.0.10/24,fd00:20::10/64".parse().unwrap();
+        let list: serde_json::Value = serde_json::from_str(&conflist(&facts).unwrap()).unwrap();
+        let bridge = &list["plugins"][0];
+        assert_eq!(
+            bridge["ipam"]["ranges"],
+            json!([
+                [{ "subnet": "10.10.3.0/24", "gateway": "10.10.3.1" }],
+                [{ "subnet": "fd00:10:10:3::/64", "gateway": "fd00:10:10:3::1" }],
+            ])
+        );
+        assert_eq!(bridge["ipam"]["routes"], json!([{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }]));
+        assert_eq!(bridge["mtu"], 1430, "what VXLAN over IPv6 leaves");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use bootwright_model::families::PerFamily;
 use ipnet::IpNet;
 
 use super::netlink::{Link, LinkChanges, Netlink};
@@ -19,10 +20,10 @@ const CARRIER_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Wanted {
     /// MAC of the link; the only Ethernet link if absent.
     pub mac: Option<String>,
-    /// Address with prefix length.
-    pub address: IpNet,
-    /// Default gateway.
-    pub gateway: Option<IpAddr>,
+    /// Address with prefix length, of each family.
+    pub address: PerFamily<IpNet>,
+    /// Default gateway, or one of each family.
+    pub gateway: Option<PerFamily<IpAddr>>,
     /// Bytes.
     pub mtu: u16,
 }
@@ -66,10 +67,10 @@ pub enum LinkError {
         seen: String,
     },
     /// No MAC given, and more than one link to choose from.
-    #[error("no MAC address says which link carries {address}; this machine has {seen}")]
+    #[error("no MAC address says which link carries {address:#}; this machine has {seen}")]
     Ambiguous {
         /// The node's address.
-        address: IpNet,
+        address: PerFamily<IpNet>,
         /// Name and MAC of each link.
         seen: String,
     },
@@ -119,7 +120,7 @@ pub fn wait_for_any(macs: &[String]) -> Result<bool, LinkError> {
     }
 }
 
-/// Sets loopback and the node's link up, gives it its address and the default route, and waits for a
+/// Sets loopback and the node's link up, gives it its addresses and the default routes, and waits for a
 /// carrier. Doing it twice changes nothing.
 pub fn configure(wanted: &Wanted) -> Result<Configured, LinkError> {
     let mut changes = LinkChanges::open().map_err(|source| request("listen for links", source))?;
@@ -130,9 +131,11 @@ pub fn configure(wanted: &Wanted) -> Result<Configured, LinkError> {
     let step = |what: String| move |source| request(&what, source);
     let up = netlink.set_up(link.index, (link.mtu != mtu).then_some(mtu));
     up.map_err(step(format!("set {} up with an MTU of {mtu} bytes", link.name)))?;
-    let added = netlink.add_address(link.index, wanted.address);
-    added.map_err(step(format!("give {} the address {}", link.name, wanted.address)))?;
-    if let Some(gateway) = wanted.gateway {
+    for address in wanted.address.iter() {
+        let added = netlink.add_address(link.index, address);
+        added.map_err(step(format!("give {} the address {address}", link.name)))?;
+    }
+    for gateway in wanted.gateway.iter().flat_map(PerFamily::iter) {
         let set = netlink.set_default_route(link.index, gateway);
         set.map_err(step(format!("set the default route through {gateway} on {}", link.name)))?;
     }

@@ -49,18 +49,21 @@ impl Advice for MasqueradeError {
     }
 }
 
-/// The rules, as `iptables-restore --noflush` takes them.
+/// The rules for pods of one family in `pod_cidr`, as the family's `iptables-restore --noflush` takes them.
 ///
 /// From this node's pods; not to pods, Services, nodes or multicast groups. A node's address is
 /// exempt, not its whole network: other machines on the link know no route to the pods.
-pub fn rules(facts: &NodeFacts) -> String {
+fn rules(facts: &NodeFacts, pod_cidr: IpNet) -> String {
     let file = &facts.layer.file;
-    let v4 = facts.pod_cidr.addr().is_ipv4();
+    let v4 = pod_cidr.addr().is_ipv4();
     let multicast: IpNet = if v4 { net("224.0.0.0/4") } else { net("ff00::/8") };
-    let nodes = file.nodes.iter().map(|node| IpNet::from(node.address.addr()));
-    let own = IpNet::from(facts.address.addr());
-    let mut spared: Vec<IpNet> = vec![file.cluster.pod_cidr, file.cluster.service_cidr, multicast];
-    for address in std::iter::once(own).chain(nodes) {
+    let nodes = file.nodes.iter().map(|node| node.address.addrs());
+    let addresses =
+        std::iter::once(facts.address.addrs()).chain(nodes).flat_map(|addresses| addresses.iter());
+    let mut spared: Vec<IpNet> =
+        file.cluster.pod_cidr.iter().chain(file.cluster.service_cidr.iter()).collect();
+    spared.push(multicast);
+    for address in addresses.map(IpNet::from) {
         if !spared.contains(&address) {
             spared.push(address);
         }
@@ -69,7 +72,7 @@ pub fn rules(facts: &NodeFacts) -> String {
 
     // Declaring the chain empties it. The jump is added once per boot, to a kernel that has no rules
     // yet; a second one would only walk the chain twice.
-    let jump = format!("POSTROUTING -s {} -j {CHAIN}", facts.pod_cidr);
+    let jump = format!("POSTROUTING -s {pod_cidr} -j {CHAIN}");
     let mut lines = vec!["*nat".to_owned(), format!(":{CHAIN} - [0:0]")];
     lines.push(format!("-A {jump}"));
     lines.extend(spared.iter().map(|network| format!("-A {CHAIN} -d {network} -j RETURN")));
@@ -79,9 +82,13 @@ pub fn rules(facts: &NodeFacts) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Puts the rules in place.
-pub fn apply(facts: &NodeFacts) -> Result<(), MasqueradeError> {
-    let program = match facts.pod_cidr.addr() {
+/// Puts the rules of each family in place; returns what went wrong.
+pub fn apply(facts: &NodeFacts) -> Vec<MasqueradeError> {
+    facts.pod_cidr.iter().filter_map(|pod_cidr| apply_to(facts, pod_cidr).err()).collect()
+}
+
+fn apply_to(facts: &NodeFacts, pod_cidr: IpNet) -> Result<(), MasqueradeError> {
+    let program = match pod_cidr.addr() {
         IpAddr::V4(_) => "/usr/sbin/iptables-restore",
         IpAddr::V6(_) => "/usr/sbin/ip6tables-restore",
     };
@@ -94,7 +101,7 @@ pub fn apply(facts: &NodeFacts) -> Result<(), MasqueradeError> {
     let mut child = command.spawn().map_err(run)?;
     if let Some(mut input) = child.stdin.take() {
         // A program that ends early says why on its standard error; a broken pipe adds nothing.
-        let _ = input.write_all(rules(facts).as_bytes());
+        let _ = input.write_all(rules(facts, pod_cidr).as_bytes());
     }
     let output = child.wait_with_output().map_err(run)?;
     if output.status.success() {
@@ -114,9 +121,13 @@ mod tests {
     use super::*;
     use crate::network::tests::facts;
 
+    fn rules_of(pod_cidr: &str) -> String {
+        rules(&facts(pod_cidr, "vxlan"), pod_cidr.parse().unwrap())
+    }
+
     #[test]
     fn only_what_leaves_the_cluster_is_rewritten() {
-        insta::assert_snapshot!(rules(&facts("10.10.3.0/24", "vxlan")), @r#"
+        insta::assert_snapshot!(rules_of("10.10.3.0/24"), @r#"
         *nat
         :BOOTWRIGHT-MASQ - [0:0]
         -A POSTROUTING -s 10.10.3.0/24 -j BOOTWRIGHT-MASQ
@@ -132,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_rules_of_a_family_name_no_address_of_the_other() {
-        let text = rules(&facts("fd00:10::/64", "vxlan"));
+        let text = rules_of("fd00:10::/64");
         assert!(text.contains("-d ff00::/8") && !text.contains("10."), "{text}");
     }
 
@@ -143,11 +154,19 @@ mod tests {
             // SAFETY: a new network namespace takes nothing away from the other threads.
             let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
             assert_eq!(result, 0, "no network namespace: {}", io::Error::last_os_error());
-            apply(&facts("10.10.3.0/24", "vxlan")).unwrap();
-            let saved = Command::new("/usr/sbin/iptables-save").args(["-t", "nat"]).output().unwrap();
-            let text = String::from_utf8_lossy(&saved.stdout).into_owned();
-            assert!(text.contains("-A POSTROUTING -s 10.10.3.0/24 -j BOOTWRIGHT-MASQ"), "{text}");
-            assert!(text.contains("-A BOOTWRIGHT-MASQ -j MASQUERADE --random-fully"), "{text}");
+            let mut facts = facts("10.10.3.0/24", "vxlan");
+            facts.pod_cidr = "10.10.3.0/24,fd00:10:10:3::/64".parse().unwrap();
+            facts.address = "10.20.0.10/24,fd00:20::10/64".parse().unwrap();
+            let refused = apply(&facts);
+            assert!(refused.is_empty(), "{refused:?}");
+            let families = [("iptables-save", "10.10.3.0/24"), ("ip6tables-save", "fd00:10:10:3::/64")];
+            for (program, pod_cidr) in families {
+                let saved =
+                    Command::new(format!("/usr/sbin/{program}")).args(["-t", "nat"]).output().unwrap();
+                let text = String::from_utf8_lossy(&saved.stdout).into_owned();
+                assert!(text.contains(&format!("-A POSTROUTING -s {pod_cidr} -j BOOTWRIGHT-MASQ")), "{text}");
+                assert!(text.contains("-A BOOTWRIGHT-MASQ -j MASQUERADE --random-fully"), "{text}");
+            }
         });
         if let Err(panic) = thread.join() {
             std::panic::resume_unwind(panic);

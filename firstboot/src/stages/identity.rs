@@ -155,10 +155,12 @@ fn write_files(root: &Path, identity: &Identity, layer: &ClusterLayer) -> Result
 /// Every node by name, so that nothing on a node waits for a resolver to find another node.
 fn hosts(identity: &Identity, layer: &ClusterLayer) -> String {
     let mut text = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n".to_owned();
-    let ours = std::iter::once((identity.address.addr(), identity.name.as_str()));
-    let others = layer.file.nodes.iter().map(|node| (node.address.addr(), node.name.as_str()));
-    for (address, name) in ours.chain(others.filter(|(_, name)| *name != identity.name)) {
-        text += &format!("{address} {name}\n");
+    let ours = std::iter::once((identity.address.addrs(), identity.name.as_str()));
+    let others = layer.file.nodes.iter().map(|node| (node.address.addrs(), node.name.as_str()));
+    for (addresses, name) in ours.chain(others.filter(|(_, name)| *name != identity.name)) {
+        for address in addresses.iter() {
+            text += &format!("{address} {name}\n");
+        }
     }
     text
 }

@@ -58,9 +58,9 @@ pub fn run(root: &Path, known: Known) -> Result<Done<NodeFacts>, NetworkError> {
         os,
     };
     write_facts(root, &facts)?;
-    let gateway = facts.gateway.map_or("no gateway".to_owned(), |gateway| format!("gateway {gateway}"));
+    let gateway = facts.gateway.map_or("no gateway".to_owned(), |gateway| format!("gateway {gateway:#}"));
     let summary = format!(
-        "{} on {} ({}, MTU {}), {gateway}",
+        "{:#} on {} ({}, MTU {}), {gateway}",
         facts.address, facts.link, configured.mac, configured.mtu
     );
     Ok(Done { value: facts, summary, problems: configured.problems })

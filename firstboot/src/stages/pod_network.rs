@@ -84,17 +84,16 @@ pub fn run(root: &Path, facts: &NodeFacts, peers_done: &Sender<()>) -> Done<()> 
     let (peers, mut problems) = program_peers(facts);
     // Nobody waits for it any more: fine.
     let _ = peers_done.send(());
-    let configured = write_configuration(root, facts);
-    let masqueraded = masquerade::apply(facts).map_err(PodNetworkError::from);
-    let errors = [configured, masqueraded].into_iter().filter_map(Result::err);
-    problems.extend(errors.map(|error| problem(&error)));
+    let configured = write_configuration(root, facts).err();
+    let masqueraded = masquerade::apply(facts).into_iter().map(PodNetworkError::from);
+    problems.extend(configured.into_iter().chain(masqueraded).map(|error| problem(&error)));
     let (pods, mtu) = (facts.pod_cidr, cni::pod_mtu(facts));
     let peers = match facts.layer.file.network.mode {
         NetworkMode::Cloud => "peers by the cloud's routes".to_owned(),
         NetworkMode::Bgp => "peers by BGP".to_owned(),
         _ => peers,
     };
-    let summary = format!("pods in {pods}, MTU {mtu}, {peers}, masqueraded beyond the cluster");
+    let summary = format!("pods in {pods:#}, MTU {mtu}, {peers}, masqueraded beyond the cluster");
     Done { value: (), summary, problems }
 }
 

@@ -1,6 +1,6 @@
 //! kube-apiserver. Flags only: it has no configuration file.
 
-use super::render::Arguments;
+use super::render::{Arguments, dual_stack};
 use super::{Component, KubernetesError, NodeContext, pki};
 
 pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
@@ -15,7 +15,7 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
         .set("--enable-admission-plugins", "NodeRestriction")
         .set("--enable-bootstrap-token-auth", true)
         .set("--profiling", false);
-    let arguments = files(node, arguments, &cluster.domain);
+    let arguments = dual_stack(files(node, arguments, &cluster.domain), node);
     // No `--cloud-provider`: with an external cloud no release wants it, and from 1.33 none knows it.
     // Neither `--insecure-port` nor `--kubelet-https`: 0 and true are the defaults wherever they exist.
     Ok(arguments.with_files(Vec::new()))

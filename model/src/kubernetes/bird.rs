@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use super::{Component, ConfigFile, KubernetesError, NodeContext, is_node};
 use crate::bgp::{Bgp, BgpRouter, RouterSession};
 use crate::cluster::ClusterFile;
+use crate::families::Family;
 use crate::node::NodeFacts;
 
 /// A folder of its own, which the control socket goes into as well: BIRD makes none.
@@ -77,7 +78,12 @@ fn configuration(facts: &NodeFacts) -> String {
 
 /// Each family in which the node has an address and pods.
 fn families(facts: &NodeFacts) -> Vec<Own> {
-    vec![Own { address: facts.address, gateway: facts.gateway, pod_cidr: facts.pod_cidr.trunc() }]
+    let own = |address: IpNet| {
+        let family = Family::of(address.addr());
+        let gateway = facts.gateway.and_then(|gateway| gateway.of(family));
+        Some(Own { address, gateway, pod_cidr: facts.pod_cidr.of(family)?.trunc() })
+    };
+    facts.address.iter().filter_map(own).collect()
 }
 
 /// Four bytes that no other speaker has (RFC 6286): the IPv4 address, or a hash of the IPv6 address where there is no
@@ -154,11 +160,11 @@ template bgp speaker{number} {{
     );
     if routers.is_empty() {
         let others = file.nodes.iter().filter(|node| node.name != facts.name && is_node(&node.role));
-        for node in others.filter(|node| node.address.addr().is_ipv4() == address.is_ipv4()) {
-            let expected = node.pod_cidr.map(|range| range.trunc());
-            let name = format!("mesh{number}-{}", node.address.addr());
-            let neighbour =
-                format!("description \"{}\";\n    neighbor {} as {asn};", node.name, node.address.addr());
+        let family = Family::of(address);
+        for (node, other) in others.filter_map(|node| Some((node, node.address.of(family)?.addr()))) {
+            let expected = node.pod_cidr.and_then(|ranges| ranges.of(family)).map(|range| range.trunc());
+            let name = format!("mesh{number}-{other}");
+            let neighbour = format!("description \"{}\";\n    neighbor {other} as {asn};", node.name);
             out += &mesh(&name, number, &neighbour, expected);
         }
         let neighbour = format!(
@@ -177,14 +183,12 @@ template bgp speaker{number} {{
 
 /// Ranges that may be those of other nodes. Routers may put several together, up to the cluster's whole range.
 fn taken(file: &ClusterFile, of_family: IpNet, with_aggregates: bool) -> String {
-    let whole = file.cluster.pod_cidr.trunc();
-    let ranges = file.nodes.iter().filter_map(|node| node.pod_cidr);
-    let mut lengths: BTreeSet<u8> = ranges
-        .filter(|range| range.addr().is_ipv4() == of_family.addr().is_ipv4())
-        .map(|range| range.prefix_len())
-        .collect();
+    let family = Family::of(of_family.addr());
+    let whole = file.cluster.pod_cidr.of(family).unwrap_or(of_family).trunc();
+    let ranges = file.nodes.iter().filter_map(|node| node.pod_cidr?.of(family));
+    let mut lengths: BTreeSet<u8> = ranges.map(|range| range.prefix_len()).collect();
     lengths.insert(of_family.prefix_len());
-    lengths.insert(file.cluster.node_prefix_length());
+    lengths.insert(file.cluster.node_prefix_length(family));
     if with_aggregates {
         let longest = lengths.last().copied().unwrap_or(whole.max_prefix_len());
         return format!("{whole}{{{},{longest}}}", whole.prefix_len());
@@ -274,6 +278,7 @@ mod tests {
     use super::super::tests::worker;
     use super::*;
     use crate::cluster::NetworkMode;
+    use crate::families::PerFamily;
 
     /// A worker beside a control plane, with these routers.
     fn facts(routers: &[(&str, u32)]) -> NodeFacts {
@@ -308,6 +313,35 @@ mod tests {
         facts.layer.file.cluster.pod_cidr = "fd00:10::/56".parse().unwrap();
         facts.layer.file.nodes.clear();
         insta::assert_snapshot!(configuration(&facts));
+    }
+
+    #[test]
+    fn both_families_with_a_router_of_one() {
+        let mut facts = facts(&[("10.20.0.1", 64601)]);
+        facts.address =
+            PerFamily::new(["10.20.0.11/24", "fd00:20::11/64"].map(|text| text.parse().unwrap())).unwrap();
+        facts.pod_cidr =
+            PerFamily::new(["10.10.4.0/24", "fd00:10:0:4::/64"].map(|text| text.parse().unwrap())).unwrap();
+        let cluster = ["10.10.0.0/16", "fd00:10::/56"].map(|text| text.parse().unwrap());
+        facts.layer.file.cluster.pod_cidr = PerFamily::new(cluster).unwrap();
+        let other = ["10.20.0.10/24", "fd00:20::10/64"].map(|text| text.parse().unwrap());
+        facts.layer.file.nodes[0].address = PerFamily::new(other).unwrap();
+        let text = configuration(&facts);
+        let sessions: Vec<&str> =
+            text.lines().map(str::trim).filter(|line| line.starts_with("neighbor ")).collect();
+        // A family without routers is a mesh.
+        assert_eq!(
+            sessions,
+            [
+                "neighbor 10.20.0.1 as 64601;",
+                "neighbor fd00:20::10 as 64600;",
+                "neighbor range fd00:20::/64 as 64600;"
+            ]
+        );
+        assert!(
+            text.contains("router id 10.20.0.11;") && text.contains("route fd00:10:0:4::/64 unreachable;"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! kube-controller-manager. Flags only.
 
 use super::kubelet::{EXTERNAL, VOLUME_PLUGINS};
-use super::render::Arguments;
+use super::render::{Arguments, dual_stack};
 use super::{Component, KubernetesError, NodeContext, election, gates, pki};
 
 pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
@@ -26,7 +26,8 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
         .set("--use-service-account-credentials", true)
         .set("--controllers", "*,bootstrapsigner,tokencleaner")
         // Pod CIDRs are baked, as the CNI configuration is written before the API is up; first boot sets
-        // them on the Node objects. A second allocator would hand out others.
+        // them on the Node objects. A second allocator would hand out others. Neither `--cluster-cidr`,
+        // `--service-cluster-ip-range` nor `--node-cidr-mask-size-ipv4` and `-ipv6`: they are the allocator's.
         .set("--allocate-node-cidrs", false)
         .set("--cluster-name", &node.facts.layer.file.cluster.name)
         // Alone, too: without an election it gives up after ten seconds without an API, with one it waits. After a
@@ -46,5 +47,5 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
     } else {
         arguments
     };
-    Ok(election::times(arguments, node).with_files(Vec::new()))
+    Ok(dual_stack(election::times(arguments, node), node).with_files(Vec::new()))
 }

@@ -174,17 +174,22 @@ fn container(dns: &Dns) -> Value {
 
 fn service(file: &ClusterFile) -> Result<Value, KubernetesError> {
     let port = |name: &str, port: u16, protocol: &str| json!({ "name": name, "port": port, "targetPort": port, "protocol": protocol });
-    let address = addresses::dns_service_address(file.cluster.service_cidr)?;
+    let addresses = file.cluster.service_cidr.try_map(addresses::dns_service_address)?;
     let mut service = object(
         "v1",
         "Service",
         LABEL,
         json!({ "spec": {
             "selector": { "k8s-app": LABEL },
-            "clusterIP": address,
+            "clusterIP": addresses.primary(),
             "ports": [port("dns", 53, "UDP"), port("dns-tcp", 53, "TCP"), port("metrics", 9153, "TCP")],
         }}),
     );
+    if addresses.count() > 1 {
+        // Without a policy an API server of two families gives a Service the primary one only.
+        service["spec"]["ipFamilyPolicy"] = "RequireDualStack".into();
+        service["spec"]["clusterIPs"] = addresses.iter().map(|address| address.to_string()).collect();
+    }
     service["metadata"]["labels"]["kubernetes.io/name"] = "CoreDNS".into();
     service["metadata"]["annotations"] =
         json!({ "prometheus.io/port": "9153", "prometheus.io/scrape": "true" });

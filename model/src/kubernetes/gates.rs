@@ -36,6 +36,11 @@ macro_rules! gates {
 }
 
 gates! {
+    /// Two address families in one cluster: alpha in 1.20, open by default from 1.21, and no gate any more later.
+    DUAL_STACK: "feature-gate" "IPv6DualStack", (1, 20), Some((1, 21));
+    /// A kubelet that leaves addresses to a cloud takes one `--node-ip` only before KEP-3705 is beta.
+    CLOUD_DUAL_STACK_NODE_IPS: "feature-gate" "CloudDualStackNodeIPs", (1, 29), None;
+
     /// `external` keeps the loops that talk to a cloud off. Nothing is left for it to keep off from 1.31, which has no
     /// cloud built in any more.
     CONTROLLER_MANAGER_CLOUD_PROVIDER: "kube-controller-manager" "--cloud-provider", (1, 20), Some((1, 31));

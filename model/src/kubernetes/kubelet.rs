@@ -8,6 +8,7 @@ use super::node_object::{self, EFFECT};
 use super::render::{Arguments, Document};
 use super::{Component, KubernetesError, NodeContext, gates, pki};
 use crate::cluster::ClusterFile;
+use crate::families::PerFamily;
 use crate::{addresses, layout};
 
 /// Flex volume drivers. The default lies in `/usr`, which is read-only.
@@ -26,7 +27,7 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
         .set("--config", &config)
         .set("--kubeconfig", node.node_pki(&pki::kubeconfig(pki::KUBELET_CLIENT)))
         .set("--hostname-override", &node.facts.name)
-        .set("--node-ip", node.address())
+        .set("--node-ip", node_ip(node))
         .set("--root-dir", node.path("/var/lib/kubelet"));
     let arguments = taints(cloud(bootstrap(arguments, node), node), node)
         .gated(&gates::CONTAINER_RUNTIME, "remote")
@@ -35,9 +36,19 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
     // No `--node-labels`: they count only when the kubelet creates the Node, and those of roles are
     // forbidden to it. First boot's `apply` sets labels.
     let document = Document::new(node.version, "kubelet.config.k8s.io/v1beta1", "KubeletConfiguration");
+    let document = document.dual_stack(node);
     let document =
         register_with_taints(images_and_disk(runtime(identity(document, node)?, node, &endpoint)), node);
     Ok(arguments.with_files(vec![document.file(config)]))
+}
+
+/// The node's addresses, the primary one first. With a cloud the older kubelets take that one only, and the Node gets
+/// the other from the cloud controller manager.
+fn node_ip(node: &NodeContext) -> String {
+    let addresses = node.facts.address.addrs();
+    let both =
+        !node.facts.layer.file.cloud.is_external() || gates::CLOUD_DUAL_STACK_NODE_IPS.open(node.version);
+    if both { addresses.to_string() } else { addresses.primary().to_string() }
 }
 
 /// How a kubelet without an authority at hand gets its first certificate.
@@ -119,7 +130,10 @@ fn identity(document: Document, node: &NodeContext) -> Result<Document, Kubernet
 /// <https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/#pod-s-dns-policy>
 fn cluster_dns(file: &ClusterFile) -> Result<Value, KubernetesError> {
     match file.dns {
-        Some(_) => Ok(json!([addresses::dns_service_address(file.cluster.service_cidr)?])),
+        Some(_) => {
+            let addresses = file.cluster.service_cidr.try_map(addresses::dns_service_address)?;
+            Ok(addresses.iter().map(|address| address.to_string()).collect())
+        }
         None => Ok(json!([])),
     }
 }
@@ -172,11 +186,14 @@ fn images_and_disk(document: Document) -> Document {
         .set("containerLogMaxFiles", 3)
 }
 
-/// No more pods than their range has addresses for, besides network, bridge and broadcast.
-fn max_pods(pod_cidr: IpNet) -> u64 {
-    let bits = u32::from(pod_cidr.max_prefix_len() - pod_cidr.prefix_len());
-    let usable = 1u128.checked_shl(bits).unwrap_or(u128::MAX).saturating_sub(3).max(1);
-    u64::try_from(usable.min(MAX_PODS)).expect("at most 110")
+/// No more pods than the smaller of their ranges has addresses for, besides network, bridge and broadcast.
+fn max_pods(pod_cidr: PerFamily<IpNet>) -> u64 {
+    let usable = |range: IpNet| {
+        let bits = u32::from(range.max_prefix_len() - range.prefix_len());
+        1u128.checked_shl(bits).unwrap_or(u128::MAX).saturating_sub(3).max(1)
+    };
+    let most = pod_cidr.iter().map(usable).fold(MAX_PODS, u128::min);
+    u64::try_from(most).expect("at most 110")
 }
 
 #[cfg(test)]
@@ -192,5 +209,6 @@ mod tests {
         assert_eq!(pods("10.10.0.0/32"), 1);
         assert_eq!(pods("fd00::/64"), 110);
         assert_eq!(pods("::/0"), 110);
+        assert_eq!(pods("10.10.0.0/26,fd00::/64"), 61);
     }
 }

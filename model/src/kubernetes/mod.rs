@@ -32,6 +32,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use crate::addresses::AddressError;
 use crate::agent;
 use crate::cluster::{ClusterFile, Node};
+use crate::families::Family;
 use crate::layout;
 use crate::node::NodeFacts;
 
@@ -54,6 +55,9 @@ pub const COMPONENTS: [&str; 9] = [
 /// releases ignore flags.
 pub const FLAG_COMPONENTS: [&str; 5] =
     ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet"];
+
+/// The flag of alpha and beta features, a list of `Name=true`.
+const FEATURE_GATES: &str = "feature-gates";
 
 /// Roles that run an API server.
 pub const CONTROL_PLANE_ROLES: [&str; 2] = [ALL_IN_ONE, "control-plane"];
@@ -119,11 +123,13 @@ pub struct Component {
 
 impl Component {
     /// Sets a flag, named without dashes; in the place of the same flag, as some flags add up when they are
-    /// given twice.
+    /// given twice. Feature gates are to add up: one that the image needs stays, unless it is named itself, as the last
+    /// of two counts.
     fn set_flag(&mut self, name: &str, value: &str) {
         let start = format!("--{name}=");
         let flag = format!("{start}{value}");
         match self.arguments.iter_mut().find(|argument| argument.starts_with(&start)) {
+            Some(argument) if name == FEATURE_GATES => *argument += &format!(",{value}"),
             Some(argument) => *argument = flag,
             None => self.arguments.push(flag),
         }
@@ -250,14 +256,20 @@ impl NodeContext<'_> {
         format!("{}{}/{file}", self.root, layout::ETC_KUBERNETES)
     }
 
-    /// The node's own address.
+    /// The node's own address, of the primary family.
     fn address(&self) -> IpAddr {
         self.facts.address.addr()
     }
 
-    /// "All addresses" of the node's family; on Linux `::` takes IPv4 as well.
+    /// "All addresses" of the node's families; on Linux `::` takes IPv4 as well.
     fn any_address(&self) -> &'static str {
-        if self.address().is_ipv6() { "::" } else { "0.0.0.0" }
+        if self.facts.address.of(Family::V6).is_some() { "::" } else { "0.0.0.0" }
+    }
+
+    /// The gate of two families in one cluster, where it is closed by itself and needed.
+    fn dual_stack_gate(&self) -> Option<&'static str> {
+        let dual = self.facts.layer.file.cluster.service_cidr.count() > 1;
+        (dual && gates::DUAL_STACK.open(self.version)).then_some(gates::DUAL_STACK.option)
     }
 
     /// More than one control plane: controllers must elect a leader.

@@ -2,11 +2,11 @@
 
 use std::fmt::Display;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::gates::Gate;
 use super::version::Version;
-use super::{Component, ConfigFile};
+use super::{Component, ConfigFile, FEATURE_GATES, NodeContext};
 
 /// Command-line flags of one program.
 pub(super) struct Arguments {
@@ -42,6 +42,14 @@ impl Arguments {
     }
 }
 
+/// Opens the gate of two address families in one cluster, for programs that are configured by flags.
+pub(super) fn dual_stack(arguments: Arguments, node: &NodeContext) -> Arguments {
+    match node.dual_stack_gate() {
+        Some(gate) => arguments.set(&format!("--{FEATURE_GATES}"), format!("{gate}=true")),
+        None => arguments,
+    }
+}
+
 /// A configuration file of a Kubernetes component. Written as JSON, which every YAML reader takes, so
 /// that no second serialiser is needed in first boot.
 pub(super) struct Document {
@@ -63,6 +71,14 @@ impl Document {
     /// A field that only some releases know.
     pub(super) fn gated(self, gate: &Gate, value: impl Into<Value>) -> Document {
         if gate.open(self.version) { self.set(gate.option, value) } else { self }
+    }
+
+    /// Opens the gate of two address families in one cluster.
+    pub(super) fn dual_stack(self, node: &NodeContext) -> Document {
+        match node.dual_stack_gate() {
+            Some(gate) => self.set("featureGates", json!({ gate: true })),
+            None => self,
+        }
     }
 
     /// The file, readable by all: it holds no secret.

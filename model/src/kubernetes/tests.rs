@@ -1,5 +1,7 @@
 //! Golden files of every component, and checks over the whole table.
 
+mod dual_stack;
+
 use super::version::Version;
 use super::*;
 

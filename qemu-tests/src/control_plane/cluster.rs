@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Permissions};
 use std::io::Write;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -47,7 +48,11 @@ pub struct Cluster {
 impl Cluster {
     /// Starts etcd and the control plane, and waits until they are ready.
     pub fn start() -> Cluster {
-        let facts = facts();
+        Cluster::start_node(facts())
+    }
+
+    /// The same of another node.
+    pub fn start_node(facts: NodeFacts) -> Cluster {
         let etcd = |root: &Path, _: &pki::Secrets| {
             component_below(root.to_str().unwrap(), "etcd", &facts).unwrap().arguments
         };
@@ -266,6 +271,25 @@ impl Cluster {
         content_type: &str,
         body: Option<&[u8]>,
     ) -> Option<(u16, Value)> {
+        let server = SocketAddr::from(([127, 0, 0, 1], port));
+        self.try_call_to(server, identity, method, path, content_type, body)
+    }
+
+    /// Whether the API server answers at an address, which its certificate has to be good for.
+    pub fn is_ready_at(&self, server: SocketAddr) -> bool {
+        let answer = self.try_call_to(server, &Identity::Anonymous, "GET", "/readyz", "*/*", None);
+        answer.is_some_and(|answer| answer.0 == 200)
+    }
+
+    fn try_call_to(
+        &self,
+        server: SocketAddr,
+        identity: &Identity,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: Option<&[u8]>,
+    ) -> Option<(u16, Value)> {
         let roots = Roots::below(self.root.path());
         let read = |path: PathBuf| fs::read(path).unwrap();
         let authority = Certificate::from_pem(&read(roots.cluster_pki.join("ca.crt"))).unwrap();
@@ -294,7 +318,7 @@ impl Cluster {
             .new_agent();
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("https://127.0.0.1:{port}{path}"))
+            .uri(format!("https://{server}{path}"))
             .header("Content-Type", content_type);
         if let Identity::Token(token) = identity {
             request = request.header("Authorization", format!("Bearer {token}"));

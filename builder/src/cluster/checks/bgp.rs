@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use bootwright_model::cluster::{ClusterFile, NetworkMode};
+use bootwright_model::families::Family;
 use bootwright_model::kubernetes::is_node;
 use ipnet::IpNet;
 
@@ -77,7 +78,8 @@ fn address(file: &ClusterFile, index: usize, address: IpAddr, findings: &mut Vec
         ("pod-cidr", file.cluster.pod_cidr, "pods"),
         ("service-cidr", file.cluster.service_cidr, "Services"),
     ];
-    for (key, range, whose) in ranges.into_iter().filter(|(_, range, _)| range.contains(&address)) {
+    for (key, ranges, whose) in ranges {
+        let Some(range) = ranges.iter().find(|range| range.contains(&address)) else { continue };
         findings.push(
             finding(format!("the router's address {address} is in {range}"), "a router is outside of these")
                 .at_value(cluster(key), whose)
@@ -95,9 +97,10 @@ fn address(file: &ClusterFile, index: usize, address: IpAddr, findings: &mut Vec
         );
     }
     for (other, one) in file.nodes.iter().enumerate() {
-        let what = if one.address.addr() == address {
+        let of_family = one.address.of(Family::of(address));
+        let what = if one.address.addrs().iter().any(|other| other == address) {
             "the address of a node"
-        } else if let Some(reserved) = reserved_of(one.address, address) {
+        } else if let Some(reserved) = of_family.and_then(|network| reserved_of(network, address)) {
             reserved
         } else {
             continue;
@@ -109,7 +112,7 @@ fn address(file: &ClusterFile, index: usize, address: IpAddr, findings: &mut Vec
         );
         return;
     }
-    if !file.nodes.iter().any(|one| one.address.addr().is_ipv4() == address.is_ipv4()) {
+    if !file.nodes.iter().any(|one| one.address.of(Family::of(address)).is_some()) {
         findings.push(
             Finding::new("family", format!("no node has an address of the family of router {address}"))
                 .at_value(path.clone(), "nobody speaks to it")

@@ -5,6 +5,7 @@ mod bgp;
 mod cloud;
 mod disk;
 mod dns;
+mod families;
 mod images;
 mod kubernetes;
 mod names;
@@ -19,9 +20,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bootwright_model::cluster::{ClusterFile, Node};
+use bootwright_model::families::{Family, OfFamily, PerFamily};
 use bootwright_model::kubernetes as kubernetes_model;
 use bootwright_model::profile::Profile;
-use ipnet::IpNet;
 
 pub use profile::profile;
 
@@ -43,6 +44,7 @@ pub fn all(context: &Context<'_>) -> Vec<Finding> {
     names::check(context.file, &mut findings);
     settings::check(context.file, &mut findings);
     network::check(context.file, &mut findings);
+    families::check(context.file, &mut findings);
     bgp::check(context, &mut findings);
     ranges::check(context.file, &mut findings);
     nodes::check(context, &mut findings);
@@ -100,17 +102,28 @@ pub(super) fn plain(error: &std::io::Error) -> String {
     }
 }
 
-/// `IPv4` or `IPv6`.
-fn family(range: &IpNet) -> &'static str {
-    match range {
-        IpNet::V4(_) => "IPv4",
-        IpNet::V6(_) => "IPv6",
-    }
+/// Each of the values that a key has, and where it stands: one that is alone at the key itself.
+pub(super) fn each<T: OfFamily>(
+    key: &KeyPath,
+    values: &PerFamily<T>,
+) -> impl Iterator<Item = (KeyPath, T)> + use<T> {
+    let (key, alone) = (key.clone(), values.count() == 1);
+    let place = move |index| if alone { key.clone() } else { key.index(index) };
+    values.iter().enumerate().map(move |(index, value)| (place(index), value))
 }
 
-/// Whether two ranges are of one family.
-fn same_family(a: &IpNet, b: &IpNet) -> bool {
-    family(a) == family(b)
+/// Where the value of a family stands, and the value.
+fn of_family<T: OfFamily>(key: &KeyPath, values: &PerFamily<T>, family: Family) -> Option<(KeyPath, T)> {
+    each(key, values).find(|(_, value)| value.family() == Some(family))
+}
+
+/// `IPv4`, `IPv6`, or both in their order.
+fn family_names<T: OfFamily>(values: &PerFamily<T>) -> String {
+    let names: Vec<String> = values.families().map(|family| family.to_string()).collect();
+    match names.as_slice() {
+        [one] => one.clone(),
+        both => format!("dual-stack ({})", both.join(", ")),
+    }
 }
 
 /// Calls `found` with the positions of the first and each later use of a value; `None`s are skipped.

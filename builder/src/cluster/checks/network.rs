@@ -1,6 +1,7 @@
 //! The network between nodes: mode and fallback, VXLAN's identifier and port, MTU, resolvers.
 
 use bootwright_model::cluster::{ClusterFile, NetworkMode};
+use bootwright_model::families::Family;
 
 use super::duplicates;
 use super::settings::NODE_PORTS;
@@ -75,7 +76,8 @@ fn port(port: u16, findings: &mut Vec<Finding>) {
 
 fn mtu(file: &ClusterFile, findings: &mut Vec<Finding>) {
     let mtu = file.network.mtu;
-    let over_ipv6 = file.network.has_overlay() && file.nodes.iter().any(|one| one.address.addr().is_ipv6());
+    let over_ipv6 =
+        file.network.has_overlay() && file.nodes.iter().any(|one| one.address.of(Family::V6).is_some());
     let least = if over_ipv6 { LEAST_MTU + VXLAN_IPV6_BYTES } else { LEAST_MTU };
     if (least..=MOST_MTU).contains(&mtu) {
         return;

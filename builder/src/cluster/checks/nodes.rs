@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use bootwright_model::cluster::{ClusterFile, NetworkMode, Node};
+use bootwright_model::families::Family;
 use bootwright_model::kubernetes::{CONTROL_PLANE_ROLES, has_etcd_machines, is_node, runs_etcd};
 use ipnet::IpNet;
 
-use super::{Context, cluster, duplicates, is_control_plane, node};
+use super::{Context, cluster, duplicates, each, is_control_plane, node, of_family};
 use crate::cluster::text::finding::{Finding, KeyPath};
 use crate::cluster::text::similar;
 
@@ -23,8 +24,14 @@ pub fn check(context: &Context<'_>, findings: &mut Vec<Finding>) {
     }
     for (index, one) in file.nodes.iter().enumerate() {
         role(context, index, one, findings);
-        address(index, one, findings);
-        gateway(index, one, findings);
+        for (path, network) in each(&node(index, "address"), &one.address) {
+            address(path, network, findings);
+        }
+        if let Some(gateways) = &one.gateway {
+            for (path, address) in each(&node(index, "gateway"), gateways) {
+                gateway(index, one, path, address, findings);
+            }
+        }
         mac(index, one, findings);
         no_node(index, one, findings);
     }
@@ -52,39 +59,37 @@ fn role(context: &Context<'_>, index: usize, one: &Node, findings: &mut Vec<Find
     );
 }
 
-fn address(index: usize, one: &Node, findings: &mut Vec<Finding>) {
-    let address = one.address.addr();
-    let path = node(index, "address");
+fn address(path: KeyPath, network: IpNet, findings: &mut Vec<Finding>) {
+    let address = network.addr();
     if let Some(why) = unusable(address) {
         findings.push(
             Finding::new("node-address", format!("{address} cannot be a node's address: it is {why}"))
                 .at_value(path, why)
                 .help("write the address that other machines reach this one at"),
         );
-    } else if let Some(why) = reserved_in(one.address, address) {
+    } else if let Some(why) = reserved_in(network, address) {
         findings.push(
-            Finding::new(
-                "node-address",
-                format!("{address} is the {why} address of {}", one.address.trunc()),
-            )
-            .at_value(path, format!("the {why} address"))
-            .help("write the node's own address, or check the prefix length"),
+            Finding::new("node-address", format!("{address} is the {why} address of {}", network.trunc()))
+                .at_value(path, format!("the {why} address"))
+                .help("write the node's own address, or check the prefix length"),
         );
     }
 }
 
-fn gateway(index: usize, one: &Node, findings: &mut Vec<Finding>) {
-    let Some(gateway) = one.gateway else { return };
-    let network = one.address.trunc();
+fn gateway(index: usize, one: &Node, path: KeyPath, gateway: IpAddr, findings: &mut Vec<Finding>) {
+    let key = node(index, "address");
+    let of_family = of_family(&key, &one.address, Family::of(gateway));
+    let (place, address) = of_family.clone().unwrap_or((key, one.address.primary()));
+    let network = address.trunc();
     let finding = |rule, message: String, label: &str| {
         Finding::new(rule, message)
-            .at_value(node(index, "gateway"), label)
-            .at_value(node(index, "address"), format!("network {network}"))
+            .at_value(path.clone(), label)
+            .at_value(place.clone(), format!("network {network}"))
     };
     // A router announces itself by its link-local address (RFC 4861, section 6.1.2).
     let link_local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    if gateway.is_ipv4() != one.address.addr().is_ipv4() {
-        let message = format!("gateway {gateway} and address {} are of different families", one.address);
+    if of_family.is_none() {
+        let message = format!("gateway {gateway} and address {address} are of different families");
         findings.push(
             finding("family", message, "another family").help("write a gateway of the address's family"),
         );
@@ -92,11 +97,11 @@ fn gateway(index: usize, one: &Node, findings: &mut Vec<Finding>) {
         let message = format!("gateway {gateway} is outside the node's network {network}");
         let help = "write a gateway in that network, or check the prefix length of the address";
         findings.push(finding("gateway", message, "outside").help(help));
-    } else if gateway == one.address.addr() {
+    } else if gateway == address.addr() {
         let message = format!("gateway {gateway} is the node's own address");
         let help = "write the router's address, or leave the key out if there is none";
         findings.push(finding("gateway", message, "the node itself").help(help));
-    } else if let Some(why) = reserved_in(one.address, gateway) {
+    } else if let Some(why) = reserved_in(address, gateway) {
         let message = format!("gateway {gateway} is the {why} address of {network}");
         findings.push(finding("gateway", message, "not a machine").help("write the router's address"));
     }
@@ -151,21 +156,28 @@ fn parse_mac(text: &str) -> Option<[u8; 6]> {
 }
 
 fn same_values(file: &ClusterFile, findings: &mut Vec<Finding>) {
-    let mut report = |key: &str, what: &str, first: usize, second: usize, value: &dyn std::fmt::Display| {
+    let mut report = |what: &str, first: KeyPath, second: KeyPath, value: &dyn std::fmt::Display| {
         findings.push(
             Finding::new("duplicate", format!("two nodes have the {what} {value}"))
-                .at_value(node(second, key), "again")
-                .at_value(node(first, key), "first here")
+                .at_value(second, "again")
+                .at_value(first, "first here")
                 .help("a node has its own: correct one of the two"),
         );
     };
     let nodes = &file.nodes;
-    duplicates(nodes.iter().map(|one| Some(&one.name)), |a, b, v| report("name", "name", a, b, v));
-    duplicates(nodes.iter().map(|one| Some(one.address.addr())), |a, b, v| {
-        report("address", "address", a, b, v)
+    duplicates(nodes.iter().map(|one| Some(&one.name)), |a, b, v| {
+        report("name", node(a, "name"), node(b, "name"), v);
+    });
+    let addresses: Vec<(KeyPath, IpNet)> = nodes
+        .iter()
+        .enumerate()
+        .flat_map(|(index, one)| each(&node(index, "address"), &one.address))
+        .collect();
+    duplicates(addresses.iter().map(|(_, address)| Some(address.addr())), |a, b, v| {
+        report("address", addresses[a].0.clone(), addresses[b].0.clone(), v);
     });
     let macs = nodes.iter().map(|one| Some(one.mac.as_ref()?.to_ascii_lowercase()));
-    duplicates(macs, |a, b, v| report("mac", "MAC address", a, b, v));
+    duplicates(macs, |a, b, v| report("MAC address", node(a, "mac"), node(b, "mac"), v));
 }
 
 /// etcd works while a majority of its members does. With one more than an odd number no more of them can be missed, and
@@ -211,8 +223,9 @@ fn endpoint(file: &ClusterFile, findings: &mut Vec<Finding>) {
         return;
     }
     let virtual_ip = file.cluster.virtual_ip;
-    if Some(endpoint) != virtual_ip && planes.iter().all(|(_, one)| one.address.addr() != endpoint) {
-        let addresses = planes.iter().map(|(_, one)| one.address.addr()).chain(virtual_ip);
+    if Some(endpoint) != virtual_ip && planes.iter().all(|(_, one)| !one.address.addrs().contains(&endpoint))
+    {
+        let addresses = planes.iter().flat_map(|(_, one)| one.address.addrs().iter()).chain(virtual_ip);
         let addresses: Vec<String> = addresses.map(|address| address.to_string()).collect();
         let finding =
             Finding::new("endpoint", format!("endpoint {endpoint} is the address of no control plane"))
@@ -227,12 +240,12 @@ fn endpoint(file: &ClusterFile, findings: &mut Vec<Finding>) {
 
 /// Routes lead to a neighbour: without VXLAN, or routers that speak BGP, all nodes must be on one link.
 fn one_link(file: &ClusterFile, findings: &mut Vec<Finding>) {
-    let has_routers = file.network.bgp.as_ref().is_some_and(|bgp| !bgp.routers.is_empty());
+    let routers = file.network.bgp.as_ref().map_or(&[][..], |bgp| &bgp.routers);
     let (mode, help) = match file.network.mode {
         NetworkMode::Routes if !file.network.has_overlay() => {
             ("routes", "put all nodes into one network, add fallback = \"vxlan\", or use mode \"vxlan\"")
         }
-        NetworkMode::Bgp if !has_routers => (
+        NetworkMode::Bgp => (
             "bgp",
             "put all nodes into one network, or name the routers of the fabric: [[network.bgp.router]]",
         ),
@@ -241,17 +254,20 @@ fn one_link(file: &ClusterFile, findings: &mut Vec<Finding>) {
     // Machines of etcd have no pods to be reached.
     let mut nodes = file.nodes.iter().enumerate().filter(|(_, one)| is_node(&one.role));
     let Some((first, reference)) = nodes.next() else { return };
-    let mut seen = BTreeSet::from([reference.address.trunc()]);
-    for (index, one) in nodes {
-        let network = one.address.trunc();
-        if seen.insert(network) {
+    let mut seen: BTreeSet<IpNet> = reference.address.trunc().iter().collect();
+    for (place, address) in nodes.flat_map(|(index, one)| each(&node(index, "address"), &one.address)) {
+        let network = address.trunc();
+        // Of this family the routers are told.
+        let has_router = routers.iter().any(|router| router.address.is_ipv4() == network.addr().is_ipv4());
+        if !has_router && seen.insert(network) {
+            let other = of_family(&node(first, "address"), &reference.address, Family::of(network.addr()));
             findings.push(
                 Finding::new(
                     "routes",
                     format!("mode \"{mode}\" cannot reach {network}: it is another network"),
                 )
-                .at_value(node(index, "address"), "behind a gateway")
-                .at_value(node(first, "address"), "the other network")
+                .at_value(place, "behind a gateway")
+                .at_value(other.map_or(node(first, "address"), |(place, _)| place), "the other network")
                 .at_value(KeyPath::of("network").key("mode"), "needs one link")
                 .help(help),
             );

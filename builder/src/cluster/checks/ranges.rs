@@ -1,10 +1,11 @@
-//! Pod, Service and node ranges: size, family, and that none overlaps another.
+//! Pod, Service and node ranges: size, and that none overlaps another.
 
 use bootwright_model::addresses::{capacity, dns_service_address, overlaps};
-use bootwright_model::cluster::ClusterFile;
+use bootwright_model::cluster::{ClusterFile, Node};
+use bootwright_model::families::Family;
 use ipnet::IpNet;
 
-use super::{cluster, family, node, same_family};
+use super::{cluster, each, node, of_family};
 use crate::cluster::text::finding::{Finding, KeyPath};
 
 /// Longest prefix of a node's pod CIDR: room for the gateway and a few pods.
@@ -25,39 +26,46 @@ const UNUSABLE: [(&str, &str); 8] = [
 ];
 
 pub fn check(file: &ClusterFile, findings: &mut Vec<Finding>) {
-    let (pods, services) = (file.cluster.pod_cidr, file.cluster.service_cidr);
-    for (key, range) in [("pod-cidr", pods), ("service-cidr", services)] {
-        host_bits(cluster(key), range, findings);
-        unusable(cluster(key), range, findings);
+    for (place, range) in pods(file).chain(services(file)) {
+        host_bits(place.clone(), range, findings);
+        unusable(place, range, findings);
     }
-    if overlaps(&pods, &services) {
-        findings.push(
-            Finding::new("overlap", format!("pod range {pods} and Service range {services} overlap"))
-                .at_value(cluster("service-cidr"), "Services")
-                .at_value(cluster("pod-cidr"), "pods")
-                .help("choose two ranges that share no address, such as 10.10.0.0/16 and 10.96.0.0/16"),
-        );
+    for (pods_place, pods) in pods(file) {
+        for (place, services) in services(file).filter(|(_, services)| overlaps(&pods, services)) {
+            findings.push(
+                Finding::new("overlap", format!("pod range {pods} and Service range {services} overlap"))
+                    .at_value(place, "Services")
+                    .at_value(pods_place.clone(), "pods")
+                    .help("choose two ranges that share no address, such as 10.10.0.0/16 and 10.96.0.0/16"),
+            );
+        }
+        node_prefix(file, pods_place, pods, findings);
     }
-    if !same_family(&pods, &services) {
-        findings.push(
-            Finding::new(
-                "family",
-                format!("pods are {} and Services are {}", family(&pods), family(&services)),
-            )
-            .at_value(cluster("service-cidr"), family(&services))
-            .at_value(cluster("pod-cidr"), family(&pods))
-            .help("use one family for both"),
-        );
+    for (place, range) in services(file) {
+        service_size(place, range, findings);
     }
-    service_size(services, findings);
-    node_prefix(file, findings);
     for (index, one) in file.nodes.iter().enumerate() {
-        node_network(file, index, one.address, findings);
-        if let Some(pod_cidr) = one.pod_cidr {
-            explicit_pod_cidr(file, index, pod_cidr, findings);
+        for (place, address) in each(&node(index, "address"), &one.address) {
+            node_network(file, &place, address, findings);
+        }
+        for (place, range) in written_pod_cidrs(index, one) {
+            explicit_pod_cidr(file, place, range, findings);
         }
     }
     overlapping_pod_cidrs(file, findings);
+}
+
+fn pods(file: &ClusterFile) -> impl Iterator<Item = (KeyPath, IpNet)> + use<> {
+    each(&cluster("pod-cidr"), &file.cluster.pod_cidr)
+}
+
+fn services(file: &ClusterFile) -> impl Iterator<Item = (KeyPath, IpNet)> + use<> {
+    each(&cluster("service-cidr"), &file.cluster.service_cidr)
+}
+
+fn written_pod_cidrs(index: usize, one: &Node) -> impl Iterator<Item = (KeyPath, IpNet)> + use<> {
+    let key = node(index, "pod-cidr");
+    one.pod_cidr.into_iter().flat_map(move |ranges| each(&key, &ranges))
 }
 
 fn host_bits(path: KeyPath, range: IpNet, findings: &mut Vec<Finding>) {
@@ -85,12 +93,12 @@ fn unusable(path: KeyPath, range: IpNet, findings: &mut Vec<Finding>) {
     }
 }
 
-fn service_size(range: IpNet, findings: &mut Vec<Finding>) {
-    let shortest = of_family(SHORTEST_SERVICE_PREFIX, &range);
+fn service_size(place: KeyPath, range: IpNet, findings: &mut Vec<Finding>) {
+    let shortest = limit(SHORTEST_SERVICE_PREFIX, &range);
     if range.prefix_len() < shortest {
         findings.push(
             Finding::new("service-range", format!("Service range {range} is too large"))
-                .at_value(cluster("service-cidr"), format!("larger than /{shortest}"))
+                .at_value(place.clone(), format!("larger than /{shortest}"))
                 .help(format!(
                     "use a prefix length of {shortest} or more; the API server refuses larger ranges"
                 )),
@@ -99,20 +107,32 @@ fn service_size(range: IpNet, findings: &mut Vec<Finding>) {
     if dns_service_address(range).is_err() {
         findings.push(
             Finding::new("service-range", format!("Service range {range} is too small"))
-                .at_value(cluster("service-cidr"), "no tenth address")
+                .at_value(place, "no tenth address")
                 .help("the API takes the first address and DNS the tenth: use a /28 (IPv4), /124 (IPv6) or larger"),
         );
     }
 }
 
-fn node_prefix(file: &ClusterFile, findings: &mut Vec<Finding>) {
-    let range = file.cluster.pod_cidr;
-    let bits = file.cluster.node_prefix_length();
-    let longest = of_family(LONGEST_NODE_PREFIX, &range);
+fn node_prefix(file: &ClusterFile, pods: KeyPath, range: IpNet, findings: &mut Vec<Finding>) {
+    let written = file.cluster.node_cidr_bits;
+    // With another count it is not known which is meant for which range.
+    if written.is_some_and(|bits| bits.count() != file.cluster.pod_cidr.count()) {
+        return;
+    }
+    let bits = file.cluster.node_prefix_length(Family::of(range.addr()));
+    let longest = limit(LONGEST_NODE_PREFIX, &range);
+    let key = cluster("node-cidr-bits");
+    let place = file
+        .cluster
+        .pod_cidr
+        .iter()
+        .position(|one| one == range)
+        .filter(|_| written.is_some_and(|bits| bits.count() > 1));
+    let place = place.map_or(key.clone(), |index| key.index(index));
     let finding = |message: String| {
         Finding::new("node-cidr-bits", message)
-            .at_value(cluster("node-cidr-bits"), format!("/{bits} per node"))
-            .at_value(cluster("pod-cidr"), "pods")
+            .at_value(place.clone(), format!("/{bits} per node"))
+            .at_value(pods.clone(), "pods")
     };
     if bits > longest {
         let message = format!("a pod CIDR of /{bits} has no room for pods");
@@ -136,8 +156,8 @@ fn node_prefix(file: &ClusterFile, findings: &mut Vec<Finding>) {
                         file.nodes.len()
                     ),
                 )
-                .at_value(cluster("pod-cidr"), format!("room for {count} nodes"))
-                .at_value(cluster("node-cidr-bits"), format!("/{bits} per node"))
+                .at_value(pods, format!("room for {count} nodes"))
+                .at_value(place, format!("/{bits} per node"))
                 .help(format!("use a pod-cidr of /{prefix} or larger, or larger node-cidr-bits")),
             );
         }
@@ -146,74 +166,67 @@ fn node_prefix(file: &ClusterFile, findings: &mut Vec<Finding>) {
 }
 
 /// The node's network against the cluster's ranges.
-fn node_network(file: &ClusterFile, index: usize, address: IpNet, findings: &mut Vec<Finding>) {
+fn node_network(file: &ClusterFile, place: &KeyPath, address: IpNet, findings: &mut Vec<Finding>) {
     let network = address.trunc();
-    for (key, range, what) in
-        [("pod-cidr", file.cluster.pod_cidr, "pod"), ("service-cidr", file.cluster.service_cidr, "Service")]
-    {
+    let pods = pods(file).map(|(place, range)| (place, range, "pod", "pod-cidr"));
+    let services = services(file).map(|(place, range)| (place, range, "Service", "service-cidr"));
+    for (range_place, range, what, key) in pods.chain(services) {
         if overlaps(&network, &range) {
             findings.push(
                 Finding::new(
                     "overlap",
                     format!("the nodes' network {network} and the {what} range {range} overlap"),
                 )
-                .at_value(node(index, "address"), "in this network")
-                .at_value(cluster(key), format!("{what} range"))
+                .at_value(place.clone(), "in this network")
+                .at_value(range_place, format!("{what} range"))
                 .help(format!("choose another {key}: addresses in both would be sent the wrong way")),
             );
         }
     }
-    if !same_family(&address, &file.cluster.pod_cidr) {
-        findings.push(
-            Finding::new(
-                "family",
-                format!("the node is {} and pods are {}", family(&address), family(&file.cluster.pod_cidr)),
-            )
-            .at_value(node(index, "address"), family(&address))
-            .at_value(cluster("pod-cidr"), family(&file.cluster.pod_cidr))
-            .help("use one family for nodes, pods and Services"),
-        );
-    }
 }
 
-fn explicit_pod_cidr(file: &ClusterFile, index: usize, range: IpNet, findings: &mut Vec<Finding>) {
-    let path = node(index, "pod-cidr");
+fn explicit_pod_cidr(file: &ClusterFile, path: KeyPath, range: IpNet, findings: &mut Vec<Finding>) {
     host_bits(path.clone(), range, findings);
-    let whole = file.cluster.pod_cidr;
-    if !whole.contains(&range) {
+    let pods = &file.cluster.pod_cidr;
+    let whole = of_family(&cluster("pod-cidr"), pods, Family::of(range.addr()));
+    if !pods.iter().any(|whole| whole.contains(&range)) {
+        let (place, whole) = match whole {
+            Some((place, whole)) => (place, whole.to_string()),
+            None => (cluster("pod-cidr"), format!("{pods:#}")),
+        };
         findings.push(
             Finding::new("pod-cidr-outside", format!("pod CIDR {range} is outside the cluster's {whole}"))
                 .at_value(path, "outside")
-                .at_value(cluster("pod-cidr"), "the cluster's pods")
+                .at_value(place, "the cluster's pods")
                 .help("take a part of the cluster's range, or leave the key out: one is assigned"),
         );
-    } else if range.prefix_len() > of_family(LONGEST_NODE_PREFIX, &range) {
+    } else if range.prefix_len() > limit(LONGEST_NODE_PREFIX, &range) {
         findings.push(
             Finding::new("pod-cidr-too-small", format!("pod CIDR {range} has no room for pods"))
                 .at_value(path, "too small")
-                .help(format!("use a prefix length of {} or less", of_family(LONGEST_NODE_PREFIX, &range))),
+                .help(format!("use a prefix length of {} or less", limit(LONGEST_NODE_PREFIX, &range))),
         );
     }
 }
 
 /// Sorted by first address, a range can only overlap one that began before it and is not yet over.
 fn overlapping_pod_cidrs(file: &ClusterFile, findings: &mut Vec<Finding>) {
-    let mut ranges: Vec<(IpNet, usize)> = file
-        .nodes
-        .iter()
-        .enumerate()
-        .filter_map(|(index, node)| Some((node.pod_cidr?.trunc(), index)))
-        .collect();
+    let nodes = file.nodes.iter().enumerate();
+    let written = nodes.flat_map(|(index, node)| written_pod_cidrs(index, node));
+    let places: Vec<(KeyPath, IpNet)> = written.map(|(place, range)| (place, range.trunc())).collect();
+    let mut ranges: Vec<(IpNet, usize)> =
+        places.iter().enumerate().map(|(index, (_, range))| (*range, index)).collect();
     ranges.sort_by_key(|(range, index)| (range.network(), range.prefix_len(), *index));
     let mut widest: Option<(IpNet, usize)> = None;
     for (range, index) in ranges {
         match widest.filter(|(earlier, _)| earlier.contains(&range)) {
             Some((earlier, other)) => {
+                let place = |index: usize| places[index].0.clone();
                 let (first, second) = (index.min(other), index.max(other));
                 findings.push(
                     Finding::new("overlap", format!("pod CIDRs {earlier} and {range} of two nodes overlap"))
-                        .at_value(node(second, "pod-cidr"), "overlaps")
-                        .at_value(node(first, "pod-cidr"), "with this")
+                        .at_value(place(second), "overlaps")
+                        .at_value(place(first), "with this")
                         .help(
                             "give each node a range of its own, or leave the keys out: ranges are assigned",
                         ),
@@ -224,7 +237,8 @@ fn overlapping_pod_cidrs(file: &ClusterFile, findings: &mut Vec<Finding>) {
     }
 }
 
-fn of_family(values: [u8; 2], range: &IpNet) -> u8 {
+/// That of the range's family, of a limit for IPv4 and one for IPv6.
+fn limit(values: [u8; 2], range: &IpNet) -> u8 {
     match range {
         IpNet::V4(_) => values[0],
         IpNet::V6(_) => values[1],

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use bootwright_model::cluster::{ClusterFile, Node};
+use bootwright_model::families::Family;
 
 use super::nodes::reserved_in;
-use super::{cluster, is_control_plane, node};
+use super::{cluster, each, is_control_plane, node, of_family};
 use crate::cluster::text::finding::Finding;
 
 pub fn check(file: &ClusterFile, findings: &mut Vec<Finding>) {
@@ -19,10 +20,15 @@ pub fn check(file: &ClusterFile, findings: &mut Vec<Finding>) {
 }
 
 fn taken(address: IpAddr, index: usize, one: &Node, findings: &mut Vec<Finding>) {
-    let of = if one.address.addr() == address {
-        "address"
-    } else if one.gateway == Some(address) {
-        "gateway"
+    let key = |key: &str| node(index, key);
+    let (of, place) = if let Some((place, _)) =
+        each(&key("address"), &one.address).find(|(_, one)| one.addr() == address)
+    {
+        ("address", place)
+    } else if let Some((place, _)) =
+        one.gateway.and_then(|gateways| each(&key("gateway"), &gateways).find(|(_, one)| *one == address))
+    {
+        ("gateway", place)
     } else {
         return;
     };
@@ -32,16 +38,19 @@ fn taken(address: IpAddr, index: usize, one: &Node, findings: &mut Vec<Finding>)
             format!("the virtual address {address} is the {of} of {}", one.name),
         )
         .at_value(cluster("virtual-ip"), "has to be free")
-        .at_value(node(index, of), "in use here")
+        .at_value(place, "in use here")
         .help("choose an address of the same network that no machine has"),
     );
 }
 
 fn in_network(address: IpAddr, index: usize, one: &Node, findings: &mut Vec<Finding>) {
-    let network = one.address.trunc();
+    let key = node(index, "address");
+    let (place, network) =
+        of_family(&key, &one.address, Family::of(address)).unwrap_or((key, one.address.primary()));
+    let network = network.trunc();
     let why = if !network.contains(&address) {
         format!("is not in the network {network} of {}", one.name)
-    } else if let Some(what) = reserved_in(one.address, address) {
+    } else if let Some(what) = reserved_in(network, address) {
         format!("is the {what} address of {network}")
     } else {
         return;
@@ -49,7 +58,7 @@ fn in_network(address: IpAddr, index: usize, one: &Node, findings: &mut Vec<Find
     findings.push(
         Finding::new("virtual-ip", format!("the virtual address {address} {why}"))
             .at_value(cluster("virtual-ip"), "cannot be reached there")
-            .at_value(node(index, "address"), "a control plane")
+            .at_value(place, "a control plane")
             .help(
                 "control planes that share a virtual address are on one link: choose a free address of their network, \
                  or leave virtual-ip out",

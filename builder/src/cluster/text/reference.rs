@@ -79,6 +79,7 @@ fn form(shape: &Shape) -> String {
         Shape::Array(item, None) => format!("list of {}", plural(item)),
         Shape::Array(item, Some(count)) => format!("list of {count} {}", plural(item)),
         Shape::Map(item) => format!("table of {}", plural(item)),
+        Shape::PerFamily(item) => format!("{}, or a list with one of each family", item.noun()),
         other => other.noun(),
     }
 }
@@ -90,7 +91,7 @@ fn plural(shape: &Shape) -> &'static str {
         Shape::Text(_) | Shape::Choice(_) => "strings",
         Shape::Integer(..) => "integers",
         Shape::Boolean => "booleans",
-        Shape::Array(..) => "lists",
+        Shape::Array(..) | Shape::PerFamily(_) => "lists",
         Shape::Table(_) | Shape::Map(_) | Shape::OneOf(_) => "tables",
     }
 }

@@ -18,6 +18,8 @@ pub enum Shape {
     Map(Box<Shape>),
     /// An array; of exactly that many elements if given.
     Array(Box<Shape>, Option<usize>),
+    /// A value, or an array with one for each address family.
+    PerFamily(Box<Shape>),
     /// A string.
     Text(Format),
     /// One of these strings, each with its explanation.
@@ -78,6 +80,7 @@ impl Shape {
             Shape::Array(item, count) => {
                 toml::Value::Array(vec![item.placeholder(); count.unwrap_or_default()])
             }
+            Shape::PerFamily(item) => item.placeholder(),
             Shape::Text(Format::Any) => "placeholder".into(),
             Shape::Text(Format::Address) => "0.0.0.0".into(),
             Shape::Text(Format::Cidr) => "0.0.0.0/0".into(),
@@ -121,6 +124,7 @@ impl Shape {
                 Shape::Table(_) => "a list of tables".to_owned(),
                 _ => "a list".to_owned(),
             },
+            Shape::PerFamily(item) => item.noun(),
             Shape::Text(Format::Any) => "a string".to_owned(),
             Shape::Text(Format::Address) => "an address".to_owned(),
             Shape::Text(Format::Cidr) => "an address with a prefix length".to_owned(),
@@ -143,6 +147,10 @@ impl Builder {
         let schema = self.resolve(schema);
         if let Some(alternatives) = schema.get("oneOf").and_then(Value::as_array) {
             return self.alternatives(alternatives);
+        }
+        if let Some(alternatives) = schema.get("anyOf").and_then(Value::as_array) {
+            // `PerFamily` of the model: the value, the list, and if it is optional `null`.
+            return Shape::PerFamily(Box::new(self.shape(&alternatives[0])));
         }
         if let Some(names) = schema.get("enum").and_then(Value::as_array) {
             let names = names.iter().filter_map(Value::as_str);
@@ -168,15 +176,18 @@ impl Builder {
         }
     }
 
-    /// Follows `$ref`, and drops the `null` of an optional value, which TOML has no word for.
+    /// Follows `$ref`, and drops the `null` of an optional value, which TOML has no word for. What has several forms
+    /// stays as it is.
     fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
         if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
             let name = reference.trim_start_matches("#/$defs/");
             return self.resolve(&self.definitions[name]);
         }
         if let Some(alternatives) = schema.get("anyOf").and_then(Value::as_array) {
-            let real = alternatives.iter().find(|schema| type_of(schema) != Some("null"));
-            return self.resolve(real.expect("an optional value has a type"));
+            let mut real = alternatives.iter().filter(|schema| type_of(schema) != Some("null"));
+            if let (Some(real), None) = (real.next(), real.next()) {
+                return self.resolve(real);
+            }
         }
         schema
     }

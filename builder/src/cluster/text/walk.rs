@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::finding::{Finding, KeyPath, Part, Place};
 use super::shape::{Format, Key, Shape};
-use super::words::{missing, not_a_cidr, not_an_address, wrong_type};
+use super::words::{missing, not_a_cidr, not_an_address, not_per_family, wrong_type};
 
 /// Similarity above which a key is taken for a misspelling (Jaro-Winkler, 0 to 1). Below it a
 /// suggestion confuses more than it helps.
@@ -112,6 +112,8 @@ impl Walk {
                 let values: Vec<_> = array.iter().enumerate().collect();
                 self.array(item, *count, &values, path)
             }
+            (Shape::PerFamily(item), DeValue::Array(array)) => self.per_family(item, array, path),
+            (Shape::PerFamily(item), _) => return self.value(item, value, path),
             (Shape::Text(format), DeValue::String(text)) => self.text(*format, text, path),
             (Shape::Choice(choices), DeValue::String(text)) => self.choice(choices, text, path),
             (Shape::Integer(least, most), DeValue::Integer(_)) => self.integer(*least, *most, value, path),
@@ -214,6 +216,25 @@ impl Walk {
             all.push(self.value(item, value, &own).unwrap_or_else(|| item.placeholder()));
         }
         Some(toml::Value::Array(all))
+    }
+
+    /// One value of each address family. Where one of them is wrong there is nothing to compare the others with.
+    fn per_family(
+        &mut self,
+        item: &Shape,
+        values: &[Spanned<DeValue<'_>>],
+        path: &KeyPath,
+    ) -> Option<toml::Value> {
+        let all: Vec<_> = values.iter().enumerate().collect();
+        let toml::Value::Array(values) = self.array(item, None, &all, path)? else { return None };
+        if (0..values.len()).any(|index| self.placeholders.contains(&path.index(index))) {
+            return None;
+        }
+        if let Some(finding) = not_per_family(&values, path) {
+            self.wrong(path, finding);
+            return None;
+        }
+        Some(toml::Value::Array(values))
     }
 
     fn text(&mut self, format: Format, text: &str, path: &KeyPath) -> Option<toml::Value> {

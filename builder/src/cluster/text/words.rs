@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use bootwright_model::families::Family;
 use ipnet::IpNet;
 use toml::de::DeValue;
 
@@ -71,6 +72,32 @@ pub fn not_a_cidr(text: &str, path: &KeyPath) -> Option<Finding> {
     let help = cidr_advice(text);
     let finding = Finding::new("cidr", format!("\"{text}\" is not an address with a prefix length"));
     Some(finding.at_value(path.clone(), "not address/prefix").help(help))
+}
+
+/// A list that is not one value, or one of each address family.
+pub fn not_per_family(values: &[toml::Value], path: &KeyPath) -> Option<Finding> {
+    let family = |value: &toml::Value| {
+        let text = value.as_str()?;
+        let address = text.parse().or_else(|_| text.parse().map(|network: IpNet| network.addr()));
+        address.ok().map(Family::of)
+    };
+    let finding = match values {
+        [] => Finding::new("per-family", format!("`{path}` is an empty list"))
+            .at_value(path.clone(), "no value")
+            .help("write one value, or one IPv4 and one IPv6 value"),
+        [_] => return None,
+        [first, second] => {
+            let both = family(first).filter(|one| family(second) == Some(*one))?;
+            Finding::new("per-family", format!("`{path}` has two values of {both}"))
+                .at_value(path.index(1), format!("{both} again"))
+                .at_value(path.index(0), both.to_string())
+                .help("write one value, or one IPv4 and one IPv6 value; the first is of the cluster's primary family")
+        }
+        [_, _, more @ ..] => Finding::new("per-family", format!("`{path}` has {} values", values.len()))
+            .at_value(path.index(values.len() - more.len()), "one too many")
+            .help("write one value, or one IPv4 and one IPv6 value"),
+    };
+    Some(finding)
 }
 
 /// What to write instead of a text that is no address with a prefix length.

@@ -1,9 +1,13 @@
 //! Cold and warm builds, timed as a person runs them.
 
 use std::ffi::OsStr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
+
+use bootwright_model::cluster::Node;
+use ipnet::IpNet;
 
 use super::figure::Figure;
 use super::table::Table;
@@ -110,27 +114,31 @@ fn linked(loaded: &Loaded, left_out: &[&OsStr]) -> Result<tempfile::TempDir, Err
     Ok(folder)
 }
 
-/// A folder with the cluster file, as [`CLUSTER_FILE`], and one more node of `role` in it, at the first address that
-/// no other node has. It has keys and, by its name, a lock of its own: that of the original knows nothing of the role.
+/// A folder with the cluster file, as [`CLUSTER_FILE`], and one more node of `role` in it, at the first address of
+/// each family that no other node has. It has keys and, by its name, a lock of its own: that of the original knows nothing of the role.
 pub fn cluster_with(loaded: &Loaded, role: &str) -> Result<tempfile::TempDir, Error> {
     let nodes = &loaded.file.nodes;
-    let network = nodes.first().map(|node| node.address);
-    let free = network.and_then(|network| {
-        let used = |address| {
-            nodes.iter().any(|node| node.address.addr() == address || node.gateway == Some(address))
-        };
-        let address = network.hosts().find(|address| !used(*address))?;
-        ipnet::IpNet::new(address, network.prefix_len()).ok()
-    });
+    let used = |address: &IpAddr| {
+        let at_gateway = |node: &Node| node.gateway.is_some_and(|gateways| gateways.contains(address));
+        nodes.iter().any(|node| node.address.addrs().contains(address) || at_gateway(node))
+    };
+    let free = |network: IpNet| {
+        let address = network.hosts().find(|address| !used(address));
+        address.and_then(|address| IpNet::new(address, network.prefix_len()).ok()).ok_or(())
+    };
+    let address = nodes.first().ok_or(()).and_then(|node| node.address.try_map(free));
     let address =
-        free.ok_or_else(|| Error::State(format!("no address is free for a node of role {role}")))?;
+        address.map_err(|()| Error::State(format!("no address is free for a node of role {role}")))?;
     let folder = linked(loaded, &NOT_LINKED.map(OsStr::new))?;
     let mut added = false;
     let text = changed(&loaded.path, |document| {
         let mut node = toml_edit::Table::new();
         node["name"] = toml_edit::value("bench");
         node["role"] = toml_edit::value(role);
-        node["address"] = toml_edit::value(address.to_string());
+        node["address"] = match address.count() {
+            1 => toml_edit::value(address.to_string()),
+            _ => toml_edit::value(toml_edit::Array::from_iter(address.iter().map(|one| one.to_string()))),
+        };
         if let Some(nodes) = document["node"].as_array_of_tables_mut() {
             nodes.push(node);
             added = true;

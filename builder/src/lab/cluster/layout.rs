@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bootwright_model::cluster::{ClusterFile, Node};
+use bootwright_model::families::Family;
 use bootwright_model::kubernetes::is_control_plane;
 
 use crate::lab::switch::{self, Forward, gateway};
@@ -230,7 +231,12 @@ pub const VIRTUAL_IP: &str = "virtual address";
 
 /// The switch of a lab, with a port per place.
 pub fn switch_plan(options: &Options, places: &[Place], forwards: Vec<Forward>) -> switch::Plan {
-    let nodes: Vec<_> = places.iter().map(|place| (place.node.address, place.node.gateway)).collect();
+    let of_place = |place: &Place| {
+        let gateway = place.node.gateway;
+        let of = move |family| gateway.and_then(|gateways| gateways.of(family));
+        place.node.address.iter().map(move |address| (address, of(Family::of(address.addr()))))
+    };
+    let nodes: Vec<_> = places.iter().flat_map(of_place).collect();
     switch::Plan {
         names: places.iter().map(|place| place.node.name.clone()).collect(),
         gateway: gateway::addresses(&nodes),

@@ -65,6 +65,8 @@ pub fn service() -> Value {
         "spec": {
             "selector": { LABEL: Place::Pod.label() },
             "ports": [{ "port": SERVICE_PORT, "targetPort": POD_PORT }],
+            // Of every family that the cluster has; an API server that knows of one only drops it.
+            "ipFamilyPolicy": "PreferDualStack",
         },
     })
 }

@@ -48,8 +48,8 @@ struct Probe {
     place: Place,
     /// Name of its pod.
     pod: String,
-    /// The pod's address, which is the node's if it shares its network.
-    address: IpAddr,
+    /// The pod's addresses, one of each family, the primary one first; they are the node's if it shares its network.
+    addresses: Vec<IpAddr>,
     /// Whether its node is part of the control plane.
     control_plane: bool,
     /// MTU of its link, bytes; for those in pods.
@@ -182,6 +182,12 @@ fn targets(client: &Client, settings: &Settings, service: &Value, findings: &mut
         }
     };
     let address = |object: &Value| object["spec"]["clusterIP"].as_str().and_then(|text| text.parse().ok());
+    // Of both families from 1.20 on, if the cluster has both.
+    let addresses = |object: &Value| {
+        let all = object["spec"]["clusterIPs"].as_array().into_iter().flatten();
+        let all: Vec<IpAddr> = all.filter_map(|text| text.as_str()?.parse().ok()).collect();
+        if all.is_empty() { address(object).into_iter().collect() } else { all }
+    };
     let at = |address: Option<IpAddr>, port| address.map(|address| SocketAddr::new(address, port));
     let service_of_api = "Service default/kubernetes";
     let kubernetes = get(Check::PodToApi, service_of_api, "/api/v1/namespaces/default/services/kubernetes");
@@ -200,7 +206,10 @@ fn targets(client: &Client, settings: &Settings, service: &Value, findings: &mut
         ));
     }
     Targets {
-        service: at(address(service), SERVICE_PORT),
+        services: addresses(service)
+            .into_iter()
+            .filter_map(|address| at(Some(address), SERVICE_PORT))
+            .collect(),
         api: at(address(&kubernetes), 443),
         api_servers: plan::api_servers(&endpoints),
         etcd: settings.etcd.to_vec(),

@@ -21,8 +21,8 @@ const ETCD_HEALTH: u16 = 2381;
 /// What there is to reach besides the probes.
 #[derive(Debug, Clone, Default)]
 pub struct Targets {
-    /// The probes' Service.
-    pub service: Option<SocketAddr>,
+    /// The probes' Service, in each family.
+    pub services: Vec<SocketAddr>,
     /// The API server's Service.
     pub api: Option<SocketAddr>,
     /// The API servers behind it.
@@ -112,26 +112,29 @@ fn http(address: IpAddr, port: u16) -> Ask {
 fn from_pod(probe: &Probe, probes: &[Probe], targets: &Targets, add: Add) {
     let here = &probe.node;
     for other in probes.iter().filter(|other| other.node != probe.node) {
-        let subject = format!("{here} to {}", other.node);
-        match other.place {
-            Place::Pod => {
-                let goal = Goal::Pod { pod: other.pod.clone(), seen_as: probe.address };
-                add(goal, subject.clone(), http(other.address, POD_PORT));
-                if let Some(bytes) = probe.mtu {
-                    let to = SocketAddr::new(other.address, POD_PORT);
-                    add(Goal::Mtu, subject, Ask::Datagram { to, bytes });
+        for (address, seen_as, family) in ways(probe, other) {
+            let subject = format!("{here} to {}{family}", other.node);
+            match other.place {
+                Place::Pod => {
+                    let goal = Goal::Pod { pod: other.pod.clone(), seen_as };
+                    add(goal, subject.clone(), http(address, POD_PORT));
+                    if let Some(bytes) = probe.mtu {
+                        let to = SocketAddr::new(address, POD_PORT);
+                        add(Goal::Mtu, subject, Ask::Datagram { to, bytes });
+                    }
                 }
-            }
-            Place::Node => {
-                if let Some(pod) = pod_of(probes, &other.node) {
-                    let goal = Goal::HostPort { pod: pod.pod.clone() };
-                    add(goal, format!("pod of {subject}"), http(other.address, HOST_PORT));
+                Place::Node => {
+                    if let Some(pod) = pod_of(probes, &other.node) {
+                        let goal = Goal::HostPort { pod: pod.pod.clone() };
+                        add(goal, format!("pod of {subject}"), http(address, HOST_PORT));
+                    }
                 }
             }
         }
     }
-    if let Some(service) = targets.service {
-        add(Goal::Service, here.clone(), http(service.ip(), service.port()));
+    for service in &targets.services {
+        let family = named(service.ip(), targets.services.len());
+        add(Goal::Service, format!("{here}{family}"), http(service.ip(), service.port()));
     }
     if let Some(api) = targets.api {
         // Without TLS: an API server answers that it wants some, and that it does is all there is to find out.
@@ -145,15 +148,23 @@ fn from_pod(probe: &Probe, probes: &[Probe], targets: &Targets, add: Add) {
 fn from_node(probe: &Probe, probes: &[Probe], targets: &Targets, whole: bool, add: Add) {
     let here = &probe.node;
     for other in probes.iter().filter(|other| other.place == Place::Pod) {
-        let subject = format!("{here} to {}", other.node);
-        add(Goal::FromNode { pod: other.pod.clone() }, subject, http(other.address, POD_PORT));
+        for (address, _, family) in ways(probe, other) {
+            let subject = format!("{here} to {}{family}", other.node);
+            add(Goal::FromNode { pod: other.pod.clone() }, subject, http(address, POD_PORT));
+        }
     }
     if let Some(pod) = pod_of(probes, here) {
-        let goal = Goal::HostPort { pod: pod.pod.clone() };
-        add(goal, format!("{here} to itself"), http(probe.address, HOST_PORT));
+        for (address, _, family) in ways(probe, probe) {
+            let goal = Goal::HostPort { pod: pod.pod.clone() };
+            add(goal, format!("{here} to itself{family}"), http(address, HOST_PORT));
+        }
     }
     for (port, name) in NODE_TLS {
-        certificate(&format!("{name} of {here}"), SocketAddr::new(probe.address, port), false, add);
+        for address in &probe.addresses {
+            let family = named(*address, probe.addresses.len());
+            let subject = format!("{name} of {here}{family}");
+            certificate(&subject, SocketAddr::new(*address, port), false, add);
+        }
     }
     if probe.control_plane {
         let loopback = IpAddr::from([127, 0, 0, 1]);
@@ -167,7 +178,7 @@ fn from_node(probe: &Probe, probes: &[Probe], targets: &Targets, whole: bool, ad
             certificate(&format!("{name} of {here}"), SocketAddr::new(loopback, port), !whole, add);
         }
     }
-    for server in targets.api_servers.iter().filter(|server| server.ip() == probe.address) {
+    for server in targets.api_servers.iter().filter(|server| probe.addresses.contains(&server.ip())) {
         certificate(&format!("kube-apiserver of {here}"), *server, false, add);
     }
 }
@@ -177,6 +188,23 @@ fn member(subject: String, address: IpAddr, optional: bool, add: Add) {
     certificate(&format!("etcd of {subject}"), SocketAddr::new(address, ETCD), optional, add);
     let to = SocketAddr::new(address, ETCD_HEALTH);
     add(Goal::Etcd, subject, Ask::Http { to, path: "/health".to_owned() });
+}
+
+/// How one probe reaches another in each family that both have: the other's address, its own, and the family for the
+/// report where there is more than one.
+fn ways<'a>(from: &'a Probe, to: &'a Probe) -> impl Iterator<Item = (IpAddr, IpAddr, &'static str)> + 'a {
+    let own = |address: &IpAddr| from.addresses.iter().find(|own| own.is_ipv4() == address.is_ipv4());
+    let ways = to.addresses.iter().filter_map(move |address| Some((*address, *own(address)?)));
+    ways.map(|(address, own)| (address, own, named(address, to.addresses.len())))
+}
+
+/// The family of an address as the report has it behind a subject; nothing if it is one of one.
+fn named(address: IpAddr, of: usize) -> &'static str {
+    match address {
+        _ if of < 2 => "",
+        IpAddr::V4(_) => " (IPv4)",
+        IpAddr::V6(_) => " (IPv6)",
+    }
 }
 
 fn certificate(subject: &str, to: SocketAddr, optional: bool, add: Add) {

@@ -160,9 +160,9 @@ mod tests {
 
     fn probe(node: &str, place: Place, address: &str) -> Probe {
         let pod = format!("{}-{node}", place.label());
-        let address = address.parse().unwrap();
+        let addresses = address.split(',').map(|address| address.parse().unwrap()).collect();
         let mtu = (place == Place::Pod).then_some(1450);
-        Probe { node: node.to_owned(), place, pod, address, control_plane: node == "cp1", mtu }
+        Probe { node: node.to_owned(), place, pod, addresses, control_plane: node == "cp1", mtu }
     }
 
     fn two_nodes() -> Vec<Probe> {
@@ -176,7 +176,7 @@ mod tests {
 
     fn targets() -> Targets {
         Targets {
-            service: "10.96.7.7:80".parse().ok(),
+            services: vec!["10.96.7.7:80".parse().unwrap()],
             api: "10.96.0.1:443".parse().ok(),
             api_servers: vec!["10.20.0.10:6443".parse().unwrap()],
             etcd: Vec::new(),
@@ -189,7 +189,7 @@ mod tests {
 
     /// What a sound cluster answers.
     fn sound(probes: &[Probe], planned: &Planned) -> Outcome {
-        let source = probes[planned.source].address;
+        let source = probes[planned.source].addresses[0];
         let local = SocketAddr::new(source, 41_000);
         let http = |status, body: String| Outcome::Http { local, status, body };
         match &planned.ask {
@@ -198,8 +198,10 @@ mod tests {
             }
             Ask::Http { to, .. } if to.port() == 2381 => http(200, r#"{"health":"true"}"#.into()),
             Ask::Http { to, .. } => {
-                let node =
-                    probes.iter().find(|probe| probe.address == to.ip()).map_or("w1", |probe| &probe.node);
+                let node = probes
+                    .iter()
+                    .find(|probe| probe.addresses.contains(&to.ip()))
+                    .map_or("w1", |probe| &probe.node);
                 let links = [("eth0".to_owned(), 1450)].into();
                 let greeting = Greeting { host: format!("pod-{node}"), caller: local, links };
                 http(200, serde_json::to_string(&greeting).unwrap())

@@ -113,17 +113,28 @@ fn create(
 fn took_up(pod: &Value, awaited: &mut BTreeMap<String, Awaited>) -> Option<Probe> {
     let name = pod["metadata"]["name"].as_str()?;
     let one = awaited.get_mut(name)?;
-    let address: Option<IpAddr> = pod["status"]["podIP"].as_str().and_then(|address| address.parse().ok());
-    match address {
-        Some(address) if condition(pod, "Ready").is_some_and(|ready| ready["status"] == "True") => {
-            let Awaited { node, control_plane, place, .. } = awaited.remove(name)?;
-            Some(Probe { node, place, pod: name.to_owned(), address, control_plane, mtu: None })
-        }
-        _ => {
-            one.seen = state(pod);
-            None
+    let addresses = addresses(pod);
+    if addresses.is_empty() || condition(pod, "Ready").is_none_or(|ready| ready["status"] != "True") {
+        one.seen = state(pod);
+        return None;
+    }
+    let Awaited { node, control_plane, place, .. } = awaited.remove(name)?;
+    Some(Probe { node, place, pod: name.to_owned(), addresses, control_plane, mtu: None })
+}
+
+/// The pod's addresses: `podIP`, and that of another family among `podIPs`.
+fn addresses(pod: &Value) -> Vec<IpAddr> {
+    let status = &pod["status"];
+    let all = status["podIPs"].as_array().into_iter().flatten().map(|one| &one["ip"]);
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for address in std::iter::once(&status["podIP"]).chain(all) {
+        if let Some(address) = address.as_str().and_then(|text| text.parse::<IpAddr>().ok())
+            && addresses.iter().all(|known| known.is_ipv4() != address.is_ipv4())
+        {
+            addresses.push(address);
         }
     }
+    addresses
 }
 
 /// What a pod says of itself, most particular first.
@@ -168,7 +179,7 @@ mod tests {
                              "message": "0/1 nodes are available" }] } });
         let mut seen = |pod: &Value| {
             let probe = took_up(pod, &mut awaited);
-            (probe.map(|probe| probe.address), awaited.get("pod-0").map(|one| one.seen.clone()))
+            (probe.map(|probe| probe.addresses), awaited.get("pod-0").map(|one| one.seen.clone()))
         };
         assert_eq!(seen(&pod), (None, Some("Unschedulable: 0/1 nodes are available".to_owned())));
         pod["status"] = json!({ "phase": "Pending" });
@@ -178,7 +189,11 @@ mod tests {
         assert_eq!(seen(&pod), (None, Some("ErrImageNeverPull: not present".to_owned())));
         pod["status"] =
             json!({ "podIP": "10.10.1.2", "conditions": [{ "type": "Ready", "status": "True" }] });
-        assert_eq!(seen(&pod), ("10.10.1.2".parse().ok(), None));
+        pod["status"]["podIPs"] = json!([{ "ip": "10.10.1.2" }, { "ip": "fd00:10:10:1::2" }]);
+        assert_eq!(
+            seen(&pod),
+            (Some(["10.10.1.2", "fd00:10:10:1::2"].map(|ip| ip.parse().unwrap()).to_vec()), None)
+        );
         pod["metadata"]["name"] = json!("of somebody else");
         assert_eq!(seen(&pod), (None, None));
     }

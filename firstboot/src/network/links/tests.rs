@@ -82,6 +82,29 @@ fn ipv6_is_usable_at_once() {
 }
 
 #[test]
+fn a_link_gets_addresses_and_gateways_of_both_families() {
+    in_namespace(|| {
+        cable();
+        let wanted = Wanted {
+            address: "10.20.0.10/24,fd00:20::10/64".parse().unwrap(),
+            gateway: "10.20.0.1,fe80::1".parse().ok(),
+            ..wanted(Some("52:54:00:00:00:0a"))
+        };
+        for _ in 0..2 {
+            configure(&wanted).unwrap();
+            let addresses = ip("address show dev eth0 scope global");
+            let addresses = addresses[0]["addr_info"].as_array().unwrap().iter();
+            let addresses: Vec<_> = addresses.filter_map(|address| address["local"].as_str()).collect();
+            assert_eq!(addresses, ["10.20.0.10", "fd00:20::10"]);
+            for (family, gateway) in [("-4", "10.20.0.1"), ("-6", "fe80::1")] {
+                let routes = ip(&format!("{family} route show default"));
+                assert_eq!((routes.as_array().unwrap().len(), &routes[0]["gateway"]), (1, &gateway.into()));
+            }
+        }
+    });
+}
+
+#[test]
 fn without_a_mac_the_only_link_is_taken_and_pods_ends_do_not_count() {
     in_namespace(|| {
         ip("link add eth0 type veth peer name cni0");
