@@ -371,7 +371,7 @@ fn flags_of_the_cluster_file_replace_the_image_s_own() {
 #[test]
 fn unknown_names_are_told_the_known_ones() {
     let error = component("cubelet", &facts("1.20.2", "1.6.20", "3.4.23")).unwrap_err();
-    insta::assert_snapshot!(error, @r#""cubelet" is no component; there are containerd, etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, chrony"#);
+    insta::assert_snapshot!(error, @r#""cubelet" is no component; there are containerd, etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, chrony, bird"#);
 }
 
 #[test]
