@@ -31,6 +31,10 @@ pub const CLUSTER: &str = "examples/all-in-one.toml";
 const FOUR_IMAGES: &str = "BOOTWRIGHT_FOUR";
 /// Cluster file of several roles, relative to the repository.
 const FOUR: &str = "examples/four.toml";
+/// Folder of the images of [`DUAL`].
+const DUAL_IMAGES: &str = "BOOTWRIGHT_DUAL";
+/// Cluster file of a control plane and a worker with both address families, relative to the repository.
+const DUAL: &str = "examples/dual.toml";
 /// Folder of the images of [`HA`].
 const HA_IMAGES: &str = "BOOTWRIGHT_HA";
 /// Cluster file of several control planes, relative to the repository.
@@ -70,6 +74,14 @@ impl Image {
     /// There are none.
     pub fn of_four() -> Image {
         Image::named(FOUR_IMAGES, FOUR)
+    }
+
+    /// The images of a control plane and a worker with both address families that `BOOTWRIGHT_DUAL` names.
+    ///
+    /// # Panics
+    /// There are none.
+    pub fn of_dual() -> Image {
+        Image::named(DUAL_IMAGES, DUAL)
     }
 
     /// The images of three control planes and a worker that `BOOTWRIGHT_HA` names.

@@ -73,6 +73,13 @@ impl ApiError {
             ApiError::Refused { status, .. } => matches!(status, 403 | 404 | 409 | 429 | 500..),
         }
     }
+
+    /// Whether it is about a Node with two addresses of one type, one of each family: API servers tell addresses apart by
+    /// their type alone, and refuse to apply anything to such a Node.
+    fn is_about_two_addresses(&self) -> bool {
+        matches!(self, ApiError::Refused { status: 500, message, .. }
+            if message.contains(".status.addresses: duplicate entries"))
+    }
 }
 
 /// A connection to an API server.
@@ -125,7 +132,11 @@ impl Api {
     pub fn apply(&self, path: &str, object: &Value) -> Result<(), ApiError> {
         let url = format!("{}{path}?fieldManager={FIELD_MANAGER}&force=true", self.server);
         let request = self.agent.patch(&url).header("Content-Type", "application/apply-patch+yaml");
-        answer(&url, request.send(object.to_string())).map(|_| ())
+        match answer(&url, request.send(object.to_string())) {
+            // It exists, so the fields can be set as well; what is set no longer stays then.
+            Err(error) if error.is_about_two_addresses() => self.merge(path, object),
+            other => other.map(|_| ()),
+        }
     }
 
     /// Merge patch (`application/merge-patch+json`, RFC 7396): sets these fields, and removes those that are null.

@@ -31,6 +31,16 @@ fn nodes_and_services_have_both_families() {
     let node = cluster.get(&admin, "/api/v1/nodes/cp1");
     assert_eq!(node["spec"]["podCIDR"], PODS[0]);
     assert_eq!(node["spec"]["podCIDRs"], json!(PODS));
+    // As its kubelet tells them. The API server of 1.20 cannot apply anything to such a Node.
+    let addresses = ["10.20.0.10", "fd00:20::10"].map(|one| json!({ "type": "InternalIP", "address": one }));
+    let status = json!({ "status": { "addresses": addresses } }).to_string();
+    let (path, merge) = ("/api/v1/nodes/cp1/status", "application/merge-patch+json");
+    let (code, answer) = cluster.call(&admin, "PATCH", path, merge, Some(status.as_bytes()));
+    assert_eq!(code, 200, "{answer}");
+    assert_eq!(count, cluster.apply_bootstrap());
+    let node = cluster.get(&admin, "/api/v1/nodes/cp1");
+    assert_eq!(node["status"]["addresses"].as_array().map(Vec::len), Some(2));
+    assert_eq!(node["spec"]["podCIDRs"], json!(PODS));
     let error = cluster.apply_bootstrap_with_pod_cidr("10.10.3.0/24,fd00:10:10:9::/64").unwrap_err();
     assert!(error.to_string().contains("this machine's 10.10.3.0/24, fd00:10:10:9::/64"), "{error}");
 
