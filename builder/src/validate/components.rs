@@ -1,6 +1,6 @@
 //! Verdicts on the control plane's parts and on kubelets, from what the API server answers.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -9,19 +9,14 @@ use time::format_description::well_known::Rfc3339;
 use super::client::{Answer, Client, Refusal};
 use super::expected::Expected;
 use super::nodes::NodeView;
-use super::report::{Check, Finding, Verdict};
-use super::{ValidateError, stop_if_asked};
+use super::report::{Check, Finding};
+use super::{AGAIN, SETTLED, ValidateError, stop_if_asked};
 
 /// Components that elect a leader, and the Leases of both.
 const CONTROLLER_MANAGER: &str = "kube-controller-manager";
 const SCHEDULER: &str = "kube-scheduler";
 /// Lease durations that may pass without a renewal: a holder renews each few seconds, and gives up before two are over.
 const DURATIONS: i64 = 2;
-
-/// How long a kubelet may take, after its node is Ready, to get the certificate that it shows.
-const SETTLED: Duration = Duration::from_secs(60);
-/// Before those that do not answer well are asked again.
-const AGAIN: Duration = Duration::from_secs(3);
 
 /// Asks for the health of the API server and of the leaders. Returns the cluster's time as well: the clock of this machine
 /// may be another, and is taken only if the API server does not tell its own.
@@ -52,7 +47,7 @@ pub fn kubelets(client: &Client, nodes: &[NodeView]) -> Result<Vec<Finding>, Val
         for name in waiting {
             stop_if_asked()?;
             let found = kubelet(name, &client.text(&format!("/api/v1/nodes/{name}/proxy/healthz")));
-            if matches!(found.verdict, Verdict::Failed { .. }) && Instant::now() < deadline {
+            if found.is_failed() && Instant::now() < deadline {
                 failed.push(name);
             } else {
                 findings.push(found);
@@ -145,6 +140,7 @@ fn kubelet(node: &str, answer: &Result<Answer, Refusal>) -> Finding {
 mod tests {
     use serde_json::json;
 
+    use super::super::report::Verdict;
     use super::*;
 
     fn answer(status: u16, body: &str) -> Result<Answer, Refusal> {

@@ -12,7 +12,7 @@ mod probes;
 mod report;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use self::error::ValidateError;
 pub use self::expected::Expected;
@@ -25,6 +25,11 @@ use crate::progress::interrupt;
 
 /// Kubernetes' own default, for clusters whose file is not at hand.
 const DEFAULT_DOMAIN: &str = "cluster.local";
+
+/// How long what looks wrong may take to come right before it is told: in a node's first minute some does.
+const SETTLED: Duration = Duration::from_secs(60);
+/// Before it is looked at again.
+const AGAIN: Duration = Duration::from_secs(3);
 
 /// What to look at.
 pub struct Options<'a> {
@@ -48,14 +53,23 @@ pub fn validate(options: &Options) -> Result<Report, ValidateError> {
     let client = Client::new(&kubeconfig)?;
     (options.say)(&format!("nodes, control plane and certificates of {}", client.server()));
     let api = |why: String| ValidateError::Api { server: client.server().to_owned(), why };
-    let list = client.get("/api/v1/nodes").map_err(|refusal| api(refusal.why))?;
-    let objects = list["items"].as_array().ok_or_else(|| api("its list of Nodes is no list".to_owned()))?;
     let expected = options.expected.as_ref();
-    let mut findings = nodes::verdicts(objects, expected);
-    let views: Vec<NodeView> = objects.iter().map(NodeView::of).collect();
-    stop_if_asked()?;
-    let (of_components, now) = components::look(&client, expected);
-    findings.extend(of_components);
+    let deadline = Instant::now() + SETTLED;
+    // A cluster whose nodes have just become Ready still makes its last objects.
+    let (views, mut findings, now) = loop {
+        let list = client.get("/api/v1/nodes").map_err(|refusal| api(refusal.why))?;
+        let objects =
+            list["items"].as_array().ok_or_else(|| api("its list of Nodes is no list".to_owned()))?;
+        let mut findings = nodes::verdicts(objects, expected);
+        stop_if_asked()?;
+        let (of_components, now) = components::look(&client, expected);
+        findings.extend(of_components);
+        if Instant::now() >= deadline || !findings.iter().any(Finding::is_failed) {
+            break (objects.iter().map(NodeView::of).collect::<Vec<_>>(), findings, now);
+        }
+        stop_if_asked()?;
+        std::thread::sleep(AGAIN);
+    };
     findings.extend(certificates::of_kubeconfig(&kubeconfig, now));
     stop_if_asked()?;
     // Before the probes look at certificates: it waits for those that a node which has just joined is about to get.

@@ -126,7 +126,8 @@ impl Finding {
         Finding { check, subject: subject.into(), verdict: Verdict::Skipped { why: why.into() } }
     }
 
-    fn is_failed(&self) -> bool {
+    /// Whether something is wrong.
+    pub fn is_failed(&self) -> bool {
         matches!(self.verdict, Verdict::Failed { .. })
     }
 }
