@@ -199,15 +199,31 @@ pub fn is_certain(situation: &Situation<'_>) -> bool {
             let knows = |view: &View<'_>| view.members.iter().any(|one| one.id == own.member);
             views.iter().any(|view| view.cluster == own.cluster && knows(view))
         }
-        // One that is alone may be in another cluster than the rest.
+        // One that is alone may be in another cluster than the rest, of which it is a majority.
         Data::None => match views.first() {
             Some(first) => {
                 let all: Vec<&View<'_>> = views.iter().collect();
-                views.iter().all(|view| view.cluster == first.cluster) && first.has_majority(&all)
+                let most_of_the_file = 2 * views.len() > situation.peers.len() + 1;
+                let one_cluster = views.iter().all(|view| view.cluster == first.cluster);
+                most_of_the_file && one_cluster && first.has_majority(&all)
             }
             None => false,
         },
     }
+}
+
+/// Why a machine of etcd must not begin a cluster, by what the control planes say, which run no etcd by its cluster file:
+/// they may have been built from one by which they do, and hold what the API server has stored.
+pub fn elsewhere(control_planes: &[Peer]) -> Option<String> {
+    let views: Vec<View<'_>> = views(control_planes).collect();
+    let all: Vec<&View<'_>> = views.iter().collect();
+    (!all.is_empty()).then(|| {
+        format!(
+            "by the cluster file control planes run no etcd, but {} that it is in one: move its data to the machines of \
+             etcd first (docs/control-planes.md)",
+            said(&all)
+        )
+    })
 }
 
 /// What one peer says of its cluster.

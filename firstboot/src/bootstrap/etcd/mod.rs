@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use bootwright_model::cluster::InitialClusterState;
 use bootwright_model::kubernetes::etcd::{self, InitialCluster};
-use bootwright_model::kubernetes::{etcd_members, pki};
+use bootwright_model::kubernetes::{control_planes, etcd_members, pki, runs_etcd};
 use bootwright_model::node::NodeFacts;
 
 use super::api::agent;
@@ -132,6 +132,8 @@ pub struct Place {
     address: IpAddr,
     beginner: Option<String>,
     others: Vec<(String, IpAddr)>,
+    /// Control planes that run no etcd by the cluster file, and may by the one that they were built from.
+    witnesses: Vec<(String, IpAddr)>,
     waiting: Option<Waiting>,
 }
 
@@ -151,6 +153,7 @@ impl Place {
             address: facts.address.addr(),
             beginner: all.first().filter(|_| may_begin).map(|(name, _)| name.clone()),
             others: all.into_iter().filter(|(name, _)| *name != facts.name).collect(),
+            witnesses: control_planes(file).filter(|node| !runs_etcd(&node.role, file)).map(of).collect(),
             waiting: None,
         })
     }
@@ -172,6 +175,11 @@ impl Place {
             Decision::Wait(reason) => Step::Wait(reason),
             Decision::Restart(reason) => self.start(reason, Vec::new()),
             Decision::Begin(reason) => {
+                // One that is silent does not count: a control plane without etcd has nobody at that port.
+                let said = peers::ask(&self.agent, &self.witnesses, PATIENCE_WITH_DATA, |_| false);
+                if let Some(reason) = decision::elsewhere(&said) {
+                    return Ok(Step::Wait(reason));
+                }
                 self.clear()?;
                 // Of a clock or a count two might come out the same; a cluster has its identity for ever.
                 let token =

@@ -105,7 +105,8 @@ fn promote(agent: &ureq::Agent, others: &[IpAddr], member: u64) -> Option<ApiErr
 }
 
 /// The others connect to where the cluster says that a member is, which is where it was when it joined. Returns what is
-/// worth telling. A failure holds nothing up: a member works without, as it connects to the others by itself.
+/// worth telling. A failure is no reason to stop: a member works
+/// without, as it connects to the others by itself. The API server waits meanwhile, a minute at most.
 fn correct_url(own: &Client<'_>, member: u64, url: &str) -> Option<String> {
     let id = member.to_string();
     let correct = || {

@@ -110,10 +110,18 @@ fn what_is_certain_waits_for_nobody() {
     }
     let new = Data::None;
     assert!(certain(&new, &[has("cp1", 0xc1, &members), has("cp3", 0xc1, &members)]));
-    assert!(certain(&new, &[has("cp1", 0xc1, &members[..1]), silent("cp3")]));
+    // The silent one may be in another cluster.
+    assert!(!certain(&new, &[has("cp1", 0xc1, &members[..1]), silent("cp3")]));
     assert!(!certain(&new, &[has("cp1", 0xc1, &members), silent("cp3")]));
     assert!(!certain(&new, &[has("cp1", 0xc1, &without), has("cp3", 0xc2, &without)]));
     assert!(!certain(&new, &[empty("cp1"), silent("cp3")]));
+}
+
+#[test]
+fn machines_of_etcd_begin_no_cluster_beside_that_of_the_control_planes() {
+    assert_eq!(elsewhere(&[silent("cp1"), empty("cp2")]), None);
+    let found = elsewhere(&[silent("cp1"), has("cp2", 0xc1, &[member(2, "cp2")])]).unwrap();
+    assert!(found.contains("cp2 says that it is in one"), "{found}");
 }
 
 #[test]
