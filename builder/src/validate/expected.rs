@@ -1,6 +1,6 @@
 //! What a cluster file says that the cluster should be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use bootwright_model::cluster::ClusterFile;
@@ -26,6 +26,8 @@ pub struct Expected {
     pub control_planes: usize,
     /// Names and addresses of etcd's machines; none if its members are on the control planes.
     pub etcd: Vec<(String, IpAddr)>,
+    /// Components whose election the cluster file changes by flags of its own.
+    pub other_elections: BTreeSet<String>,
     /// DNS domain.
     pub domain: String,
     /// Whether there is cluster DNS.
@@ -44,8 +46,15 @@ impl Expected {
             nodes: nodes.collect(),
             control_planes: file.nodes.iter().filter(|node| is_control_plane(&node.role)).count(),
             etcd: etcd.map(|node| (node.name.clone(), node.address.addr())).collect(),
+            other_elections: other_elections(file),
             domain: file.cluster.domain.clone(),
             dns: file.dns.is_some(),
         }
     }
+}
+
+fn other_elections(file: &ClusterFile) -> BTreeSet<String> {
+    let flags = file.kubernetes.flags.iter();
+    let changed = flags.filter(|(_, flags)| flags.keys().any(|flag| flag.starts_with("leader-elect")));
+    changed.map(|(component, _)| component.clone()).collect()
 }

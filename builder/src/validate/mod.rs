@@ -55,6 +55,7 @@ pub fn validate(options: &Options) -> Result<Report, ValidateError> {
     let api = |why: String| ValidateError::Api { server: client.server().to_owned(), why };
     let expected = options.expected.as_ref();
     let deadline = Instant::now() + SETTLED;
+    let mut told = false;
     // A cluster whose nodes have just become Ready still makes its last objects.
     let (views, mut findings, now) = loop {
         let list = client.get("/api/v1/nodes").map_err(|refusal| api(refusal.why))?;
@@ -68,6 +69,13 @@ pub fn validate(options: &Options) -> Result<Report, ValidateError> {
             break (objects.iter().map(NodeView::of).collect::<Vec<_>>(), findings, now);
         }
         stop_if_asked()?;
+        if !told {
+            (options.say)(&format!(
+                "not everything is well yet; looking again for {} s at most",
+                SETTLED.as_secs()
+            ));
+            told = true;
+        }
         std::thread::sleep(AGAIN);
     };
     findings.extend(certificates::of_kubeconfig(&kubeconfig, now));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use bootwright_model::addresses;
-use bootwright_model::families::PerFamily;
+use bootwright_model::families::{Family, PerFamily};
 use ipnet::IpNet;
 use serde_json::Value;
 
@@ -118,8 +118,10 @@ fn pod_cidr(view: &NodeView, expected: Option<&Expected>) -> Finding {
 
 fn address(view: &NodeView, expected: &Expected) -> Option<Finding> {
     let wanted = expected.nodes.get(&view.name)?.address;
-    // A cloud may add others behind them.
-    if wanted.iter().eq(view.addresses.iter().copied().take(wanted.count())) {
+    // A cloud may add others behind them. The first of all is what Kubernetes takes for the node's address.
+    let first = |family| view.addresses.iter().copied().find(|address| Family::of(*address) == family);
+    let as_wanted = wanted.iter().all(|address| first(Family::of(address)) == Some(address));
+    if as_wanted && view.addresses.first() == Some(&wanted.primary()) {
         return Some(Finding::passed(Check::NodeAddress, &view.name, format!("{wanted:#}")));
     }
     let found: Vec<String> = view.addresses.iter().map(ToString::to_string).collect();
@@ -188,7 +190,14 @@ mod tests {
             ("w2".to_owned(), node("10.20.0.12", "10.10.2.0/24")),
         ];
         let domain = "cluster.local".to_owned();
-        Expected { nodes: nodes.into(), control_planes: 1, etcd: Vec::new(), domain, dns: false }
+        Expected {
+            nodes: nodes.into(),
+            control_planes: 1,
+            etcd: Vec::new(),
+            other_elections: BTreeSet::new(),
+            domain,
+            dns: false,
+        }
     }
 
     #[test]

@@ -86,6 +86,7 @@ impl Members {
     /// # Panics
     /// It is not one at the deadline.
     pub fn lead(&self, node: &str, deadline: Instant) {
+        let mut refusal = None;
         loop {
             let told = self.told();
             let of = |name: &str| told.iter().find(|one| one.node == name);
@@ -95,12 +96,14 @@ impl Members {
                 (Some(wanted), Some(leader)) if leader.member == wanted => return,
                 (Some(wanted), Some(leader)) => {
                     let port = self.nodes.iter().find(|(name, _)| *name == leader.node).unwrap().1;
-                    let _ =
-                        self.call(port, "maintenance/transfer-leadership", &json!({ "targetID": wanted }));
+                    let body = json!({ "targetID": wanted });
+                    let outcome = self.call(port, "maintenance/transfer-leadership", &body);
+                    refusal = outcome.err().map(|error| error.to_string());
                 }
-                _ => std::thread::sleep(Duration::from_secs(1)),
+                _ => {}
             }
-            assert!(Instant::now() < deadline, "{node} does not lead: {told:?}");
+            assert!(Instant::now() < deadline, "{node} does not lead: {told:?}; {refusal:?}");
+            std::thread::sleep(Duration::from_secs(1));
         }
     }
 

@@ -35,8 +35,13 @@ fn pem(subject: &str, text: &[u8], now: OffsetDateTime) -> Vec<Finding> {
     let unread = |why: String| Finding::failed(Check::Certificate, subject, why, UNREAD);
     let blocks: Result<Vec<Pem>, _> = Pem::iter_from_buffer(text).collect();
     match blocks {
-        Ok(blocks) if blocks.is_empty() => vec![unread("it holds no PEM".to_owned())],
-        Ok(blocks) => blocks.iter().map(|block| dates(subject, &block.contents, now)).collect(),
+        Ok(blocks) => {
+            // A kubelet's own file has its key behind the certificate.
+            let certificates = blocks.iter().filter(|block| block.label == "CERTIFICATE");
+            let found: Vec<Finding> =
+                certificates.map(|block| dates(subject, &block.contents, now)).collect();
+            if found.is_empty() { vec![unread("it holds no certificate".to_owned())] } else { found }
+        }
         Err(error) => vec![unread(format!("not PEM: {error}"))],
     }
 }
@@ -87,6 +92,8 @@ mod tests {
         // As it stands in a kubeconfig.
         let text = certificate.pem();
         assert_eq!(pem("kubelet of w1", text.as_bytes(), now), std::slice::from_ref(&finding));
+        let with_key = text.clone() + &key.serialize_pem();
+        assert_eq!(pem("kubelet of w1", with_key.as_bytes(), now), std::slice::from_ref(&finding));
         assert_eq!(pem("kubelet of w1", text.repeat(2).as_bytes(), now), [finding.clone(), finding.clone()]);
         finding
     }
@@ -110,6 +117,6 @@ mod tests {
         let error = dates("x", b"no", OffsetDateTime::UNIX_EPOCH);
         assert!(matches!(error.verdict, Verdict::Failed { .. }));
         let empty = pem("x", b"no", OffsetDateTime::UNIX_EPOCH);
-        assert_eq!(why(empty[0].clone()), "it holds no PEM");
+        assert_eq!(why(empty[0].clone()), "it holds no certificate");
     }
 }

@@ -74,8 +74,8 @@ pub enum Goal {
     Dns { address: Option<IpAddr> },
     /// A certificate's dates. A server that is not there is nothing to tell if it is `optional`.
     Certificate { handshake: Box<Handshake>, optional: bool },
-    /// An etcd member is healthy.
-    Etcd,
+    /// An etcd member is healthy. One that is not there is nothing to tell if it is `optional`.
+    Etcd { optional: bool },
 }
 
 impl Planned {
@@ -187,7 +187,7 @@ fn from_node(probe: &Probe, probes: &[Probe], targets: &Targets, whole: bool, ad
 fn member(subject: String, address: IpAddr, optional: bool, add: Add) {
     certificate(&format!("etcd of {subject}"), SocketAddr::new(address, ETCD), optional, add);
     let to = SocketAddr::new(address, ETCD_HEALTH);
-    add(Goal::Etcd, subject, Ask::Http { to, path: "/health".to_owned() });
+    add(Goal::Etcd { optional }, subject, Ask::Http { to, path: "/health".to_owned() });
 }
 
 /// How one probe reaches another in each family that both have: the other's address, its own, and the family for the

@@ -22,12 +22,16 @@ pub fn of(planned: &mut Planned, outcome: &Outcome, pods: &[&str], now: OffsetDa
         Goal::HostPort { .. } => Check::HostPort,
         Goal::Dns { .. } => Check::Dns,
         Goal::Certificate { .. } => Check::Certificate,
-        Goal::Etcd => Check::EtcdMember,
+        Goal::Etcd { .. } => Check::EtcdMember,
     };
     let failed = |why: String| Finding::failed(check, subject, why, advice(check));
     if let Outcome::Failed { why } = outcome {
         // A control plane need not have all of its parts on every node.
-        if matches!(planned.goal, Goal::Certificate { optional: true, .. }) {
+        let optional = match planned.goal {
+            Goal::Certificate { optional, .. } | Goal::Etcd { optional } => optional,
+            _ => false,
+        };
+        if optional {
             return vec![Finding::skipped(check, subject, format!("it is not there: {why}"))];
         }
         return vec![failed(why.clone())];
@@ -79,7 +83,7 @@ pub fn of(planned: &mut Planned, outcome: &Outcome, pods: &[&str], now: OffsetDa
                 Err(why) => failed(why),
             }]
         }
-        (Goal::Etcd, Outcome::Http { status, body, .. }) => vec![etcd(subject, *status, body)],
+        (Goal::Etcd { .. }, Outcome::Http { status, body, .. }) => vec![etcd(subject, *status, body)],
         (_, other) => vec![failed(format!("the probe answered something else than it was asked: {other:?}"))],
     }
 }
@@ -301,7 +305,7 @@ mod tests {
                 resolver: "10.96.0.10:53".parse().unwrap(),
                 addresses: vec!["192.0.2.1".parse().unwrap()],
             },
-            (Goal::Etcd, Outcome::Http { local, .. }) => Outcome::Http {
+            (Goal::Etcd { .. }, Outcome::Http { local, .. }) => Outcome::Http {
                 local,
                 status: 503,
                 body: r#"{"health":"false","reason":"RAFT NO LEADER"}"#.to_owned(),
