@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
 
+use bootwright_model::kubernetes::is_node;
 use bootwright_model::node::NodeFacts;
 use ipnet::IpNet;
 
@@ -57,7 +58,8 @@ fn rules(facts: &NodeFacts, pod_cidr: IpNet) -> String {
     let file = &facts.layer.file;
     let v4 = pod_cidr.addr().is_ipv4();
     let multicast: IpNet = if v4 { net("224.0.0.0/4") } else { net("ff00::/8") };
-    let nodes = file.nodes.iter().map(|node| node.address.addrs());
+    // A machine of etcd knows no way to pods: it answers the node.
+    let nodes = file.nodes.iter().filter(|node| is_node(&node.role)).map(|node| node.address.addrs());
     let addresses =
         std::iter::once(facts.address.addrs()).chain(nodes).flat_map(|addresses| addresses.iter());
     let mut spared: Vec<IpNet> =
@@ -139,6 +141,19 @@ mod tests {
         -A BOOTWRIGHT-MASQ -j MASQUERADE --random-fully
         COMMIT
         "#);
+    }
+
+    #[test]
+    fn a_machine_of_etcd_is_answered_to_by_the_node() {
+        let mut facts = facts("10.10.3.0/24", "vxlan");
+        let mut one = facts.layer.file.nodes[0].clone();
+        (one.role, one.address) = ("etcd".to_owned(), "10.20.0.77/24".parse().unwrap());
+        facts.layer.file.nodes.push(one.clone());
+        let pods = "10.10.3.0/24".parse().unwrap();
+        assert!(!rules(&facts, pods).contains("10.20.0.77"));
+        one.role = "worker".to_owned();
+        facts.layer.file.nodes.push(one);
+        assert!(rules(&facts, pods).contains("-d 10.20.0.77/32 -j RETURN"));
     }
 
     #[test]

@@ -86,8 +86,8 @@ fn families(facts: &NodeFacts) -> Vec<Own> {
     facts.address.iter().filter_map(own).collect()
 }
 
-/// Four bytes that no other speaker has (RFC 6286): the IPv4 address, or a hash of the IPv6 address where there is no
-/// other (FNV-1a, <http://www.isthe.com/chongo/tech/comp/fnv/>).
+/// Four bytes that no other speaker should have (RFC 6286): the IPv4 address, or a hash of the IPv6 address where there is
+/// no other (FNV-1a, <http://www.isthe.com/chongo/tech/comp/fnv/>).
 fn router_id(families: &[Own]) -> std::net::Ipv4Addr {
     let mut hash = 0x811c_9dc5_u32;
     for own in families {
@@ -100,8 +100,8 @@ fn router_id(families: &[Own]) -> std::net::Ipv4Addr {
             }
         }
     }
-    // Zero is none.
-    hash.max(1).into()
+    // Older speakers take only what could be the address of a machine: neither 0 nor above 223.
+    (hash & 0x7fff_ffff | 0x0100_0000).into()
 }
 
 /// Everything of one family.
