@@ -50,7 +50,11 @@ pub fn of(file: &ClusterFile) -> Vec<RouterSessions> {
     let sessions = bgp.routers.iter().filter_map(|router| {
         let family = Family::of(router.address);
         let pod_cidr = file.cluster.pod_cidr.of(family)?.trunc();
-        let lengths = file.nodes.iter().filter_map(|node| Some(node.pod_cidr?.of(family)?.prefix_len()));
+        let lengths = file
+            .nodes
+            .iter()
+            .filter(|node| is_node(&node.role))
+            .filter_map(|node| Some(node.pod_cidr?.of(family)?.prefix_len()));
         let lengths: BTreeSet<u8> = lengths.chain([file.cluster.node_prefix_length(family)]).collect();
         let nodes = file.nodes.iter().filter(|node| is_node(&node.role)).filter_map(|node| {
             let address = node.address.of(family)?;

@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
+use bootwright_model::bgp::Bgp;
 use bootwright_model::cluster::{ClusterFile, NetworkMode};
 use bootwright_model::families::Family;
 use bootwright_model::kubernetes::is_node;
 use ipnet::IpNet;
 
 use super::nodes::{reserved_in, unusable};
-use super::{Context, cluster, duplicates, node};
+use super::{Context, cluster, duplicates, each, node};
 use crate::cluster::text::finding::{Finding, KeyPath};
 
 /// Numbers that no autonomous system has, and what for.
@@ -39,6 +40,8 @@ pub fn check(context: &Context<'_>, findings: &mut Vec<Finding>) {
         asn(router_key(index, "as"), router.asn, findings);
         address(file, index, router.address, findings);
     }
+    without_gateway(file, bgp, findings);
+    without_router(file, bgp, findings);
     duplicates(bgp.routers.iter().map(|router| Some(router.address)), |first, second, address| {
         findings.push(
             Finding::new("duplicate", format!("two routers have the address {address}"))
@@ -47,6 +50,54 @@ pub fn check(context: &Context<'_>, findings: &mut Vec<Finding>) {
                 .help("leave one of them out"),
         );
     });
+}
+
+/// A node whose routers are all in other networks reaches them through its gateway.
+fn without_gateway(file: &ClusterFile, bgp: &Bgp, findings: &mut Vec<Finding>) {
+    for (index, one) in file.nodes.iter().enumerate().filter(|(_, one)| is_node(&one.role)) {
+        for address in one.address.iter() {
+            let sessions = bgp.routers_of(address);
+            let has_gateway =
+                one.gateway.is_some_and(|gateway| gateway.of(Family::of(address.addr())).is_some());
+            if has_gateway || sessions.iter().any(|session| session.on_link) {
+                continue;
+            }
+            let Some(session) = sessions.first() else { continue };
+            let router = bgp.routers.iter().position(|router| router == session.router).unwrap_or_default();
+            findings.push(
+                Finding::new(
+                    "gateway",
+                    format!(
+                        "node \"{}\" has no way to its routers: none is in {}",
+                        one.name,
+                        address.trunc()
+                    ),
+                )
+                .at_value(node(index, "address"), "no gateway")
+                .at_value(router_key(router, "address"), "in another network")
+                .help("give the node a gateway, or name a router of its network"),
+            );
+        }
+    }
+}
+
+/// Nodes tell each other the ranges of a family that has no router.
+fn without_router(file: &ClusterFile, bgp: &Bgp, findings: &mut Vec<Finding>) {
+    for (place, range) in each(&cluster("pod-cidr"), &file.cluster.pod_cidr) {
+        let family = Family::of(range.addr());
+        if bgp.routers.is_empty() || bgp.routers.iter().any(|router| Family::of(router.address) == family) {
+            continue;
+        }
+        findings.push(
+            Finding::new("router-family", format!("no router of the fabric is told of {range}: none is {family}"))
+                .warning()
+                .at_value(place, "told among the nodes alone")
+                .at_value(router_key(0, "address"), "another family")
+                .help(format!(
+                    "add a router with its {family} address, or give the fabric what `bootwright routes --format ip` prints"
+                )),
+        );
+    }
 }
 
 /// `network.bgp.router[<index>].<key>`
@@ -112,7 +163,7 @@ fn address(file: &ClusterFile, index: usize, address: IpAddr, findings: &mut Vec
         );
         return;
     }
-    if !file.nodes.iter().any(|one| one.address.of(Family::of(address)).is_some()) {
+    if !file.nodes.iter().any(|one| is_node(&one.role) && one.address.of(Family::of(address)).is_some()) {
         findings.push(
             Finding::new("family", format!("no node has an address of the family of router {address}"))
                 .at_value(path.clone(), "nobody speaks to it")

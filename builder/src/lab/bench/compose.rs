@@ -114,16 +114,18 @@ fn linked(loaded: &Loaded, left_out: &[&OsStr]) -> Result<tempfile::TempDir, Err
     Ok(folder)
 }
 
-/// A folder with the cluster file, as [`CLUSTER_FILE`], and one more node of `role` in it, at the first address of
-/// each family that no other node has. It has keys and, by its name, a lock of its own: that of the original knows nothing of the role.
+/// A folder with the cluster file, as [`CLUSTER_FILE`], and one more node of `role` in it, at the first address of each
+/// family that no other node has. It has keys and, by its name, a lock of its own: that of the original knows nothing of
+/// the role.
 pub fn cluster_with(loaded: &Loaded, role: &str) -> Result<tempfile::TempDir, Error> {
     let nodes = &loaded.file.nodes;
     let used = |address: &IpAddr| {
         let at_gateway = |node: &Node| node.gateway.is_some_and(|gateways| gateways.contains(address));
         nodes.iter().any(|node| node.address.addrs().contains(address) || at_gateway(node))
     };
+    // The first of an IPv6 network means any router.
     let free = |network: IpNet| {
-        let address = network.hosts().find(|address| !used(address));
+        let address = network.hosts().find(|address| *address != network.network() && !used(address));
         address.and_then(|address| IpNet::new(address, network.prefix_len()).ok()).ok_or(())
     };
     let address = nodes.first().ok_or(()).and_then(|node| node.address.try_map(free));
