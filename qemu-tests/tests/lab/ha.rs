@@ -8,12 +8,12 @@ use bootwright::lab::cluster::status::Ready;
 use bootwright::lab::cluster::{Request, Status, Supervisor, commands};
 use bootwright::lab::kubeconfig::Kubeconfig;
 use bootwright::lab::switch::Fault;
-use bootwright::validate::{self, Expected, Options};
+use bootwright::validate::Expected;
 use qemu_tests::{Image, READY};
 use serde_json::{Value, json};
 
 use super::members::{CLIENTS, Members, Told};
-use super::{of, pods, wait};
+use super::{of, pods, validated, wait};
 
 const CONTROL_PLANES: [&str; 3] = ["cp1", "cp2", "cp3"];
 const WORKER: &str = "w1";
@@ -44,15 +44,7 @@ fn a_control_plane_outlives_each_of_its_nodes() {
     one_is_written_again(&mut lab, &ways);
     the_worker_loses_its_power(&mut lab, &ways);
 
-    let report = validate::validate(&Options {
-        kubeconfig: &lab.folder().path().join("kubeconfig"),
-        expected: Some(expected),
-        patience: READY,
-        say: &|words| println!("{words}"),
-    });
-    let report = report.unwrap();
-    println!("{}", report.text());
-    assert!(report.ok, "see above");
+    validated(&lab, expected);
     assert!(lab.end(false, |_| {}).unwrap().is_empty());
 }
 

@@ -15,6 +15,7 @@ use bootwright::lab::api::Api;
 use bootwright::lab::cluster::status::{NodeStatus, Power};
 use bootwright::lab::cluster::{Request, Status, Supervisor, commands};
 use bootwright::lab::switch::Fault;
+use bootwright::validate::{self, Expected, Report};
 use qemu_tests::{FIRST_SERVICES, Image, READY, STOP};
 use serde_json::Value;
 
@@ -125,6 +126,20 @@ fn a_power_button_stops_one(lab: &mut Supervisor) {
     lab.obey(Request::Add { one: "w3".to_owned(), other: None, fault: loss }).unwrap();
     lab.obey(Request::Start { node: "w3".to_owned(), reflash: true }).unwrap();
     wait(lab, "w3 booted", FIRST_SERVICES, |status| of(status, "w3").stage.contains("services"));
+}
+
+/// What `bootwright validate` says of the cluster, which is that all is well.
+fn validated(lab: &Supervisor, expected: Expected) -> Report {
+    let report = validate::validate(&validate::Options {
+        kubeconfig: &lab.folder().path().join("kubeconfig"),
+        expected: Some(expected),
+        patience: READY,
+        say: &|words| println!("{words}"),
+    });
+    let report = report.unwrap();
+    println!("{}", report.text());
+    assert!(report.ok, "see above");
+    report
 }
 
 fn of<'a>(status: &'a Status, name: &str) -> &'a NodeStatus {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bootwright::lab::cluster::{Status, Supervisor, commands};
-use bootwright::validate::{self, Check, Expected, Options, Verdict};
+use bootwright::validate::{Check, Expected, Verdict};
 use qemu_tests::{Image, READY};
 
 /// Checks that want two nodes.
@@ -19,15 +19,7 @@ fn a_worker_joins_and_the_cluster_is_what_it_should_be() {
     commands::down(image.root(), true).unwrap();
     let mut lab = Supervisor::start(options, &mut |line| println!("{line}")).unwrap();
     super::wait(&mut lab, "Ready", 2 * READY, Status::is_ready);
-    let report = validate::validate(&Options {
-        kubeconfig: &lab.folder().path().join("kubeconfig"),
-        expected: Some(expected),
-        patience: READY,
-        say: &|words| println!("{words}"),
-    });
-    let report = report.unwrap();
-    println!("{}", report.text());
-    assert!(report.ok, "see above");
+    let report = super::validated(&lab, expected);
     for check in BETWEEN_NODES {
         let of_check = report.findings.iter().filter(|finding| finding.check == check);
         let passed = of_check.filter(|finding| matches!(finding.verdict, Verdict::Passed { .. }));
