@@ -3,4 +3,5 @@
 #![allow(clippy::unwrap_used, reason = "what calls this fails by panicking, as a test does")]
 
 pub mod cluster;
+pub mod node;
 pub mod programs;

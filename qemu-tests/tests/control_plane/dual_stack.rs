@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use bootwright_model::cluster::ClusterFile;
 use bootwright_model::node::NodeFacts;
+use qemu_tests::control_plane::node;
 use serde_json::{Value, json};
 
-use super::cluster::{self, Cluster, Identity};
+use super::cluster::{Cluster, Identity};
 use super::programs;
 
 const SERVICES: &str = "/api/v1/namespaces/default/services";
@@ -88,7 +89,7 @@ fn facts() -> NodeFacts {
         }],
     }))
     .unwrap();
-    let mut facts = cluster::facts();
+    let mut facts = node::facts();
     facts.address = file.nodes[0].address;
     facts.pod_cidr = file.nodes[0].pod_cidr.unwrap();
     facts.provider_id = None;

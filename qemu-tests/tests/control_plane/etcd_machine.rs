@@ -12,8 +12,9 @@ use bootwright_model::kubernetes::component_below;
 use bootwright_model::node::NodeFacts;
 use firstboot::bootstrap::etcd::{Place, Step};
 use firstboot::certificates::{self, Roots};
+use qemu_tests::control_plane::node;
 
-use super::cluster::{self, Cluster, Identity};
+use super::cluster::{Cluster, Identity};
 use super::programs;
 
 /// Where its files lie, in the control plane's folder.
@@ -25,7 +26,7 @@ fn an_api_server_works_through_a_machine_of_etcd() {
         return;
     }
     programs::ip(&["address", "add", "10.20.0.21/24", "dev", "lo"]);
-    let mut facts = cluster::facts();
+    let mut facts = node::facts();
     let machine = Node {
         name: "e1".to_owned(),
         role: "etcd".to_owned(),

@@ -19,8 +19,8 @@ use firstboot::certificates::{self, Roots};
 use serde_json::{Value, json};
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
+use super::inventory::{address, facts};
 use super::namespace::{Namespace, ip};
-use crate::cluster;
 use crate::programs::{self, eventually};
 
 /// Generous: others may have the processors.
@@ -374,30 +374,4 @@ fn start_etcd(program: &Path, root: &Path, facts: &NodeFacts, start: &Start, log
         .stderr(log)
         .spawn()
         .unwrap()
-}
-
-fn address(last: u8) -> String {
-    format!("10.30.0.{last}/24")
-}
-
-fn facts(name: &str, last: u8) -> NodeFacts {
-    let mut facts = cluster::facts();
-    let node = facts.layer.file.nodes[0].clone();
-    facts.layer.file.nodes = ["cp1", "cp2", "cp3"]
-        .into_iter()
-        .zip(21..)
-        .map(|(name, last)| {
-            let role = "control-plane".to_owned();
-            bootwright_model::cluster::Node {
-                name: name.to_owned(),
-                role,
-                address: address(last).parse().unwrap(),
-                ..node.clone()
-            }
-        })
-        .collect();
-    facts.layer.role = "control-plane".to_owned();
-    facts.name = name.to_owned();
-    facts.address = address(last).parse().unwrap();
-    facts
 }

@@ -1,6 +1,7 @@
 //! The etcd of three control planes with the real program: how it begins, and what becomes of a member that lost its
 //! disk, or was removed.
 
+mod inventory;
 mod machines;
 mod namespace;
 
