@@ -13,40 +13,24 @@ use agent::peers::pods::Pods;
 use agent::peers::table::{self, Table};
 use agent::peers::{Dataplane, Outcome};
 use bootwright_model::node::NodeFacts;
+use network_namespaces::process;
 use pod_network::baked_peers;
 use serde_json::{Value, json};
 
-/// Set in the process that has the namespace, to a file that it makes.
-const INSIDE: &str = "BOOTWRIGHT_TEST_NAMESPACE";
-
-/// Runs the named test again in a network namespace of its own. True in there.
+/// Runs the named test again in a network namespace with the node's link. True in there.
 fn inside_namespace(test: &str) -> bool {
-    if let Some(mark) = std::env::var_os(INSIDE) {
-        std::fs::write(mark, "").unwrap();
+    let inside = process::inside_namespace(test);
+    if inside {
         for arguments in [
-            "link set lo up",
             "link add eth0 type veth peer name far",
             "address add 10.20.0.10/24 dev eth0",
             "link set eth0 up",
             "link set far up",
         ] {
-            run("ip", arguments);
+            process::ip(arguments);
         }
-        return true;
     }
-    let folder = tempfile::tempdir().unwrap();
-    let mark = folder.path().join("ran");
-    let mut command = Command::new("unshare");
-    // Only root may do without a user namespace.
-    if !rustix::process::geteuid().is_root() {
-        command.args(["--user", "--map-root-user"]);
-    }
-    command.args(["--net", "--kill-child"]).arg(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture"]).env(INSIDE, &mark);
-    let status = command.status().expect("unshare of util-linux runs");
-    assert!(status.success(), "the test failed in its namespace; see above");
-    assert!(mark.exists(), "there is no test {test}");
-    false
+    inside
 }
 
 fn run(program: &str, arguments: &str) -> Value {

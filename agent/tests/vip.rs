@@ -2,16 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
-// The one of the pod network's tests: how a namespace is made is no subject of its own here.
-#[allow(dead_code, reason = "only some of it is used")]
-#[path = "../../pod-network/tests/pods/namespace.rs"]
-mod namespace;
-
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use agent::vip::address::Address;
-use namespace::{Namespace, isolated};
+use network_namespaces::Namespace;
+use network_namespaces::process::isolated;
 
 /// Short, for a short test: two seconds remain when the margin is taken off.
 const LEASE: Duration = Duration::from_secs(4);

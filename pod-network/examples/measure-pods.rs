@@ -9,7 +9,8 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Instant;
 
-use common::{Namespace, Result, become_root, run};
+use common::{Result, become_root, run};
+use network_namespaces::Namespace;
 use pod_network::{Difference, Entry, Family, Mode, Overlay, Own, Peer, PodNetwork, Settings, Wanted};
 
 /// A link as a node has it.
@@ -62,7 +63,7 @@ fn wanted(count: u32) -> Wanted {
 
 /// Does something in a new namespace with a link.
 fn in_namespace<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    Namespace::new()?.enter(|| {
+    Namespace::new().enter(|| {
         LINK.into_iter().try_for_each(run)?;
         work()
     })

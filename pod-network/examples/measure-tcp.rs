@@ -10,7 +10,8 @@ use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
 
 use bootwright_model::cluster::{Network, NetworkMode};
-use common::{Namespace, Result, become_root, run};
+use common::{Result, become_root, run};
+use network_namespaces::Namespace;
 use pod_network::{Own, Peer, PodNetwork, Settings, Wanted};
 
 /// Bytes of a packet on the link, as of most networks, and as of a cluster file that does not say.
@@ -104,7 +105,7 @@ fn measure(
     address: fn(Side) -> Ipv4Addr,
     prepare: fn(Side, Side) -> Result<()>,
 ) -> Result<f64> {
-    let [here, there] = [Namespace::new()?, Namespace::new()?];
+    let [here, there] = [Namespace::new(), Namespace::new()];
     here.enter(|| {
         let far = format!("peer name eth0 mtu {LINK_MTU} netns {}", there.path());
         run(&format!("ip link add eth0 mtu {LINK_MTU} type veth {far}"))

@@ -1,10 +1,10 @@
 //! Nodes that join, leave and change, and programs that start again.
 
+use network_namespaces::process::isolated;
 use pod_network::{Mode, Overlay, Settings, Why};
 
 use super::cluster::{Cluster, Families, settings};
 use super::monitor::{Monitor, Seen};
-use super::namespace::isolated;
 use super::shown::{devices, expected, shown};
 
 const ROUTES: Mode = Mode::Routes { fallback_vxlan: false };

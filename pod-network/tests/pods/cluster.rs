@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use pod_network::{Mode, Outcome, Overlay, Own, Peer, PodNetwork, Settings, Wanted};
 
-use super::namespace::Namespace;
+use network_namespaces::Namespace;
 
 /// MTU of the nodes' links, bytes.
 pub const LINK_MTU: u32 = 1500;

@@ -1,13 +1,14 @@
 //! What other programs have put into the kernel stays as it is.
 
+use network_namespaces::Namespace;
+use network_namespaces::process::isolated;
 use pod_network::{Mode, Own, Peer, PodNetwork, PodsError, Wanted};
 
 use super::cluster::{Cluster, Families, settings};
-use super::namespace::isolated;
 use super::shown::{devices, expected, shown};
 
 /// As `ip` and `bridge` print it, without ours.
-fn others(net: &super::namespace::Namespace) -> String {
+fn others(net: &Namespace) -> String {
     let mut lines = Vec::new();
     for arguments in ["-4 -N route show table all", "-6 -N route show table all", "neigh show nud permanent"]
     {

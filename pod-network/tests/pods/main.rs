@@ -10,7 +10,6 @@ mod changes;
 mod cluster;
 mod foreign;
 mod monitor;
-mod namespace;
 mod routes;
 mod shown;
 mod vxlan;

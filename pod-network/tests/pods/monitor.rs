@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-use super::namespace::Namespace;
+use network_namespaces::Namespace;
 
 /// Groups of linux/rtnetlink.h: links, neighbours, addresses, routes.
 const GROUPS: [u32; 6] = [1, 3, 5, 7, 9, 11];

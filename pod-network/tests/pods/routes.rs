@@ -1,9 +1,9 @@
 //! Mode `routes`, with and without the fallback.
 
+use network_namespaces::process::isolated;
 use pod_network::{Mode, Outlet, Why};
 
 use super::cluster::{Cluster, Families, seen_as, settings};
-use super::namespace::isolated;
 use super::shown::{devices, expected, shown};
 
 const ROUTES: Mode = Mode::Routes { fallback_vxlan: false };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pod_network::{Family, Outlet, Wanted};
 use serde_json::Value;
 
-use super::namespace::Namespace;
+use network_namespaces::Namespace;
 
 /// Routes with our protocol: destination, gateway, device, source, and whether the gateway needs no address.
 type Route = (String, String, String, String, bool);

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
+use network_namespaces::process::isolated;
 use pod_network::{Mac, Mode};
 
 use super::cluster::{Cluster, Families, LINK_MTU, seen_as, settings};
-use super::namespace::isolated;
 use super::shown::{devices, expected, shown};
 
 fn three_nodes(families: Families, overhead: u32) {

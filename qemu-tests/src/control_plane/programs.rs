@@ -7,15 +7,13 @@ use std::time::{Duration, Instant};
 use bootwright::sources::cache::Cache;
 use bootwright::sources::lock::{LOCK_FILE, Lock};
 use bootwright_model::agent;
+use network_namespaces::process;
+pub use network_namespaces::process::ip;
 
 use crate::repository;
 
 /// Ports of the balancer and of its health, if nothing else is said.
 pub const PORTS_OF_THE_AGENT: [u16; 2] = [agent::BALANCER_PORT, agent::HEALTH_PORT];
-
-/// Set in the process that has the namespace, to a file that it makes: asked for a test that does not exist, the
-/// process would run none, and end well.
-const INSIDE: &str = "BOOTWRIGHT_TEST_NAMESPACE";
 
 /// Runs the named test again in a network namespace of its own, in which the node's address can be given
 /// out and every port is free. True in there; the caller has nothing left to do otherwise.
@@ -23,7 +21,7 @@ const INSIDE: &str = "BOOTWRIGHT_TEST_NAMESPACE";
 /// # Panics
 /// It cannot be run, fails, or is no test.
 pub fn inside_namespace(test: &str) -> bool {
-    enter_namespace(&["--exact", test, "--include-ignored", "--nocapture"])
+    process::inside_namespace(test) && has_address()
 }
 
 /// The same for this program, with other arguments.
@@ -31,34 +29,12 @@ pub fn inside_namespace(test: &str) -> bool {
 /// # Panics
 /// It cannot be run, fails, or does not come this far again.
 pub fn enter_namespace(arguments: &[&str]) -> bool {
-    if let Some(mark) = std::env::var_os(INSIDE) {
-        std::fs::write(mark, "").unwrap();
-        ip(&["link", "set", "lo", "up"]);
-        ip(&["address", "add", "10.20.0.10/24", "dev", "lo"]);
-        return true;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let mark = folder.path().join("ran");
-    let mut command = Command::new("unshare");
-    // Only root may do without a user namespace.
-    if !rustix::process::geteuid().is_root() {
-        command.args(["--user", "--map-root-user"]);
-    }
-    command.args(["--net", "--kill-child"]).arg(std::env::current_exe().unwrap());
-    command.args(arguments).env(INSIDE, &mark);
-    let status = command.status().expect("unshare of util-linux runs");
-    assert!(status.success(), "it failed in its namespace; see above");
-    assert!(mark.exists(), "there is no such test: {arguments:?}");
-    false
+    process::inside(arguments) && has_address()
 }
 
-/// `ip`, which must succeed.
-///
-/// # Panics
-/// It does not.
-pub fn ip(arguments: &[&str]) {
-    let status = Command::new("ip").args(arguments).status().expect("ip of iproute2 runs");
-    assert!(status.success(), "ip {arguments:?}");
+fn has_address() -> bool {
+    ip("address add 10.20.0.10/24 dev lo");
+    true
 }
 
 /// A Kubernetes program.

@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 
 use bootwright::sources::cache::Cache;
 use bootwright::sources::lock::{LOCK_FILE, Lock};
+use network_namespaces::Namespace;
 use qemu_tests::repository;
 use rustix::process::{Pid, Signal, kill_process};
-
-use super::namespace::Namespace;
 
 /// How long anything may take: others may have the processors.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use bootwright::routes::{Format, PodRoutes};
 use bootwright_model::cluster::ClusterFile;
+use network_namespaces::process::isolated;
 
 use super::bird::{Bird, Program, eventually};
-use super::namespace::isolated;
 use super::node::{Fabric, Family, Node, cluster_file};
 
 /// A router's BIRD: what `bootwright routes` prints, in what any router has.

@@ -9,8 +9,4 @@
 mod bird;
 mod fabric;
 mod mesh;
-// That of the tests of the other modes, which use more of it.
-#[allow(dead_code)]
-#[path = "../../../pod-network/tests/pods/namespace.rs"]
-mod namespace;
 mod node;

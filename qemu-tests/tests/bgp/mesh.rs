@@ -3,8 +3,10 @@
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 
+use network_namespaces::Namespace;
+use network_namespaces::process::isolated;
+
 use super::bird::{Program, eventually};
-use super::namespace::{Namespace, isolated};
 use super::node::{Fabric, Family, Node, cluster_file};
 
 /// `ip monitor route` in a namespace.

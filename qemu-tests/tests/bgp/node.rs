@@ -8,10 +8,10 @@ use bootwright_model::cluster::ClusterFile;
 use bootwright_model::kubernetes::bird::{CONTROL_SOCKET, RECOVER};
 use bootwright_model::kubernetes::component_below;
 use bootwright_model::node::NodeFacts;
+use network_namespaces::Namespace;
 use serde_json::{Value, json};
 
 use super::bird::{Bird, Program, eventually};
-use super::namespace::Namespace;
 
 /// IPv4, or IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

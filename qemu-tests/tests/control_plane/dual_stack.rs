@@ -19,7 +19,7 @@ fn nodes_and_services_have_both_families() {
     if !programs::inside_namespace("dual_stack::nodes_and_services_have_both_families") {
         return;
     }
-    programs::ip(&["address", "add", "fd00:20::10/64", "dev", "lo"]);
+    programs::ip("address add fd00:20::10/64 dev lo");
     let cluster = Cluster::start_node(facts());
     let admin = Identity::Certificate("admin");
     for server in ["10.20.0.10:6443", "[fd00:20::10]:6443"] {

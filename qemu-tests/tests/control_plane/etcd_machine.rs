@@ -25,7 +25,7 @@ fn an_api_server_works_through_a_machine_of_etcd() {
     if !programs::inside_namespace("etcd_machine::an_api_server_works_through_a_machine_of_etcd") {
         return;
     }
-    programs::ip(&["address", "add", "10.20.0.21/24", "dev", "lo"]);
+    programs::ip("address add 10.20.0.21/24 dev lo");
     let mut facts = node::facts();
     let machine = Node {
         name: "e1".to_owned(),

@@ -27,9 +27,9 @@ fn one_control_plane_at_a_time_has_the_virtual_address() {
     let mut cluster = Cluster::start();
     cluster.apply_bootstrap();
     for node in ["cp1", "cp2"] {
-        programs::ip(&["link", "add", node, "type", "veth", "peer", "name", &format!("{node}-cable")]);
-        programs::ip(&["link", "set", "dev", node, "up"]);
-        programs::ip(&["link", "set", "dev", &format!("{node}-cable"), "up"]);
+        programs::ip(&format!("link add {node} type veth peer name {node}-cable"));
+        programs::ip(&format!("link set dev {node} up"));
+        programs::ip(&format!("link set dev {node}-cable up"));
     }
     let watch = Watch::start();
 

@@ -16,12 +16,13 @@ use bootwright_model::kubernetes::component_below;
 use bootwright_model::node::NodeFacts;
 use firstboot::bootstrap::etcd::{Place, Start, Step, promote};
 use firstboot::certificates::{self, Roots};
+use network_namespaces::Namespace;
 use serde_json::{Value, json};
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 
 use super::inventory::{address, facts};
-use super::namespace::{Namespace, ip};
-use crate::programs::{self, eventually};
+use super::namespace::of_machine;
+use crate::programs::{self, eventually, ip};
 
 /// Generous: others may have the processors.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -71,7 +72,7 @@ impl Machines {
                 fs::write(&path, &file.contents).unwrap();
                 fs::set_permissions(&path, Permissions::from_mode(file.mode)).unwrap();
             }
-            let namespace = Arc::new(Namespace::new(&format!("to-{name}"), &facts.address.to_string()));
+            let namespace = Arc::new(of_machine(&format!("to-{name}"), &facts.address.to_string()));
             let said = Arc::default();
             let machine = Machine { name: name.to_owned(), namespace, root, facts, power: None, said };
             machine.issue_certificates();

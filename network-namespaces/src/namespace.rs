@@ -7,22 +7,10 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// Runs a test as root of a user namespace if this user is not root: in a process of its own, since one with
-/// threads cannot enter a user namespace.
-pub fn isolated(name: &str, test: fn()) {
-    // SAFETY: has no conditions.
-    if unsafe { libc::geteuid() } == 0 {
-        return test();
-    }
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--net", "--"]).arg(std::env::current_exe().unwrap());
-    let output = command.args(["--exact", name, "--nocapture"]).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-}
-
 /// A network namespace.
 pub struct Namespace(File);
 
+#[allow(clippy::new_without_default, reason = "it is no value: the kernel makes something, or it panics")]
 impl Namespace {
     /// A new one, with loopback up and forwarding on.
     pub fn new() -> Namespace {
@@ -64,7 +52,7 @@ impl Namespace {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
     }
 
-    /// Runs a program in it.
+    /// Runs a program in it, with words separated by single spaces.
     pub fn run(&self, program: &str, arguments: &str) -> Output {
         self.enter(|| Command::new(program).args(arguments.split(' ')).output().unwrap())
     }
