@@ -41,10 +41,18 @@ pub fn main(root: &Path, arguments: &[OsString]) -> ExitCode {
 }
 
 fn run(root: &Path, arguments: &[OsString]) -> Result<Infallible, BirdError> {
+    let mut command = command(root, arguments)?;
+    let source = command.exec();
+    Err(BirdError::Run { program: command.get_program().to_owned(), source })
+}
+
+/// What it becomes: BIRD's program and flags, and whether to recover.
+pub fn command(root: &Path, arguments: &[OsString]) -> Result<Command, BirdError> {
     let (program, flags) = arguments.split_first().ok_or(BirdError::NoProgram)?;
     let recover = has_run(root).then_some(RECOVER);
-    let source = Command::new(program).args(flags).args(recover).exec();
-    Err(BirdError::Run { program: program.clone(), source })
+    let mut command = Command::new(program);
+    command.args(flags).args(recover);
+    Ok(command)
 }
 
 /// Whether BIRD has run since the machine started: its control socket is left, in a folder that it may not change.

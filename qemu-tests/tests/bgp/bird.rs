@@ -48,11 +48,24 @@ impl Program {
         Program { path, libraries: Some(folder) }
     }
 
-    /// Runs in a namespace; `log` takes what it says.
-    pub fn start(&self, net: &Namespace, arguments: &[String], log: &Path) -> Bird {
-        let out = File::options().create(true).append(true).open(log).unwrap();
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Runs with this configuration in a namespace: `<name>.conf`, and `<name>.log` takes what it says.
+    pub fn configured(&self, net: &Namespace, scratch: &Path, name: &str, configuration: &str) -> Bird {
+        let file = |ending: &str| scratch.join(format!("{name}.{ending}"));
+        std::fs::write(file("conf"), configuration).unwrap();
         let mut command = Command::new(&self.path);
-        command.args(arguments).stdout(out.try_clone().unwrap()).stderr(out);
+        command.arg("-f").arg("-c").arg(file("conf")).arg("-s").arg(file("ctl"));
+        self.start(net, command, &file("log"))
+    }
+
+    /// Runs a command of it in a namespace; `log` takes what it says.
+    pub fn start(&self, net: &Namespace, mut command: Command, log: &Path) -> Bird {
+        let out = File::options().create(true).append(true).open(log).unwrap();
+        command.stdout(out.try_clone().unwrap()).stderr(out);
         if let Some(folder) = &self.libraries {
             let places = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|place| folder.join(place));
             command.env("LD_LIBRARY_PATH", std::env::join_paths(places).unwrap());

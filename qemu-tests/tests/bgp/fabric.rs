@@ -5,41 +5,38 @@ use std::path::Path;
 
 use bootwright::routes::{Format, PodRoutes};
 use bootwright_model::cluster::ClusterFile;
+use bootwright_model::families::Family;
 use network_namespaces::process::isolated;
 
 use super::bird::{Bird, Program, eventually};
-use super::node::{Fabric, Family, Node, cluster_file};
+use super::node::{Fabric, Node};
+use super::places::{address, cluster_file, digit};
 
 /// A router's BIRD: what `bootwright routes` prints, in what any router has.
 fn router(fabric: &Fabric, scratch: &Path, program: &Program, file: &ClusterFile) -> Bird {
-    let number = if fabric.family == Family::V4 { 4 } else { 6 };
     let sessions = PodRoutes::of(file).text(Format::Bird);
     std::fs::write(scratch.join("nodes.conf"), sessions).unwrap();
-    let configuration = format!(
-        "log stderr all;
-router id 10.20.0.1;
-protocol device {{ }}
-protocol direct {{ ipv{number}; }}
+    let mut configuration = "log stderr all;\nrouter id 10.20.0.1;\nprotocol device { }\n".to_owned();
+    for family in fabric.families {
+        let number = digit(*family);
+        configuration += &format!(
+            "protocol direct {{ ipv{number}; }}
 protocol kernel {{ ipv{number} {{ import none; export where source = RTS_BGP; }}; }}
-include \"{}\";
-",
-        scratch.join("nodes.conf").display()
-    );
-    let path = scratch.join("router.conf");
-    std::fs::write(&path, configuration).unwrap();
-    let socket = scratch.join("router.ctl");
-    let arguments = ["-f", "-c", path.to_str().unwrap(), "-s", socket.to_str().unwrap()];
-    program.start(&fabric.net, &arguments.map(str::to_owned), &scratch.join("router.log"))
+"
+        );
+    }
+    configuration += &format!("include \"{}\";\n", scratch.join("nodes.conf").display());
+    program.configured(&fabric.net, scratch, "router", &configuration)
 }
 
 /// Two nodes on one switch and a third on the other, with these routers.
-fn story(family: Family, routers: &[(IpAddr, u32)], prepare: impl Fn(&Fabric)) {
+fn story(families: &'static [Family], routers: &[(IpAddr, u32)], prepare: impl Fn(&Fabric)) {
     let scratch = tempfile::tempdir().unwrap();
     let program = Program::find(scratch.path());
-    let fabric = Fabric::new(family);
+    let fabric = Fabric::new(families);
     prepare(&fabric);
     let places = [(20, 11), (20, 12), (30, 13)];
-    let file = cluster_file(family, &places, routers);
+    let file = cluster_file(families, &places, routers);
     let mut nodes: Vec<Node> =
         places.map(|(network, number)| fabric.node(scratch.path(), network, number, &file)).into();
     let mut bird = router(&fabric, scratch.path(), &program, &file);
@@ -47,11 +44,10 @@ fn story(family: Family, routers: &[(IpAddr, u32)], prepare: impl Fn(&Fabric)) {
         node.start(&program);
     }
     // On one link directly, and to the other by the router.
-    let address = |network, number| family.address(network, number);
     let by_router = |nodes: &mut [Node]| {
-        nodes[0].expect(20, &[(12, address(20, 12)), (13, address(20, 1))]);
-        nodes[1].expect(20, &[(11, address(20, 11)), (13, address(20, 1))]);
-        nodes[2].expect(30, &[(11, address(30, 1)), (12, address(30, 1))]);
+        nodes[0].expect(&[(12, (20, 12)), (13, (20, 1))]);
+        nodes[1].expect(&[(11, (20, 11)), (13, (20, 1))]);
+        nodes[2].expect(&[(11, (30, 1)), (12, (30, 1))]);
     };
     by_router(&mut nodes);
     bird.assert_alive();
@@ -60,7 +56,7 @@ fn story(family: Family, routers: &[(IpAddr, u32)], prepare: impl Fn(&Fabric)) {
     }
     // A node that stops.
     nodes[2].bird.take().unwrap().stop();
-    nodes[0].expect(20, &[(12, address(20, 12))]);
+    nodes[0].expect(&[(12, (20, 12))]);
     nodes[2].start(&program);
     by_router(&mut nodes);
     // One whose BIRD crashes: the router keeps the way to its pods meanwhile.
@@ -75,41 +71,55 @@ fn story(family: Family, routers: &[(IpAddr, u32)], prepare: impl Fn(&Fabric)) {
     by_router(&mut nodes);
     // Without the router there is nothing to go by; with it everything is back.
     bird.stop();
-    nodes[0].expect(20, &[]);
+    nodes[0].expect(&[]);
     let _bird = router(&fabric, scratch.path(), &program, &file);
     by_router(&mut nodes);
 }
 
 /// The switches' addresses in both networks: each node speaks to that of its own.
-fn of_each_network(family: Family) {
-    let routers = [family.address(20, 1), family.address(30, 1)].map(|address| (address, 64601));
-    story(family, &routers, |_| {});
+fn of_each_network(families: &'static [Family]) {
+    let of = |family: &Family| [address(*family, 20, 1), address(*family, 30, 1)];
+    let routers: Vec<_> = families.iter().flat_map(of).map(|address| (address, 64601)).collect();
+    story(families, &routers, |_| {});
 }
 
 /// An address on no link of the nodes, in their own system.
-fn reflector(family: Family) {
-    let address = family.address(40, 1);
-    story(family, &[(address, 64512)], |fabric| {
-        fabric.net.ip(&format!("address add {address} dev lo"));
+fn reflector(families: &'static [Family]) {
+    let addresses: Vec<_> = families.iter().map(|family| address(*family, 40, 1)).collect();
+    let routers: Vec<_> = addresses.iter().map(|address| (*address, 64512)).collect();
+    story(families, &routers, |fabric| {
+        for address in &addresses {
+            fabric.net.ip(&format!("address add {address} dev lo"));
+        }
     });
 }
 
 #[test]
 fn routers_of_each_network_ipv4() {
-    isolated("fabric::routers_of_each_network_ipv4", || of_each_network(Family::V4));
+    isolated("fabric::routers_of_each_network_ipv4", || of_each_network(&[Family::V4]));
 }
 
 #[test]
 fn routers_of_each_network_ipv6() {
-    isolated("fabric::routers_of_each_network_ipv6", || of_each_network(Family::V6));
+    isolated("fabric::routers_of_each_network_ipv6", || of_each_network(&[Family::V6]));
+}
+
+#[test]
+fn routers_of_each_network_in_both_families() {
+    isolated("fabric::routers_of_each_network_in_both_families", || of_each_network(&Family::ALL));
 }
 
 #[test]
 fn a_route_reflector_behind_a_gateway_ipv4() {
-    isolated("fabric::a_route_reflector_behind_a_gateway_ipv4", || reflector(Family::V4));
+    isolated("fabric::a_route_reflector_behind_a_gateway_ipv4", || reflector(&[Family::V4]));
 }
 
 #[test]
 fn a_route_reflector_behind_a_gateway_ipv6() {
-    isolated("fabric::a_route_reflector_behind_a_gateway_ipv6", || reflector(Family::V6));
+    isolated("fabric::a_route_reflector_behind_a_gateway_ipv6", || reflector(&[Family::V6]));
+}
+
+#[test]
+fn a_route_reflector_behind_a_gateway_in_both_families() {
+    isolated("fabric::a_route_reflector_behind_a_gateway_in_both_families", || reflector(&Family::ALL));
 }

@@ -10,3 +10,5 @@ mod bird;
 mod fabric;
 mod mesh;
 mod node;
+mod places;
+mod stranger;

@@ -1,111 +1,28 @@
 //! Nodes with a pod each, on switches of a namespace that is also the router between them.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use bootwright_model::cluster::ClusterFile;
-use bootwright_model::kubernetes::bird::{CONTROL_SOCKET, RECOVER};
+use bootwright_model::families::Family;
 use bootwright_model::kubernetes::component_below;
 use bootwright_model::node::NodeFacts;
 use network_namespaces::Namespace;
 use serde_json::{Value, json};
 
 use super::bird::{Bird, Program, eventually};
-
-/// IPv4, or IPv6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    /// An address of the network with this number.
-    pub fn address(self, network: u8, number: u8) -> IpAddr {
-        match self {
-            Family::V4 => [10, network, 0, number].into(),
-            Family::V6 => format!("fd00:{network}::{number}").parse().unwrap(),
-        }
-    }
-
-    /// The pods' range of the node with this number.
-    pub fn range(self, number: u8) -> String {
-        match self {
-            Family::V4 => format!("10.10.{number}.0/24"),
-            Family::V6 => format!("fd00:10:0:{number}::/64"),
-        }
-    }
-
-    /// An address among the pods of the node with this number: 1 is the node's own, 2 its pod's.
-    pub fn pod(self, number: u8, address: u8) -> IpAddr {
-        match self {
-            Family::V4 => [10, 10, number, address].into(),
-            Family::V6 => format!("fd00:10:0:{number}::{address}").parse().unwrap(),
-        }
-    }
-
-    fn link_length(self) -> u8 {
-        if self == Family::V4 { 24 } else { 64 }
-    }
-
-    /// The option of `ip`.
-    fn option(self) -> &'static str {
-        if self == Family::V4 { "-4" } else { "-6" }
-    }
-
-    /// Addresses of a link, the link-local one such that [`Family::global`] knows it.
-    fn plug(self, net: &Namespace, link: &str, network: u8, number: u8) {
-        net.ip(&format!("link set {link} addrgenmode none"));
-        net.ip(&format!("link set {link} up"));
-        let (address, length) = (self.address(network, number), self.link_length());
-        net.ip(&format!("address add {address}/{length} dev {link}{}", self.nodad()));
-        if self == Family::V6 {
-            net.ip(&format!("address add fe80::{network}:{number}/64 dev {link} nodad"));
-        }
-    }
-
-    /// The address of whoever has this one: neighbours of another system also tell their link-local address (RFC 2545),
-    /// and that is the gateway then.
-    fn global(address: &str) -> String {
-        match address.strip_prefix("fe80::").and_then(|rest| rest.split_once(':')) {
-            Some((network, number)) => format!("fd00:{network}::{number}"),
-            None => address.to_owned(),
-        }
-    }
-
-    fn nodad(self) -> &'static str {
-        if self == Family::V4 { "" } else { " nodad" }
-    }
-}
-
-/// A cluster file with a node for each pair of network and number, and these routers.
-pub fn cluster_file(family: Family, nodes: &[(u8, u8)], routers: &[(IpAddr, u32)]) -> ClusterFile {
-    let (pods, services) = match family {
-        Family::V4 => ("10.10.0.0/16", "10.96.0.0/16"),
-        Family::V6 => ("fd00:10::/48", "fd00:96::/112"),
-    };
-    let node = |(network, number): &(u8, u8)| {
-        let address = format!("{}/{}", family.address(*network, *number), family.link_length());
-        json!({ "name": format!("n{number}"), "role": "worker", "address": address, "pod-cidr": family.range(*number) })
-    };
-    let router = |(address, asn): &(IpAddr, u32)| json!({ "address": address.to_string(), "as": asn });
-    serde_json::from_value(json!({
-        "cluster": { "name": "harbor", "endpoint": family.address(20, 11).to_string(), "pod-cidr": pods, "service-cidr": services },
-        "kubernetes": { "version": "1.20.2" },
-        "network": { "mode": "bgp", "bgp": { "router": routers.iter().map(router).collect::<Vec<_>>() } },
-        "node": nodes.iter().map(node).collect::<Vec<_>>(),
-    }))
-    .unwrap()
-}
+use super::places::{address, digit, global, link_length, nodad, plug, pod, range};
 
 /// A node, its pod, and its BIRD while it runs.
 pub struct Node {
-    pub family: Family,
+    pub families: &'static [Family],
     pub number: u8,
     pub net: Namespace,
     pub pod: Namespace,
     pub bird: Option<Bird>,
+    network: u8,
     root: PathBuf,
     arguments: Vec<String>,
     log: PathBuf,
@@ -114,43 +31,51 @@ pub struct Node {
 /// Switches `10.20.0.0/24` and `10.30.0.0/24` (`fd00:20::/64` and `fd00:30::/64`) with a router between: the first
 /// address of each.
 pub struct Fabric {
-    pub family: Family,
+    pub families: &'static [Family],
     pub net: Namespace,
 }
 
 impl Fabric {
-    pub fn new(family: Family) -> Fabric {
+    pub fn new(families: &'static [Family]) -> Fabric {
         let net = Namespace::new();
         for network in [20, 30] {
             net.ip(&format!("link add br{network} type bridge"));
-            family.plug(&net, &format!("br{network}"), network, 1);
+            plug(families, &net, &format!("br{network}"), network, 1);
         }
-        Fabric { family, net }
+        Fabric { families, net }
+    }
+
+    /// A namespace with `eth0` on a switch, as the node with this number.
+    pub fn machine(&self, network: u8, number: u8) -> Namespace {
+        let net = Namespace::new();
+        self.net.ip(&format!("link add p{number} type veth peer name eth0 netns {}", net.path()));
+        self.net.ip(&format!("link set p{number} master br{network} up"));
+        plug(self.families, &net, "eth0", network, number);
+        net
     }
 
     /// A node as its first boot leaves it, by the cluster file that its image has. Its BIRD does not run yet.
     pub fn node(&self, scratch: &Path, network: u8, number: u8, file: &ClusterFile) -> Node {
-        let family = self.family;
-        let (net, pod) = (Namespace::new(), Namespace::new());
-        let (length, nodad) = (family.link_length(), family.nodad());
-        let range = family.range(number);
-        let pod_length = range.rsplit_once('/').unwrap().1;
-        self.net.ip(&format!("link add p{number} type veth peer name eth0 netns {}", net.path()));
-        self.net.ip(&format!("link set p{number} master br{network} up"));
-        let address = family.address(network, number);
-        let gateway = family.address(network, 1);
-        family.plug(&net, "eth0", network, number);
-        net.ip(&format!("route add default via {gateway}"));
-        net.ip(&format!("link add veth0 type veth peer name eth0 netns {}", pod.path()));
+        let families = self.families;
+        let (net, pod_net) = (self.machine(network, number), Namespace::new());
+        net.ip(&format!("link add veth0 type veth peer name eth0 netns {}", pod_net.path()));
         net.ip("link set veth0 up");
-        net.ip(&format!("address add {}/{pod_length} dev veth0{nodad}", family.pod(number, 1)));
-        pod.ip("link set eth0 up");
-        pod.ip(&format!("address add {}/{pod_length} dev eth0{nodad}", family.pod(number, 2)));
-        pod.ip(&format!("route add default via {}", family.pod(number, 1)));
+        pod_net.ip("link set eth0 up");
+        for family in families.iter().copied() {
+            net.ip(&format!("route add default via {}", address(family, network, 1)));
+            let ((own, length), nodad) = (pod(family, number, 1), nodad(family));
+            net.ip(&format!("address add {own}/{length} dev veth0{nodad}"));
+            pod_net.ip(&format!("address add {}/{length} dev eth0{nodad}", pod(family, number, 2).0));
+            pod_net.ip(&format!("route add default via {own}"));
+        }
 
+        let each = |value: &dyn Fn(Family) -> String| families.iter().copied().map(value).collect::<Vec<_>>();
         let facts: NodeFacts = serde_json::from_value(json!({
-            "name": format!("n{number}"), "address": format!("{address}/{length}"), "gateway": gateway.to_string(),
-            "link": "eth0", "pod-cidr": range,
+            "name": format!("n{number}"),
+            "address": each(&|family| format!("{}/{}", address(family, network, number), link_length(family))),
+            "gateway": each(&|family| address(family, network, 1).to_string()),
+            "link": "eth0",
+            "pod-cidr": each(&|family| range(family, number)),
             "layer": { "file": file, "role": "worker", "epoch": 0, "root-hash": "00" },
             "os": { "kernel-release": "6.1.0", "kubernetes": "1.20.2", "containerd": "1.6.20", "etcd": "",
                     "pause-image": "bootwright.local/pause:1", "images": [] },
@@ -162,45 +87,59 @@ impl Fabric {
             std::fs::create_dir_all(Path::new(&file.path).parent().unwrap()).unwrap();
             std::fs::write(&file.path, &file.contents).unwrap();
         }
-        let log = root.join("log");
-        Node { family, number, net, pod, bird: None, root, arguments: component.arguments, log }
+        let (log, arguments) = (root.join("log"), component.arguments);
+        Node { families, number, net, pod: pod_net, bird: None, network, root, arguments, log }
     }
 }
 
 impl Node {
-    /// As `firstboot bird` does.
+    /// With the command that `firstboot bird` becomes.
     pub fn start(&mut self, program: &Program) {
-        let mut arguments = self.arguments.clone();
-        if self.root.join(CONTROL_SOCKET.trim_start_matches('/')).exists() {
-            arguments.push(RECOVER.to_owned());
-        }
-        self.bird = Some(program.start(&self.net, &arguments, &self.log));
+        let flags = self.arguments.iter().map(OsString::from);
+        let arguments: Vec<OsString> = std::iter::once(program.path().into()).chain(flags).collect();
+        let command = firstboot::network::bird::command(&self.root, &arguments).unwrap();
+        self.bird = Some(program.start(&self.net, command, &self.log));
     }
 
     /// BIRD's routes: range to the gateway and the source, or to the type of one without.
     pub fn routes(&self) -> BTreeMap<String, String> {
-        let shown = self.net.ip(&format!("{} -N route show proto 12", self.family.option()));
         let word = |route: &Value, name: &str| route[name].as_str().unwrap_or_default().to_owned();
-        let shown = shown.as_array().cloned().unwrap_or_default();
-        let routes = shown.iter().map(|route| {
-            let way = match route["type"].as_str() {
-                // RTN_UNREACHABLE: rtnetlink(7).
-                Some("7" | "unreachable") => "unreachable".to_owned(),
-                _ => format!("{} from {}", Family::global(&word(route, "gateway")), word(route, "prefsrc")),
-            };
-            (word(route, "dst"), way)
-        });
-        routes.collect()
+        let mut routes = BTreeMap::new();
+        for family in self.families {
+            let shown = self.net.ip(&format!("-{} -N route show proto 12", digit(*family)));
+            for route in shown.as_array().into_iter().flatten() {
+                let way = match route["type"].as_str() {
+                    // RTN_UNREACHABLE: rtnetlink(7).
+                    Some("7" | "unreachable") => "unreachable".to_owned(),
+                    _ => format!("{} from {}", global(&word(route, "gateway")), word(route, "prefsrc")),
+                };
+                routes.insert(word(route, "dst"), way);
+            }
+        }
+        routes
     }
 
-    /// Waits until it has these routes to pods and no others: number of a node to the gateway.
-    pub fn expect(&mut self, network: u8, wanted: &[(u8, IpAddr)]) {
-        let own = self.family.address(network, self.number);
+    /// Waits until it has these routes to pods and no others, in each family: number of a node to the place of the
+    /// gateway, a network and the number there.
+    pub fn expect(&mut self, wanted: &[(u8, (u8, u8))]) {
+        let wanted = wanted.iter().flat_map(|(number, (network, gateway))| {
+            let of =
+                |family: &Family| (*family, range(*family, *number), address(*family, *network, *gateway));
+            self.families.iter().map(of)
+        });
+        self.expect_ranges(&wanted.collect::<Vec<_>>());
+    }
+
+    /// The same for any ranges.
+    pub fn expect_ranges(&mut self, wanted: &[(Family, String, IpAddr)]) {
+        let own = |family: Family| address(family, self.network, self.number);
         let mut expected: BTreeMap<String, String> = wanted
             .iter()
-            .map(|(number, gateway)| (self.family.range(*number), format!("{gateway} from {own}")))
+            .map(|(family, range, gateway)| (range.clone(), format!("{gateway} from {}", own(*family))))
             .collect();
-        expected.insert(self.family.range(self.number), "unreachable".to_owned());
+        for family in self.families {
+            expected.insert(range(*family, self.number), "unreachable".to_owned());
+        }
         let mut last = BTreeMap::new();
         let what = format!("n{} has {expected:?}", self.number);
         let came = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -224,19 +163,25 @@ impl Node {
 
     /// The pod of this node and that of another reach each other.
     pub fn pods_reach_each_other(&self, other: &Node) {
-        for (from, to) in [(self, other), (other, self)] {
-            let address = to.family.pod(to.number, 2);
-            assert!(from.pod.reaches(address), "n{}'s pod to {address}", from.number);
-            assert!(from.net.reaches(address), "n{} itself to {address}", from.number);
+        for family in self.families {
+            for (from, to) in [(self, other), (other, self)] {
+                let (address, _) = pod(*family, to.number, 2);
+                assert!(from.pod.reaches(address), "n{}'s pod to {address}", from.number);
+                assert!(from.net.reaches(address), "n{} itself to {address}", from.number);
+            }
         }
     }
 
     /// Routes that are not BIRD's, as `ip` prints them.
     pub fn foreign(&self) -> String {
-        let text = self.net.run("ip", &format!("{} -N route show table all", self.family.option())).stdout;
-        let text = String::from_utf8(text).unwrap();
-        // Nor the kernel's own, some of which come with the first packet.
-        let lines = text.lines().filter(|line| !line.contains("proto 12 ") && !line.contains("proto 2 "));
-        lines.collect::<Vec<_>>().join("\n")
+        let mut foreign = Vec::new();
+        for family in self.families {
+            let arguments = format!("-{} -N route show table all", digit(*family));
+            let text = String::from_utf8(self.net.run("ip", &arguments).stdout).unwrap();
+            // Nor the kernel's own, some of which come with the first packet.
+            let lines = text.lines().filter(|line| !line.contains("proto 12 ") && !line.contains("proto 2 "));
+            foreign.extend(lines.map(str::to_owned));
+        }
+        foreign.join("\n")
     }
 }
