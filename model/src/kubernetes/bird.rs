@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use super::{Component, ConfigFile, KubernetesError, NodeContext, is_node};
 use crate::bgp::{Bgp, BgpRouter, RouterSession};
-use crate::cluster::ClusterFile;
+use crate::cluster::{ClusterFile, Node};
 use crate::families::Family;
 use crate::node::NodeFacts;
 
@@ -30,10 +30,9 @@ const HOLD_SECONDS: u32 = 30;
 /// Seconds that a BIRD that was started again waits for all of its neighbours. Only then it removes from the kernel what
 /// none of them announces any more, and tells it what is new.
 const RECOVERY_SECONDS: u32 = 15;
-/// Preference of the range that the cluster file gives a node, against the same range from somebody else: a newcomer
-/// takes nothing from who was there before. RFC 4271, section 5.1.5; 100 is what BIRD takes if nothing is said.
-const EXPECTED_PREFERENCE: u32 = 200;
-const USUAL_PREFERENCE: u32 = 100;
+/// Preference of what any node announces, whatever it says itself (RFC 4271, section 5.1.5): what BIRD takes if nothing
+/// is said.
+const PREFERENCE: u32 = 100;
 /// Kernel metric of routes to pods: BIRD's default. Routes of others with another metric do not clash with them.
 const METRIC: u32 = 32;
 /// Kernel metric of the route that refuses what is for none of this node's pods. Behind the bridge's route, which has
@@ -109,7 +108,7 @@ fn family(facts: &NodeFacts, bgp: &Bgp, own: &Own) -> String {
     let file = &facts.layer.file;
     let routers = bgp.routers_of(own.address);
     let number = if own.address.addr().is_ipv4() { 4 } else { 6 };
-    let (address, network, pod_cidr) = (own.address.addr(), own.address.trunc(), own.pod_cidr);
+    let (address, pod_cidr) = (own.address.addr(), own.pod_cidr);
     let asn = bgp.asn;
     let taken = taken(file, pod_cidr, !routers.is_empty());
     let mut out = format!(
@@ -159,19 +158,7 @@ template bgp speaker{number} {{
 "
     );
     if routers.is_empty() {
-        let others = file.nodes.iter().filter(|node| node.name != facts.name && is_node(&node.role));
-        let family = Family::of(address);
-        for (node, other) in others.filter_map(|node| Some((node, node.address.of(family)?.addr()))) {
-            let expected = node.pod_cidr.and_then(|ranges| ranges.of(family)).map(|range| range.trunc());
-            let name = format!("mesh{number}-{other}");
-            let neighbour = format!("description \"{}\";\n    neighbor {other} as {asn};", node.name);
-            out += &mesh(&name, number, &neighbour, expected);
-        }
-        let neighbour = format!(
-            "description \"nodes that were added later\";\n    neighbor range {network} as {asn};\n    dynamic name \"joined{number}_\";"
-        );
-        out += "\n# A node that is not in this cluster file yet calls by itself.";
-        out += &mesh(&format!("joined{number}"), number, &neighbour, None);
+        out += &meshes(facts, asn, own, number);
         return out;
     }
     out += &ways(number, own.gateway, &facts.link);
@@ -197,12 +184,44 @@ fn taken(file: &ClusterFile, of_family: IpNet, with_aggregates: bool) -> String 
     patterns.collect::<Vec<_>>().join(", ")
 }
 
-/// A session between nodes: they are on one link, and each says how to reach its own pods alone.
-fn mesh(name: &str, number: u8, neighbour: &str, expected: Option<IpNet>) -> String {
-    let mut preference = format!("bgp_local_pref = {USUAL_PREFERENCE};");
-    if let Some(range) = expected {
-        preference += &format!("\n            if net = {range} then bgp_local_pref = {EXPECTED_PREFERENCE};");
+/// Sessions with all other nodes: they are on one link, and each says how to reach its own pods alone.
+///
+/// A range that the cluster file gives to a node is that node's, whether or not it is up: nothing that overlaps it is
+/// taken from another, neither a part of it, which would win over the whole, nor what it is a part of, which would
+/// have its packets while the node is down.
+fn meshes(facts: &NodeFacts, asn: u32, own: &Own, number: u8) -> String {
+    let (family, network) = (Family::of(own.address.addr()), own.address.trunc());
+    let nodes = || facts.layer.file.nodes.iter().filter(|node| is_node(&node.role));
+    let expected = |node: &Node| Some(node.pod_cidr?.of(family)?.trunc());
+    let mut ranges: Vec<IpNet> = nodes().filter_map(expected).collect();
+    if !ranges.contains(&own.pod_cidr) {
+        ranges.push(own.pod_cidr);
     }
+    let overlapping: Vec<String> =
+        ranges.iter().map(|range| format!("{range}{{0,{}}}", range.max_prefix_len())).collect();
+    let mut out = format!(
+        "
+# What overlaps ranges that the cluster file gives to nodes, or this node's.
+define nodes{number} = [ {} ];
+",
+        overlapping.join(", ")
+    );
+    let others = nodes().filter(|node| node.name != facts.name);
+    for (node, other) in others.filter_map(|node| Some((node, node.address.of(family)?.addr()))) {
+        let name = format!("mesh{number}-{other}");
+        let neighbour = format!("description \"{}\";\n    neighbor {other} as {asn};", node.name);
+        out += &mesh(&name, number, &neighbour, expected(node));
+    }
+    let neighbour = format!(
+        "description \"nodes that were added later\";\n    neighbor range {network} as {asn};\n    dynamic name \"joined{number}_\";"
+    );
+    out += "\n# A node that is not in this cluster file yet calls by itself.";
+    out + &mesh(&format!("joined{number}"), number, &neighbour, None)
+}
+
+/// A session between nodes; `expected` is the range that the cluster file gives the other one.
+fn mesh(name: &str, number: u8, neighbour: &str, expected: Option<IpNet>) -> String {
+    let but_its_own = expected.map(|range| format!(" && net !~ [ {range}+ ]")).unwrap_or_default();
     format!(
         "
 protocol bgp '{name}' from speaker{number} {{
@@ -211,7 +230,8 @@ protocol bgp '{name}' from speaker{number} {{
     ipv{number} {{
         import filter {{
             if net !~ taken{number} || net ~ own{number} then reject;
-            {preference}
+            if net ~ nodes{number}{but_its_own} then reject;
+            bgp_local_pref = {PREFERENCE};
             accept;
         }};
     }};
@@ -274,81 +294,4 @@ protocol bgp 'router{number}-{address}' from speaker{number} {{
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::tests::worker;
-    use super::*;
-    use crate::cluster::NetworkMode;
-    use crate::families::PerFamily;
-
-    /// A worker beside a control plane, with these routers.
-    fn facts(routers: &[(&str, u32)]) -> NodeFacts {
-        let mut facts = worker("1.20.2");
-        let file = &mut facts.layer.file;
-        file.nodes[0].pod_cidr = Some("10.10.3.0/24".parse().unwrap());
-        file.nodes[1].pod_cidr = Some("10.10.4.0/24".parse().unwrap());
-        file.network.mode = NetworkMode::Bgp;
-        let routers =
-            routers.iter().map(|(address, asn)| BgpRouter { address: address.parse().unwrap(), asn: *asn });
-        file.network.bgp = Some(Bgp { asn: 64600, routers: routers.collect() });
-        facts.gateway = Some("10.20.0.1".parse().unwrap());
-        facts
-    }
-
-    #[test]
-    fn nodes_among_themselves() {
-        insta::assert_snapshot!(configuration(&facts(&[])));
-    }
-
-    #[test]
-    fn nodes_with_a_router_of_their_network() {
-        insta::assert_snapshot!(configuration(&facts(&[("10.20.0.1", 64601), ("10.99.0.1", 64600)])));
-    }
-
-    #[test]
-    fn nodes_with_a_router_behind_others_and_ipv6() {
-        let mut facts = facts(&[("fd00:99::1", 64600)]);
-        facts.address = "fd00:20::11/64".parse().unwrap();
-        facts.gateway = Some("fe80::1".parse().unwrap());
-        facts.pod_cidr = "fd00:10:0:4::/64".parse().unwrap();
-        facts.layer.file.cluster.pod_cidr = "fd00:10::/56".parse().unwrap();
-        facts.layer.file.nodes.clear();
-        insta::assert_snapshot!(configuration(&facts));
-    }
-
-    #[test]
-    fn both_families_with_a_router_of_one() {
-        let mut facts = facts(&[("10.20.0.1", 64601)]);
-        facts.address =
-            PerFamily::new(["10.20.0.11/24", "fd00:20::11/64"].map(|text| text.parse().unwrap())).unwrap();
-        facts.pod_cidr =
-            PerFamily::new(["10.10.4.0/24", "fd00:10:0:4::/64"].map(|text| text.parse().unwrap())).unwrap();
-        let cluster = ["10.10.0.0/16", "fd00:10::/56"].map(|text| text.parse().unwrap());
-        facts.layer.file.cluster.pod_cidr = PerFamily::new(cluster).unwrap();
-        let other = ["10.20.0.10/24", "fd00:20::10/64"].map(|text| text.parse().unwrap());
-        facts.layer.file.nodes[0].address = PerFamily::new(other).unwrap();
-        let text = configuration(&facts);
-        let sessions: Vec<&str> =
-            text.lines().map(str::trim).filter(|line| line.starts_with("neighbor ")).collect();
-        // A family without routers is a mesh.
-        assert_eq!(
-            sessions,
-            [
-                "neighbor 10.20.0.1 as 64601;",
-                "neighbor fd00:20::10 as 64600;",
-                "neighbor range fd00:20::/64 as 64600;"
-            ]
-        );
-        assert!(
-            text.contains("router id 10.20.0.11;") && text.contains("route fd00:10:0:4::/64 unreachable;"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn ranges_of_other_lengths_in_the_cluster_file_are_known() {
-        let mut facts = facts(&[]);
-        facts.layer.file.nodes[0].pod_cidr = Some("10.10.128.0/20".parse().unwrap());
-        let text = configuration(&facts);
-        assert!(text.contains("define taken4 = [ 10.10.0.0/16{20,20}, 10.10.0.0/16{24,24} ];"), "{text}");
-    }
-}
+mod tests;

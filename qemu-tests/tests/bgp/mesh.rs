@@ -45,8 +45,11 @@ fn story(families: &'static [Family]) {
     let program = Program::find(scratch.path());
     let fabric = Fabric::new(families);
     let three = cluster_file(families, &[(20, 11), (20, 12), (20, 13)], &[]);
-    let mut nodes: Vec<Node> =
-        [11, 12, 13].map(|number| fabric.node(scratch.path(), 20, number, &three)).into();
+    // One of them knows of more.
+    let victims = stranger::victims_file(families);
+    let mut nodes: Vec<Node> = [(11, &victims), (12, &three), (13, &three)]
+        .map(|(number, file)| fabric.node(scratch.path(), 20, number, file))
+        .into();
     // What others have made, one of it of a node's own pods' range.
     for family in families.iter().copied() {
         let gateway = address(family, 20, 1);

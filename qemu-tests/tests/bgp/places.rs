@@ -23,6 +23,14 @@ pub fn range(family: Family, number: u8) -> String {
     }
 }
 
+/// The first quarter of that.
+pub fn part(family: Family, number: u8) -> String {
+    match family {
+        Family::V4 => format!("10.10.{number}.0/26"),
+        Family::V6 => format!("fd00:10:0:{number}::/66"),
+    }
+}
+
 /// An address among the pods of the node with this number, and the length of their range: 1 is the node's own, 2 its
 /// pod's.
 pub fn pod(family: Family, number: u8, address: u8) -> (IpAddr, u8) {
