@@ -21,3 +21,4 @@ pub mod profile;
 pub mod report;
 pub mod seed;
 pub mod services;
+pub mod vxlan;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use bootwright_model::vxlan::overhead_bytes;
 use ipnet::IpNet;
 
 use super::wanted::Device;
@@ -12,8 +13,6 @@ use super::wire::constants::{IFLA_INFO_DATA, IFLA_INFO_KIND, NLA_F_NESTED, vxlan
 use super::wire::{Messages, Socket, WireError};
 use super::{Family, Mac, Overlay, offload};
 
-/// What VXLAN adds to a packet: Ethernet 14, IP 20 or 40, UDP 8, VXLAN 8 bytes (RFC 7348, section 5).
-const OVERHEAD_BYTES: [u32; 2] = [50, 70];
 /// `struct ifinfomsg`.
 const LINK_BYTES: usize = 16;
 const UP: u32 = libc::IFF_UP as u32;
@@ -28,7 +27,7 @@ pub fn name(family: Family) -> &'static str {
 
 /// MTU of the device, bytes, on a link of this one.
 pub fn mtu(family: Family, link: u32) -> u32 {
-    link.saturating_sub(OVERHEAD_BYTES[family as usize])
+    link.saturating_sub(overhead_bytes(family).into())
 }
 
 /// A link, as the kernel shows it.

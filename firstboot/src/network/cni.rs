@@ -1,8 +1,8 @@
 //! The CNI network of this node's pods (CNI specification 0.4.0, network configuration lists).
 
 use bootwright_model::addresses;
-use bootwright_model::families::Family;
 use bootwright_model::node::NodeFacts;
+use bootwright_model::vxlan;
 use serde_json::json;
 
 /// Where containerd looks for it; it takes the first by name.
@@ -10,21 +10,13 @@ pub const CONFLIST: &str = "/etc/cni/net.d/10-bootwright.conflist";
 /// Leases of host-local. A tmpfs, so that a restart forgets the leases of pods that it ended.
 pub const LEASES: &str = "/run/bootwright/cni";
 
-/// Outer headers of VXLAN over IPv4 and IPv6, bytes (RFC 7348, section 5).
-const VXLAN_OVER_IPV4_BYTES: u16 = 50;
-const VXLAN_OVER_IPV6_BYTES: u16 = 70;
-
 /// MTU of pods, bytes: with an overlay, what is left of the underlay's. Also on a cluster of one node,
 /// so that it need not change when nodes are added, and also to peers that are reached by routes: a pod
 /// has one link for all of them, and for both families. Packets of a family travel in VXLAN of that family.
 pub fn pod_mtu(facts: &NodeFacts) -> u16 {
     let network = &facts.layer.file.network;
-    let headers = match (network.has_overlay(), facts.address.of(Family::V6)) {
-        (true, None) => VXLAN_OVER_IPV4_BYTES,
-        (true, Some(_)) => VXLAN_OVER_IPV6_BYTES,
-        (false, _) => 0,
-    };
-    network.mtu.saturating_sub(headers)
+    let of_overlay = if network.has_overlay() { vxlan::most_overhead_bytes(&facts.address) } else { 0 };
+    network.mtu.saturating_sub(of_overlay)
 }
 
 /// The configuration list. The error is that the pod CIDR has no address for the bridge.

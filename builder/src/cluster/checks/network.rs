@@ -2,6 +2,7 @@
 
 use bootwright_model::cluster::{ClusterFile, NetworkMode};
 use bootwright_model::families::Family;
+use bootwright_model::vxlan::overhead_bytes;
 
 use super::duplicates;
 use super::settings::NODE_PORTS;
@@ -11,8 +12,8 @@ use crate::cluster::text::finding::{Finding, KeyPath};
 const LEAST_MTU: u16 = 1280;
 /// Largest MTU of common Ethernet adapters.
 const MOST_MTU: u16 = 9216;
-/// What VXLAN over IPv6 adds to a packet: Ethernet 14, IPv6 40, UDP 8, VXLAN 8 bytes (RFC 7348).
-const VXLAN_IPV6_BYTES: u16 = 70;
+/// What VXLAN takes, where it does so of packets that need [`LEAST_MTU`].
+const OVER_IPV6_BYTES: u16 = overhead_bytes(Family::V6);
 /// Largest VXLAN network identifier, 24 bits (RFC 7348, section 5). 0 is left out: some switches drop it.
 const MOST_VNI: u32 = 0xff_ffff;
 /// UDP ports that other programs of a node listen at.
@@ -78,11 +79,12 @@ fn mtu(file: &ClusterFile, findings: &mut Vec<Finding>) {
     let mtu = file.network.mtu;
     let over_ipv6 =
         file.network.has_overlay() && file.nodes.iter().any(|one| one.address.of(Family::V6).is_some());
-    let least = if over_ipv6 { LEAST_MTU + VXLAN_IPV6_BYTES } else { LEAST_MTU };
+    let least = if over_ipv6 { LEAST_MTU + OVER_IPV6_BYTES } else { LEAST_MTU };
     if (least..=MOST_MTU).contains(&mtu) {
         return;
     }
-    let why = if over_ipv6 { " (1280 for pods, 70 for VXLAN over IPv6)" } else { "" };
+    let why = format!(" ({LEAST_MTU} for pods, {OVER_IPV6_BYTES} for VXLAN over IPv6)");
+    let why = if over_ipv6 { why.as_str() } else { "" };
     findings.push(
         Finding::new("mtu", format!("{mtu} is not a possible MTU"))
             .at_value(network("mtu"), "out of range")
