@@ -11,6 +11,7 @@ pub mod bgp;
 pub mod cloud;
 pub mod cluster;
 pub mod families;
+pub mod host_address;
 pub mod kubernetes;
 pub mod layout;
 pub mod node;

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use bootwright_model::baked::ClusterLayer;
 use bootwright_model::cloud::is_provider_id;
 use bootwright_model::families::PerFamily;
+use bootwright_model::host_address::{GatewayFault, check_gateway, reserved_in, unusable};
 use bootwright_model::seed::Seed;
 use ipnet::IpNet;
 
@@ -95,6 +96,22 @@ pub enum IdentityError {
         /// Role of the image.
         ours: String,
     },
+    /// Values of two sources that do not go together.
+    #[error(
+        "gateway {gateway} by {gateway_source} does not go with address {address:#} by {address_source}: the gateway {fault}"
+    )]
+    Gateway {
+        /// The gateway.
+        gateway: IpAddr,
+        /// Who says so.
+        gateway_source: String,
+        /// The addresses.
+        address: PerFamily<IpNet>,
+        /// Who says so.
+        address_source: String,
+        /// Why they do not.
+        fault: GatewayFault,
+    },
     /// A value that cannot be.
     #[error("{source_name}: {what}")]
     Invalid {
@@ -111,7 +128,7 @@ pub enum IdentityError {
 impl Advice for IdentityError {
     fn advice(&self) -> String {
         match self {
-            IdentityError::Conflict { .. } => {
+            IdentityError::Conflict { .. } | IdentityError::Gateway { .. } => {
                 "correct node.toml on the seed partition (every field is optional there), or the cluster file and build again"
             }
             IdentityError::Missing { .. } => {
@@ -148,6 +165,9 @@ fn merge(claims: &[Claim], macs: &[String]) -> Result<Identity, IdentityError> {
     let name = field(claims, &mut used, "name", |says| says.name.clone())?;
     let address = field(claims, &mut used, "address", |says| says.address)?;
     let gateway = field(claims, &mut used, "gateway", |says| says.gateway)?;
+    if let (Some(address), Some(gateway)) = (address, gateway) {
+        check_gateways(claims, &used, address, gateway)?;
+    }
     let mac = field(claims, &mut used, "mac", |says| says.mac.as_deref().map(str::to_lowercase))?;
     let pod_cidr = field(claims, &mut used, "pod-cidr", |says| says.pod_cidr)?;
     let provider_id = field(claims, &mut used, "provider-id", |says| says.provider_id.clone())?;
@@ -208,7 +228,8 @@ fn looked(claims: &[Claim], macs: &[String]) -> String {
     parts.join("; ")
 }
 
-/// What a person wrote is checked here; the inventory was checked by the builder. `families` are the cluster's.
+/// What a person wrote is checked here, as far as it can be by itself; the inventory was checked by the builder.
+/// `families` are the cluster's.
 fn check(claim: &Claim, families: &PerFamily<IpNet>) -> Result<(), IdentityError> {
     let invalid = |what: String| Err(IdentityError::Invalid { source_name: claim.source.clone(), what });
     let says = &claim.says;
@@ -236,22 +257,41 @@ fn check(claim: &Claim, families: &PerFamily<IpNet>) -> Result<(), IdentityError
             return invalid(format!("{key} {values:#}: in this cluster a node has one {wanted} value"));
         }
     }
-    for gateway in says.gateway.iter().flat_map(PerFamily::iter) {
-        if let Some(address) = says.address
-            && (!address.contains(&gateway) || address.addrs().contains(&gateway))
-        {
-            return invalid(format!("gateway {gateway} is not a neighbour in the network of {address:#}"));
-        }
-    }
     for address in says.address.iter().flat_map(PerFamily::iter) {
-        if address.prefix_len() < address.max_prefix_len() - 1
-            && (address.addr() == address.network()
-                || address.addr() == address.broadcast() && address.addr().is_ipv4())
-        {
-            return invalid(format!("address {address} is the network's own, not a machine's"));
+        if let Some(why) = unusable(address.addr()) {
+            return invalid(format!("address {address} is {why}, and not a machine's"));
+        }
+        if let Some(name) = reserved_in(address, address.addr()) {
+            return invalid(format!(
+                "address {address} is the {name} address of its network, and not a machine's"
+            ));
         }
     }
     Ok(())
+}
+
+/// Gateways against addresses, whoever said either.
+fn check_gateways(
+    claims: &[Claim],
+    used: &[Vec<&'static str>],
+    address: PerFamily<IpNet>,
+    gateways: PerFamily<IpAddr>,
+) -> Result<(), IdentityError> {
+    let Some((gateway, fault)) =
+        gateways.iter().find_map(|gateway| Some((gateway, check_gateway(&address, gateway).err()?)))
+    else {
+        return Ok(());
+    };
+    let by = |field| {
+        let mut sources = claims.iter().zip(used).filter(|(_, fields)| fields.contains(&field));
+        sources.next().map(|(claim, _)| claim.source.clone()).unwrap_or_default()
+    };
+    let (gateway_source, address_source) = (by("gateway"), by("address"));
+    if gateway_source == address_source {
+        let what = format!("gateway {gateway} does not go with address {address:#}: the gateway {fault}");
+        return Err(IdentityError::Invalid { source_name: gateway_source, what });
+    }
+    Err(IdentityError::Gateway { gateway, gateway_source, address, address_source, fault })
 }
 
 /// A label of RFC 1123.

@@ -151,6 +151,7 @@ fn every_refusal_names_its_sources() {
             mac(1),
         ),
         (Some(Seed { address: Some("10.0.2.0/24".parse().unwrap()), ..named("cp1") }), mac(1)),
+        (Some(Seed { address: Some("169.254.0.7/16".parse().unwrap()), ..named("cp1") }), mac(1)),
     ];
     let lines: Vec<String> = cases
         .into_iter()
@@ -164,7 +165,8 @@ fn every_refusal_names_its_sources() {
     the inventory's node w1 (link 52:54:00:00:00:03) says that this machine is `w1` with the role worker; this image is for all-in-one
     the seed (/dev/vda4): name `Web_1`: a name has lower-case letters, digits and inner dashes, at most 63
     the seed (/dev/vda4): mac `5254`: six pairs of hexadecimal digits with colons are expected
-    the seed (/dev/vda4): gateway 10.9.9.1 is not a neighbour in the network of 10.0.2.15/24
-    the seed (/dev/vda4): address 10.0.2.0/24 is the network's own, not a machine's
+    the seed (/dev/vda4): gateway 10.9.9.1 does not go with address 10.0.2.15/24: the gateway is outside the machine's network 10.0.2.0/24
+    the seed (/dev/vda4): address 10.0.2.0/24 is the network address of its network, and not a machine's
+    the seed (/dev/vda4): address 169.254.0.7/16 is a link-local address, and not a machine's
     ");
 }

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use bootwright_model::bgp::Bgp;
 use bootwright_model::cluster::{ClusterFile, NetworkMode};
 use bootwright_model::families::Family;
+use bootwright_model::host_address::{reserved_in, unusable};
 use bootwright_model::kubernetes::is_node;
 use ipnet::IpNet;
 
-use super::nodes::{reserved_in, unusable};
 use super::{Context, cluster, duplicates, each, node};
 use crate::cluster::text::finding::{Finding, KeyPath};
 

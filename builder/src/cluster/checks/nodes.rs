@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use bootwright_model::cluster::{ClusterFile, NetworkMode, Node};
 use bootwright_model::families::Family;
+use bootwright_model::host_address::{GatewayFault, check_gateway, reserved_in, unusable};
 use bootwright_model::kubernetes::{CONTROL_PLANE_ROLES, has_etcd_machines, is_node, runs_etcd};
 use ipnet::IpNet;
 
@@ -77,34 +78,43 @@ fn address(path: KeyPath, network: IpNet, findings: &mut Vec<Finding>) {
 }
 
 fn gateway(index: usize, one: &Node, path: KeyPath, gateway: IpAddr, findings: &mut Vec<Finding>) {
+    let Err(fault) = check_gateway(&one.address, gateway) else { return };
     let key = node(index, "address");
     let of_family = of_family(&key, &one.address, Family::of(gateway));
-    let (place, address) = of_family.clone().unwrap_or((key, one.address.primary()));
+    let (place, address) = of_family.unwrap_or((key, one.address.primary()));
     let network = address.trunc();
-    let finding = |rule, message: String, label: &str| {
-        Finding::new(rule, message)
-            .at_value(path.clone(), label)
-            .at_value(place.clone(), format!("network {network}"))
+    let (rule, message, label, help) = match fault {
+        GatewayFault::Family(_) => (
+            "family",
+            format!("gateway {gateway} and address {address} are of different families"),
+            "another family",
+            "write a gateway of the address's family",
+        ),
+        GatewayFault::Outside(_) => (
+            "gateway",
+            format!("gateway {gateway} is outside the node's network {network}"),
+            "outside",
+            "write a gateway in that network, or check the prefix length of the address",
+        ),
+        GatewayFault::Itself => (
+            "gateway",
+            format!("gateway {gateway} is the node's own address"),
+            "the node itself",
+            "write the router's address, or leave the key out if there is none",
+        ),
+        GatewayFault::Reserved { name, .. } => (
+            "gateway",
+            format!("gateway {gateway} is the {name} address of {network}"),
+            "not a machine",
+            "write the router's address",
+        ),
     };
-    // A router announces itself by its link-local address (RFC 4861, section 6.1.2).
-    let link_local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    if of_family.is_none() {
-        let message = format!("gateway {gateway} and address {address} are of different families");
-        findings.push(
-            finding("family", message, "another family").help("write a gateway of the address's family"),
-        );
-    } else if !network.contains(&gateway) && !link_local {
-        let message = format!("gateway {gateway} is outside the node's network {network}");
-        let help = "write a gateway in that network, or check the prefix length of the address";
-        findings.push(finding("gateway", message, "outside").help(help));
-    } else if gateway == address.addr() {
-        let message = format!("gateway {gateway} is the node's own address");
-        let help = "write the router's address, or leave the key out if there is none";
-        findings.push(finding("gateway", message, "the node itself").help(help));
-    } else if let Some(why) = reserved_in(address, gateway) {
-        let message = format!("gateway {gateway} is the {why} address of {network}");
-        findings.push(finding("gateway", message, "not a machine").help("write the router's address"));
-    }
+    findings.push(
+        Finding::new(rule, message)
+            .at_value(path, label)
+            .at_value(place, format!("network {network}"))
+            .help(help),
+    );
 }
 
 fn mac(index: usize, one: &Node, findings: &mut Vec<Finding>) {
@@ -275,37 +285,6 @@ fn one_link(file: &ClusterFile, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Why no machine can have this address.
-pub(super) fn unusable(address: IpAddr) -> Option<&'static str> {
-    let link_local = match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
-    match address {
-        _ if address.is_unspecified() => Some("the unspecified address"),
-        _ if address.is_loopback() => Some("a loopback address"),
-        _ if address.is_multicast() => Some("a multicast address"),
-        _ if link_local => Some("a link-local address"),
-        IpAddr::V4(v4) if v4.is_broadcast() => Some("the broadcast address"),
-        _ => None,
-    }
-}
-
-/// Whether `address` is the network or broadcast address of the network around `cidr`. Networks of one
-/// or two addresses have neither (RFC 3021); IPv6's first is for any router (RFC 4291, section 2.6.1).
-pub(super) fn reserved_in(cidr: IpNet, address: IpAddr) -> Option<&'static str> {
-    let network = cidr.trunc();
-    if network.max_prefix_len() - network.prefix_len() < 2 {
-        return None;
-    }
-    match network {
-        IpNet::V4(_) if address == network.broadcast() => Some("broadcast"),
-        IpNet::V4(_) if address == network.network() => Some("network"),
-        IpNet::V6(_) if address == network.network() => Some("any-router"),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -323,20 +302,5 @@ mod tests {
         ] {
             assert_eq!(parse_mac(bad), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn network_and_broadcast_addresses() {
-        let reserved = |text: &str| {
-            let cidr: IpNet = text.parse().unwrap();
-            reserved_in(cidr, cidr.addr())
-        };
-        assert_eq!(reserved("10.0.2.0/24"), Some("network"));
-        assert_eq!(reserved("10.0.2.255/24"), Some("broadcast"));
-        assert_eq!(reserved("10.0.2.15/24"), None);
-        assert_eq!(reserved("10.0.2.0/31"), None);
-        assert_eq!(reserved("10.0.2.0/32"), None);
-        assert_eq!(reserved("fd00::/64"), Some("any-router"));
-        assert_eq!(reserved("fd00::ffff:ffff:ffff:ffff/64"), None);
     }
 }

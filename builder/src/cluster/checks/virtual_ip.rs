@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use bootwright_model::cluster::{ClusterFile, Node};
 use bootwright_model::families::Family;
+use bootwright_model::host_address::reserved_in;
 
-use super::nodes::reserved_in;
 use super::{cluster, each, is_control_plane, node, of_family};
 use crate::cluster::text::finding::Finding;
 
