@@ -108,23 +108,31 @@ pub fn allocate_pod_cidrs(
 }
 
 /// [`allocate_pod_cidrs`] for every family of the cluster, each by itself: the ranges of the nodes in their order, in the
-/// cluster's order of families. Machines of etcd, which have no pods, get theirs last: one that is added, wherever in the
-/// file, moves no node.
+/// cluster's order of families. Machines of etcd have no pods, get nothing, and move no node wherever in the file they are.
 pub fn allocate_node_ranges(
     cluster: &Cluster,
     nodes: &[Node],
-) -> Result<Vec<PerFamily<IpNet>>, AddressError> {
-    let mut order: Vec<usize> = (0..nodes.len()).collect();
-    order.sort_by_key(|index| !is_node(&nodes[*index].role));
+) -> Result<Vec<Option<PerFamily<IpNet>>>, AddressError> {
+    let with_pods: Vec<usize> = (0..nodes.len()).filter(|index| is_node(&nodes[*index].role)).collect();
     let of_family = |whole: IpNet| {
         let family = Family::of(whole.addr());
-        let explicit: Vec<_> = order.iter().map(|index| nodes[*index].pod_cidr?.of(family)).collect();
-        allocate_pod_cidrs(whole, cluster.node_prefix_length(family), &explicit)
+        let explicit: Vec<_> = with_pods.iter().map(|index| nodes[*index].pod_cidr?.of(family)).collect();
+        allocate_pod_cidrs(whole, cluster.node_prefix_length(family), &explicit).map_err(
+            |error| match error {
+                AddressError::Exhausted { cluster, bits, node } => {
+                    AddressError::Exhausted { cluster, bits, node: with_pods[node - 1] + 1 }
+                }
+                other => other,
+            },
+        )
     };
     let ranges = cluster.pod_cidr.iter().map(of_family).collect::<Result<Vec<_>, _>>()?;
-    let place = |index| order.iter().position(|one| *one == index).expect("every node has a place");
-    let of_node = |index| PerFamily::new(ranges.iter().map(|ranges: &Vec<IpNet>| ranges[place(index)]));
-    Ok((0..nodes.len()).map(|index| of_node(index).expect("as many as the cluster has families")).collect())
+    let mut of_nodes = vec![None; nodes.len()];
+    for (place, index) in with_pods.iter().enumerate() {
+        let of_node = PerFamily::new(ranges.iter().map(|ranges| ranges[place]));
+        of_nodes[*index] = Some(of_node.expect("as many as the cluster has families"));
+    }
+    Ok(of_nodes)
 }
 
 /// Address of the Service `kubernetes.default`: the first of the range.

@@ -330,13 +330,13 @@ pub struct Node {
     #[serde(default)]
     pub mac: Option<String>,
     /// The node's address with the prefix length of its network: `10.0.2.15/24`. A list with one of each family in a
-    /// cluster of both.
+    /// cluster of both; a machine of the role `etcd` needs the primary one only.
     pub address: PerFamily<IpNet>,
     /// Default gateway on that link; a list with one of each family if there are two.
     #[serde(default)]
     pub gateway: Option<PerFamily<IpAddr>>,
     /// Pod CIDR; cut from `pod-cidr` in order of appearance if absent. In a cluster of both families one of either, or a
-    /// list of both.
+    /// list of both. A machine of the role `etcd` has none.
     #[serde(default)]
     pub pod_cidr: Option<PerFamily<IpNet>>,
     /// With `cloud.provider = "external"`: how the cloud calls this machine, `"openstack:///0c7b…"`.

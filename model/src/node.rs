@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::baked::{ClusterLayer, OsRelease};
 use crate::families::PerFamily;
+use crate::kubernetes::KubernetesError;
 
 /// Everything about one node that is needed to configure its services.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,8 +21,10 @@ pub struct NodeFacts {
     pub gateway: Option<PerFamily<IpAddr>>,
     /// Name of the link that carries the address, `eth0`.
     pub link: String,
-    /// This node's share of the cluster's pod CIDR, of each family and in their order.
-    pub pod_cidr: PerFamily<IpNet>,
+    /// This node's share of the cluster's pod CIDR, of each family and in their order. Nothing on a machine that runs no
+    /// pods ([`is_node`](crate::kubernetes::is_node)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_cidr: Option<PerFamily<IpNet>>,
     /// How the cloud calls this machine; nothing without one, or if its cloud controller manager finds out by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_id: Option<String>,
@@ -29,4 +32,17 @@ pub struct NodeFacts {
     pub layer: ClusterLayer,
     /// What the OS layer is made of.
     pub os: OsRelease,
+}
+
+impl NodeFacts {
+    /// The pods' ranges of every family that there are any of.
+    pub fn pod_cidrs(&self) -> impl Iterator<Item = IpNet> + use<> {
+        self.pod_cidr.into_iter().flat_map(|ranges| ranges.iter())
+    }
+
+    /// The pods' range, for what makes no sense without.
+    pub(crate) fn pods(&self) -> Result<PerFamily<IpNet>, KubernetesError> {
+        let missing = || KubernetesError::NoPods { node: self.name.clone(), role: self.layer.role.clone() };
+        self.pod_cidr.ok_or_else(missing)
+    }
 }

@@ -77,8 +77,8 @@ const PLACEHOLDERS: &[Placeholder] = &[
     },
     Placeholder {
         name: "pod-cidr",
-        meaning: "the node's pod CIDR, in the same way",
-        value: |f| f.pod_cidr.to_string(),
+        meaning: "the node's pod CIDR, in the same way; nothing on a machine of etcd",
+        value: |f| f.pod_cidr.map(|ranges| ranges.to_string()).unwrap_or_default(),
     },
     Placeholder {
         name: "root-hash",

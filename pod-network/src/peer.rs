@@ -48,7 +48,7 @@ impl Own {
         Own {
             name: facts.name.clone(),
             addresses: facts.address.iter().collect(),
-            pod_cidrs: facts.pod_cidr.iter().collect(),
+            pod_cidrs: facts.pod_cidrs().collect(),
             cluster_cidrs: facts.layer.file.cluster.pod_cidr.iter().collect(),
         }
     }

@@ -37,8 +37,8 @@ pub struct Loaded {
     pub path: PathBuf,
     /// Its folder: relative paths in it start here.
     pub folder: PathBuf,
-    /// What it says. Every node's `pod_cidr` is filled in, what it has of each address family is in the cluster's order of
-    /// them, and MAC addresses are lower case.
+    /// What it says. The `pod_cidr` of every node that runs pods is filled in, what it has of each address family is in
+    /// the cluster's order of them, and MAC addresses are lower case.
     pub file: ClusterFile,
     /// Profiles of the roles that nodes ask for.
     pub profiles: BTreeMap<String, Profile>,
@@ -244,7 +244,7 @@ fn assign(file: &mut ClusterFile) -> Result<(), Finding> {
     // The primary family first, in whatever order a node was written.
     let order = file.cluster.pod_cidr;
     for (node, pod_cidr) in file.nodes.iter_mut().zip(ranges) {
-        node.pod_cidr = Some(pod_cidr);
+        node.pod_cidr = pod_cidr;
         node.address = node.address.ordered_as(&order);
         node.gateway = node.gateway.map(|gateways| gateways.ordered_as(&order));
         node.mac = node.mac.take().map(|mac| mac.to_ascii_lowercase());

@@ -166,10 +166,10 @@ pub struct NodePlan {
     pub address: PerFamily<IpNet>,
     /// Default gateway.
     pub gateway: Option<PerFamily<IpAddr>>,
-    /// Its pods.
-    pub pod_cidr: PerFamily<IpNet>,
+    /// Its pods; nothing on a machine that runs none.
+    pub pod_cidr: Option<PerFamily<IpNet>>,
     /// The node's own address among its pods.
-    pub pod_gateway: PerFamily<IpAddr>,
+    pub pod_gateway: Option<PerFamily<IpAddr>>,
 }
 
 /// A workload image.
@@ -192,7 +192,7 @@ impl Plan {
             cluster: cluster(loaded)?,
             kubernetes: kubernetes(loaded, &inputs),
             roles: loaded.profiles.iter().map(|(role, profile)| role_plan(file, role, profile)).collect(),
-            nodes: file.nodes.iter().map(|one| node(file, one)).collect::<Result<_, _>>()?,
+            nodes: file.nodes.iter().map(node).collect::<Result<_, _>>()?,
             images: file.images.iter().map(|one| image(loaded, one, &inputs)).collect(),
             inputs,
         })
@@ -276,16 +276,15 @@ fn services(services: &[Service]) -> Vec<ServicePlan> {
     plans.collect()
 }
 
-fn node(file: &ClusterFile, one: &Node) -> Result<NodePlan, AddressError> {
-    let pod_cidr = one.pod_cidr.unwrap_or(file.cluster.pod_cidr);
+fn node(one: &Node) -> Result<NodePlan, AddressError> {
     Ok(NodePlan {
         name: one.name.clone(),
         role: one.role.clone(),
         mac: one.mac.clone(),
         address: one.address,
         gateway: one.gateway,
-        pod_cidr,
-        pod_gateway: pod_cidr.try_map(addresses::pod_gateway)?,
+        pod_cidr: one.pod_cidr,
+        pod_gateway: one.pod_cidr.map(|ranges| ranges.try_map(addresses::pod_gateway)).transpose()?,
     })
 }
 

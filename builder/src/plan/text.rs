@@ -5,7 +5,6 @@ mod inputs;
 use std::fmt;
 
 use bootwright_model::cluster::InitialClusterState;
-use bootwright_model::kubernetes::is_node;
 
 use super::{ClusterPlan, FilePlan, Plan, RolePlan, Secrecy};
 
@@ -41,8 +40,8 @@ impl fmt::Display for Plan {
             line(f, "address", format_args!("{:#}", node.address))?;
             optional(f, "gateway", node.gateway.map(|gateways| format!("{gateways:#}")).as_ref())?;
             optional(f, "MAC", node.mac.as_ref())?;
-            if is_node(&node.role) {
-                line(f, "pods", format_args!("{:#} (gateway {:#})", node.pod_cidr, node.pod_gateway))?;
+            if let (Some(pods), Some(gateway)) = (node.pod_cidr, node.pod_gateway) {
+                line(f, "pods", format_args!("{pods:#} (gateway {gateway:#})"))?;
             }
         }
         for role in &self.roles {

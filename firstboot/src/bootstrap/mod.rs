@@ -198,7 +198,8 @@ fn explain(error: ApiError, object: &Object, facts: &NodeFacts) -> BootstrapErro
         ApiError::Refused { status: 422, ref message, .. }
             if object.body["kind"] == "Node" && message.contains("podCIDR") =>
         {
-            BootstrapError::PodCidr { node: facts.name.clone(), pod_cidr: format!("{:#}", facts.pod_cidr) }
+            let pod_cidr = facts.pod_cidr.map(|ranges| format!("{ranges:#}")).unwrap_or_default();
+            BootstrapError::PodCidr { node: facts.name.clone(), pod_cidr }
         }
         ApiError::Refused { status: 422, ref message, .. }
             if object.body["kind"] == "Node" && is_about_provider_id(message) =>

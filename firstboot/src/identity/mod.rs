@@ -11,6 +11,7 @@ use bootwright_model::baked::ClusterLayer;
 use bootwright_model::cloud::is_provider_id;
 use bootwright_model::families::PerFamily;
 use bootwright_model::host_address::{GatewayFault, check_gateway, reserved_in, unusable};
+use bootwright_model::kubernetes::{has_families, is_node};
 use bootwright_model::seed::Seed;
 use ipnet::IpNet;
 
@@ -49,8 +50,8 @@ pub struct Identity {
     pub gateway: Option<PerFamily<IpAddr>>,
     /// MAC of the link that carries the address; any link if absent.
     pub mac: Option<String>,
-    /// Pod CIDR, of each family.
-    pub pod_cidr: PerFamily<IpNet>,
+    /// Pod CIDR, of each family; nothing on a machine that runs no pods.
+    pub pod_cidr: Option<PerFamily<IpNet>>,
     /// How the cloud calls the machine.
     pub provider_id: Option<String>,
     /// Which source gave what, one phrase per source.
@@ -152,15 +153,15 @@ pub fn resolve(
     let families = &layer.file.cluster.pod_cidr;
     let seed = seed.map(|seed| seed.in_order(families));
     if let Some(seed) = &seed {
-        check(seed, families)?;
+        check(seed, &layer.role, families)?;
     }
     let mut claims: Vec<Claim> = seed.iter().cloned().collect();
     let seeded = seed.as_ref().map(|claim| &claim.says);
     claims.extend(inventory::claims(layer, seeded, macs)?);
-    merge(&claims, macs)
+    merge(&claims, macs, &layer.role)
 }
 
-fn merge(claims: &[Claim], macs: &[String]) -> Result<Identity, IdentityError> {
+fn merge(claims: &[Claim], macs: &[String], role: &str) -> Result<Identity, IdentityError> {
     let mut used = vec![Vec::new(); claims.len()];
     let name = field(claims, &mut used, "name", |says| says.name.clone())?;
     let address = field(claims, &mut used, "address", |says| says.address)?;
@@ -174,12 +175,16 @@ fn merge(claims: &[Claim], macs: &[String]) -> Result<Identity, IdentityError> {
 
     let missing = |field| IdentityError::Missing { field, looked: looked(claims, macs) };
     let sources = claims.iter().zip(used).filter(|(_, fields)| !fields.is_empty());
+    let (name, address) = (name.ok_or_else(|| missing("name"))?, address.ok_or_else(|| missing("address"))?);
+    if pod_cidr.is_none() && is_node(role) {
+        return Err(missing("pod-cidr"));
+    }
     Ok(Identity {
-        name: name.ok_or_else(|| missing("name"))?,
-        address: address.ok_or_else(|| missing("address"))?,
+        name,
+        address,
         gateway,
         mac,
-        pod_cidr: pod_cidr.ok_or_else(|| missing("pod-cidr"))?,
+        pod_cidr,
         provider_id,
         sources: sources
             .map(|(claim, fields)| format!("{} by {}", fields.join(", "), claim.source))
@@ -230,7 +235,7 @@ fn looked(claims: &[Claim], macs: &[String]) -> String {
 
 /// What a person wrote is checked here, as far as it can be by itself; the inventory was checked by the builder.
 /// `families` are the cluster's.
-fn check(claim: &Claim, families: &PerFamily<IpNet>) -> Result<(), IdentityError> {
+fn check(claim: &Claim, role: &str, families: &PerFamily<IpNet>) -> Result<(), IdentityError> {
     let invalid = |what: String| Err(IdentityError::Invalid { source_name: claim.source.clone(), what });
     let says = &claim.says;
     if let Some(name) = &says.name
@@ -250,11 +255,18 @@ fn check(claim: &Claim, families: &PerFamily<IpNet>) -> Result<(), IdentityError
     {
         return invalid(format!("provider-id `{id}`: a cloud's scheme is expected, as in hcloud://42"));
     }
+    if let Some(ranges) = says.pod_cidr.filter(|_| !is_node(role)) {
+        return invalid(format!("pod-cidr {ranges:#}: a machine of the role {role} runs no pods"));
+    }
     for (key, values) in [("address", says.address), ("pod-cidr", says.pod_cidr)] {
-        if let Some(values) = values.filter(|values| !values.same_families(families)) {
+        if let Some(values) = values.filter(|values| !has_families(role, values, families)) {
             let wanted: Vec<String> = families.families().map(|family| family.to_string()).collect();
-            let wanted = wanted.join(" and one ");
-            return invalid(format!("{key} {values:#}: in this cluster a node has one {wanted} value"));
+            let wanted = if is_node(role) {
+                format!("a node has one {} value", wanted.join(" and one "))
+            } else {
+                format!("a machine of the role {role} has one {} value", wanted[0])
+            };
+            return invalid(format!("{key} {values:#}: in this cluster {wanted}"));
         }
     }
     for address in says.address.iter().flat_map(PerFamily::iter) {

@@ -105,12 +105,64 @@ fn in_a_cluster_of_both_families_a_seed_has_both_in_any_order() {
     };
     let identity = resolve(Some(&seed(says.clone())), &layer, &[]).unwrap();
     assert_eq!(identity.address.to_string(), "10.0.2.99/24,fd00:2::99/64");
-    assert_eq!(identity.pod_cidr.to_string(), "10.10.99.0/24,fd00:10:10:99::/64");
+    assert_eq!(identity.pod_cidr.unwrap().to_string(), "10.10.99.0/24,fd00:10:10:99::/64");
     let half = Seed { address: "10.0.2.99/24".parse().ok(), ..says };
     insta::assert_snapshot!(
         resolve(Some(&seed(half)), &layer, &[]).unwrap_err(),
         @"the seed (/dev/vda4): address 10.0.2.99/24: in this cluster a node has one IPv4 and one IPv6 value"
     );
+}
+
+#[test]
+fn a_gateway_goes_with_the_address_whoever_says_either() {
+    let inventory = |address: &str| {
+        let node =
+            Node { gateway: None, address: address.parse().unwrap(), ..node("cp1", "all-in-one", None, 15) };
+        let mut layer = layer(vec![node]);
+        if address.contains("fd00") {
+            layer.file.cluster.pod_cidr = "fd00:10:10::/56".parse().unwrap();
+        }
+        layer
+    };
+    let says = |gateway: &str| seed(Seed { gateway: gateway.parse().ok(), ..Seed::default() });
+    let gateway = |address, gateway| resolve(Some(&says(gateway)), &inventory(address), &[]);
+    // A router announces itself by its link-local address.
+    let identity = gateway("fd00:2::15/64", "fe80::1").unwrap();
+    assert_eq!(identity.gateway.unwrap().to_string(), "fe80::1");
+    assert!(gateway("10.0.2.15/24", "10.0.2.2").is_ok());
+    let lines = ["10.9.9.1", "10.0.2.15", "fd00:2::1"]
+        .map(|one| gateway("10.0.2.15/24", one).unwrap_err().to_string());
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    gateway 10.9.9.1 by the seed (/dev/vda4) does not go with address 10.0.2.15/24 by the inventory's node cp1 (the only one of its role): the gateway is outside the machine's network 10.0.2.0/24
+    gateway 10.0.2.15 by the seed (/dev/vda4) does not go with address 10.0.2.15/24 by the inventory's node cp1 (the only one of its role): the gateway is the machine's own address
+    gateway fd00:2::1 by the seed (/dev/vda4) does not go with address 10.0.2.15/24 by the inventory's node cp1 (the only one of its role): the gateway is IPv6, and the machine has no address of that family
+    ");
+}
+
+#[test]
+fn a_machine_of_etcd_has_no_pods_and_needs_the_primary_family_alone() {
+    let mut layer = layer(vec![Node { pod_cidr: None, ..node("e1", "etcd", None, 21) }]);
+    layer.role = "etcd".into();
+    layer.file.cluster.pod_cidr = "10.10.0.0/16,fd00:10:10::/56".parse().unwrap();
+    assert_eq!(resolve(None, &layer, &[]).unwrap().pod_cidr, None);
+    let says =
+        |address: &str| Seed { name: Some("e9".into()), address: address.parse().ok(), ..Seed::default() };
+    for address in ["10.0.2.29/24", "fd00:2::29/64,10.0.2.29/24"] {
+        let identity = resolve(Some(&seed(says(address))), &layer, &[]).unwrap();
+        assert_eq!((identity.pod_cidr, identity.address.addr().to_string()), (None, "10.0.2.29".to_owned()));
+    }
+    let pods = Seed { pod_cidr: "10.10.9.0/24,fd00:10:10:9::/64".parse().ok(), ..says("10.0.2.29/24") };
+    let lines = [says("fd00:2::29/64"), pods]
+        .map(|says| resolve(Some(&seed(says)), &layer, &[]).unwrap_err().to_string());
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    the seed (/dev/vda4): address fd00:2::29/64: in this cluster a machine of the role etcd has one IPv4 value
+    the seed (/dev/vda4): pod-cidr 10.10.9.0/24, fd00:10:10:9::/64: a machine of the role etcd runs no pods
+    ");
+    // A node without a range is not known well enough.
+    layer.role = "all-in-one".into();
+    layer.file.nodes[0].role = "all-in-one".into();
+    let error = resolve(None, &layer, &[]).unwrap_err();
+    assert!(matches!(error, IdentityError::Missing { field: "pod-cidr", .. }), "{error}");
 }
 
 #[test]

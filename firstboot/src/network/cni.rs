@@ -25,7 +25,7 @@ pub fn pod_mtu(facts: &NodeFacts) -> u16 {
 /// would be rewritten; see [`super::masquerade`].
 pub fn conflist(facts: &NodeFacts) -> Result<String, addresses::AddressError> {
     let (mut ranges, mut routes) = (Vec::new(), Vec::new());
-    for pod_cidr in facts.pod_cidr.iter() {
+    for pod_cidr in facts.pod_cidrs() {
         let gateway = addresses::pod_gateway(pod_cidr)?;
         // A range of its own in each: the plugin gives a pod one address of every element of the outer list.
         ranges.push(json!([{ "subnet": pod_cidr.to_string(), "gateway": gateway.to_string() }]));
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn in_a_cluster_of_both_families_a_pod_has_an_address_and_a_route_of_each() {
         let mut facts = facts("10.10.3.0/24", "vxlan");
-        facts.pod_cidr = "10.10.3.0/24,fd00:10:10:3::/64".parse().unwrap();
+        facts.pod_cidr = "10.10.3.0/24,fd00:10:10:3::/64".parse().ok();
         facts.address = "10.20.0.10/24,fd00:20::10/64".parse().unwrap();
         let list: serde_json::Value = serde_json::from_str(&conflist(&facts).unwrap()).unwrap();
         let bridge = &list["plugins"][0];

@@ -86,7 +86,7 @@ fn rules(facts: &NodeFacts, pod_cidr: IpNet) -> String {
 
 /// Puts the rules of each family in place; returns what went wrong.
 pub fn apply(facts: &NodeFacts) -> Vec<MasqueradeError> {
-    facts.pod_cidr.iter().filter_map(|pod_cidr| apply_to(facts, pod_cidr).err()).collect()
+    facts.pod_cidrs().filter_map(|pod_cidr| apply_to(facts, pod_cidr).err()).collect()
 }
 
 fn apply_to(facts: &NodeFacts, pod_cidr: IpNet) -> Result<(), MasqueradeError> {
@@ -170,7 +170,7 @@ mod tests {
             let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
             assert_eq!(result, 0, "no network namespace: {}", io::Error::last_os_error());
             let mut facts = facts("10.10.3.0/24", "vxlan");
-            facts.pod_cidr = "10.10.3.0/24,fd00:10:10:3::/64".parse().unwrap();
+            facts.pod_cidr = "10.10.3.0/24,fd00:10:10:3::/64".parse().ok();
             facts.address = "10.20.0.10/24,fd00:20::10/64".parse().unwrap();
             let refused = apply(&facts);
             assert!(refused.is_empty(), "{refused:?}");

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use bootwright_model::addresses::AddressError;
 use bootwright_model::cluster::NetworkMode;
-use bootwright_model::kubernetes::is_node;
 use bootwright_model::node::NodeFacts;
 use pod_network::{Outcome, Own, PodNetwork, PodsError, Settings, Wanted, baked_peers};
 
@@ -75,9 +74,9 @@ impl Advice for PodNetworkError {
 /// configuration and puts the rules in place, which only pods need. What fails is a problem, not an end: the control
 /// plane runs without pods, and pods reach each other without the rules.
 pub fn run(root: &Path, facts: &NodeFacts, peers_done: &Sender<()>) -> Done<()> {
-    if !is_node(&facts.layer.role) {
+    let Some(pods) = facts.pod_cidr else {
         return Done::new((), "none: this machine runs no pods");
-    }
+    };
     if facts.layer.file.network.mode == NetworkMode::None {
         return Done::new((), "left to a network plugin (mode = \"none\")");
     }
@@ -87,7 +86,7 @@ pub fn run(root: &Path, facts: &NodeFacts, peers_done: &Sender<()>) -> Done<()> 
     let configured = write_configuration(root, facts).err();
     let masqueraded = masquerade::apply(facts).into_iter().map(PodNetworkError::from);
     problems.extend(configured.into_iter().chain(masqueraded).map(|error| problem(&error)));
-    let (pods, mtu) = (facts.pod_cidr, cni::pod_mtu(facts));
+    let mtu = cni::pod_mtu(facts);
     let peers = match facts.layer.file.network.mode {
         NetworkMode::Cloud => "peers by the cloud's routes".to_owned(),
         NetworkMode::Bgp => "peers by BGP".to_owned(),

@@ -9,15 +9,19 @@ fn net(text: &str) -> IpNet {
 }
 
 #[test]
-fn machines_of_etcd_move_no_node() {
-    let cluster = both_families();
-    let etcd = Node { role: "etcd".to_owned(), ..node(None) };
-    let ranges = allocate_node_ranges(&cluster, &[etcd, node(None), node(None)]).unwrap();
-    let texts = ranges.iter().map(ToString::to_string).collect::<Vec<_>>();
+fn machines_of_etcd_take_no_place() {
+    let mut cluster = both_families();
+    let ranges = allocate_node_ranges(&cluster, &[etcd(), node(None), node(None)]).unwrap();
+    let texts = ranges.iter().map(|ranges| ranges.map(|ranges| ranges.to_string()).unwrap_or_default());
     assert_eq!(
-        texts,
-        ["10.10.2.0/24,fd00:10:10:2::/64", "10.10.0.0/24,fd00:10:10::/64", "10.10.1.0/24,fd00:10:10:1::/64"]
+        texts.collect::<Vec<_>>(),
+        ["", "10.10.0.0/24,fd00:10:10::/64", "10.10.1.0/24,fd00:10:10:1::/64"]
     );
+    // A range for one node is enough, and a node without one is called by its place in the file.
+    cluster.pod_cidr = "10.10.0.0/24,fd00:10:10::/64".parse().unwrap();
+    assert!(allocate_node_ranges(&cluster, &[etcd(), node(None), etcd()]).is_ok());
+    let error = allocate_node_ranges(&cluster, &[etcd(), node(None), etcd(), node(None)]).unwrap_err();
+    assert_eq!(error.to_string(), "10.10.0.0/24 has no /24 left for node number 4");
 }
 
 #[test]
@@ -111,6 +115,16 @@ fn node(pod_cidr: Option<PerFamily<IpNet>>) -> Node {
     Node { pod_cidr, ..node }
 }
 
+fn etcd() -> Node {
+    Node { role: crate::kubernetes::ETCD.to_owned(), ..node(None) }
+}
+
+/// Of nodes that all have pods.
+fn ranges_of(cluster: &Cluster, nodes: &[Node]) -> Vec<PerFamily<IpNet>> {
+    let ranges = allocate_node_ranges(cluster, nodes).unwrap();
+    ranges.into_iter().map(|ranges| ranges.expect("a node has pods")).collect()
+}
+
 #[test]
 fn prefix_lengths_stand_in_the_order_of_the_ranges() {
     let mut cluster = both_families();
@@ -198,7 +212,7 @@ proptest! {
             let node = node(PerFamily::new(four.into_iter().chain(six)).ok());
             nodes.push(node);
         }
-        let got = allocate_node_ranges(&cluster, &nodes).unwrap();
+        let got = ranges_of(&cluster, &nodes);
         for (index, ranges) in got.iter().enumerate() {
             prop_assert!(ranges.same_families(&cluster.pod_cidr));
             prop_assert_eq!(ranges.families().next(), Some(Family::V4));
@@ -219,11 +233,31 @@ proptest! {
             prop_assert_eq!(of_family, alone);
         }
         nodes.push(node(None));
-        prop_assert_eq!(&allocate_node_ranges(&cluster, &nodes).unwrap()[..picks.len()], &got[..]);
+        prop_assert_eq!(&ranges_of(&cluster, &nodes)[..picks.len()], &got[..]);
         let mut written: Vec<Node> = got.iter().map(|ranges| node(Some(*ranges))).collect();
         written.rotate_left(turn % picks.len());
-        let turned = allocate_node_ranges(&cluster, &written).unwrap();
+        let turned = ranges_of(&cluster, &written);
         prop_assert!(turned.iter().zip(&written).all(|(ranges, node)| node.pod_cidr == Some(*ranges)));
+    }
+
+    /// Machines of etcd, wherever they are put, have no range and change none.
+    #[test]
+    fn machines_of_etcd_change_nothing(
+        picks in proptest::collection::vec((proptest::option::of(0_u8..120), 0_usize..3), 1..40),
+    ) {
+        let cluster = both_families();
+        let (mut nodes, mut mixed) = (Vec::<Node>::new(), Vec::new());
+        for (four, machines) in picks {
+            let four = four.map(|number| PerFamily::one(net(&format!("10.10.{number}.0/24"))));
+            let four = four.filter(|range| nodes.iter().all(|node| node.pod_cidr != Some(*range)));
+            mixed.extend(std::iter::repeat_n(etcd(), machines));
+            nodes.push(node(four));
+            mixed.push(node(four));
+        }
+        let got = allocate_node_ranges(&cluster, &mixed).unwrap();
+        let is_etcd = |index: usize| mixed[index].role == crate::kubernetes::ETCD;
+        prop_assert!((0..mixed.len()).all(|index| got[index].is_some() != is_etcd(index)));
+        prop_assert_eq!(got.into_iter().flatten().collect::<Vec<_>>(), ranges_of(&cluster, &nodes));
     }
 
     /// An address handed out lies in its range, is not the network address, and in IPv4 not the

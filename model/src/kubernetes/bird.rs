@@ -80,7 +80,7 @@ fn families(facts: &NodeFacts) -> Vec<Own> {
     let own = |address: IpNet| {
         let family = Family::of(address.addr());
         let gateway = facts.gateway.and_then(|gateway| gateway.of(family));
-        Some(Own { address, gateway, pod_cidr: facts.pod_cidr.of(family)?.trunc() })
+        Some(Own { address, gateway, pod_cidr: facts.pod_cidr?.of(family)?.trunc() })
     };
     facts.address.iter().filter_map(own).collect()
 }

@@ -38,7 +38,7 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
     let document = Document::new(node.version, "kubelet.config.k8s.io/v1beta1", "KubeletConfiguration");
     let document = document.dual_stack(node);
     let document =
-        register_with_taints(images_and_disk(runtime(identity(document, node)?, node, &endpoint)), node);
+        register_with_taints(images_and_disk(runtime(identity(document, node)?, node, &endpoint)?), node);
     Ok(arguments.with_files(vec![document.file(config)]))
 }
 
@@ -139,7 +139,7 @@ fn cluster_dns(file: &ClusterFile) -> Result<Value, KubernetesError> {
 }
 
 /// Pods, cgroups, and how soon the API server hears of a change.
-fn runtime(document: Document, node: &NodeContext, endpoint: &str) -> Document {
+fn runtime(document: Document, node: &NodeContext, endpoint: &str) -> Result<Document, KubernetesError> {
     let document = document
         .gated(&gates::CONTAINER_RUNTIME_ENDPOINT, endpoint)
         .set("cgroupDriver", "cgroupfs")
@@ -148,7 +148,7 @@ fn runtime(document: Document, node: &NodeContext, endpoint: &str) -> Document {
         .set("protectKernelDefaults", false)
         .set("resolvConf", node.path("/etc/resolv.conf"))
         .set("volumePluginDir", node.path(VOLUME_PLUGINS))
-        .set("maxPods", max_pods(node.facts.pod_cidr))
+        .set("maxPods", max_pods(node.facts.pods()?))
         // Seen at most this late when containerd or the network plugin turns ready; a full status is
         // still sent every five minutes only, as the lease carries the heartbeat.
         .set("nodeStatusUpdateFrequency", "4s")
@@ -158,11 +158,11 @@ fn runtime(document: Document, node: &NodeContext, endpoint: &str) -> Document {
         .set("kubeAPIBurst", 100)
         .set("eventRecordQPS", 50)
         .set("serializeImagePulls", true);
-    if node.is_control_plane() {
+    Ok(if node.is_control_plane() {
         document.set("systemReserved", json!({ "memory": CONTROL_PLANE_MEMORY }))
     } else {
         document
-    }
+    })
 }
 
 /// What is deleted when.

@@ -29,10 +29,12 @@ mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use ipnet::IpNet;
+
 use crate::addresses::AddressError;
 use crate::agent;
 use crate::cluster::{ClusterFile, Node};
-use crate::families::Family;
+use crate::families::{Family, PerFamily};
 use crate::layout;
 use crate::node::NodeFacts;
 
@@ -72,10 +74,19 @@ pub fn is_control_plane(role: &str) -> bool {
     CONTROL_PLANE_ROLES.contains(&role)
 }
 
-/// Whether machines of this role are Nodes: they run a kubelet, and pods. Those that are none have a place in the
-/// cluster's pod range like all, and leave it unused.
+/// Whether machines of this role are Nodes: they run a kubelet, and pods, for which they have a range.
 pub fn is_node(role: &str) -> bool {
     role != ETCD
+}
+
+/// Whether a machine of this role with these addresses has the families that it needs in a cluster with these ranges of
+/// pods: a Node has all; with a machine of etcd control planes and other members speak at its address of the primary
+/// family.
+pub fn has_families(role: &str, addresses: &PerFamily<IpNet>, pods: &PerFamily<IpNet>) -> bool {
+    let primary = Family::of(pods.addr());
+    let is_of_cluster = |family| pods.of(family).is_some();
+    addresses.same_families(pods)
+        || !is_node(role) && addresses.of(primary).is_some() && addresses.families().all(is_of_cluster)
 }
 
 /// Whether machines of this role issue their own certificates: control planes by all authorities, whose keys they hold,
@@ -155,6 +166,14 @@ pub enum KubernetesError {
     UnknownComponent {
         /// What was asked for.
         name: String,
+    },
+    /// A component that runs pods, on a machine without a range for them.
+    #[error("{node} has no pod CIDR: its role \"{role}\" runs no pods")]
+    NoPods {
+        /// Node name.
+        node: String,
+        /// Its role.
+        role: String,
     },
     /// Not of the form `1.20.2`.
     #[error("\"{text}\" is no {product} version; write it like {example}")]

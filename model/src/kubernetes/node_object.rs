@@ -37,7 +37,7 @@ pub fn of(facts: &NodeFacts) -> Result<Object, KubernetesError> {
     } else {
         labels.retain(|key, _| !is_kept(key));
     }
-    let pod_cidrs: Vec<String> = facts.pod_cidr.trunc().iter().map(|range| range.to_string()).collect();
+    let pod_cidrs: Vec<String> = facts.pods()?.trunc().iter().map(|range| range.to_string()).collect();
     let mut spec = json!({ "podCIDR": pod_cidrs[0], "podCIDRs": pod_cidrs });
     if let Some(id) = &facts.provider_id {
         spec["providerID"] = id.as_str().into();

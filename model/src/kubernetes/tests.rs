@@ -28,7 +28,7 @@ pub(super) fn facts(kubernetes: &str, containerd: &str, etcd: &str) -> NodeFacts
         address: "10.20.0.10/24".parse().unwrap(),
         gateway: None,
         link: "eth0".to_owned(),
-        pod_cidr: "10.10.3.0/24".parse().unwrap(),
+        pod_cidr: "10.10.3.0/24".parse().ok(),
         provider_id: None,
         layer: crate::baked::ClusterLayer {
             file: toml::from_str(&file).unwrap(),
@@ -59,7 +59,7 @@ pub(super) fn worker(kubernetes: &str) -> NodeFacts {
     node.labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     facts.name = node.name.clone();
     facts.address = node.address;
-    facts.pod_cidr = "10.10.4.0/24".parse().unwrap();
+    facts.pod_cidr = "10.10.4.0/24".parse().ok();
     facts.layer.role = node.role.clone();
     facts.layer.file.nodes.push(node);
     facts

@@ -205,7 +205,7 @@ impl Cluster {
 
     /// The same for a machine that believes to have another pod CIDR.
     pub fn apply_bootstrap_with_pod_cidr(&self, pod_cidr: &str) -> Result<usize, BootstrapError> {
-        let facts = NodeFacts { pod_cidr: pod_cidr.parse().unwrap(), ..self.facts.clone() };
+        let facts = NodeFacts { pod_cidr: pod_cidr.parse().ok(), ..self.facts.clone() };
         bootstrap::run(&Roots::below(self.root.path()), &facts)
     }
 

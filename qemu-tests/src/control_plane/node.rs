@@ -17,7 +17,7 @@ pub fn facts() -> NodeFacts {
         address: "10.20.0.10/24".parse().unwrap(),
         gateway: None,
         link: "lo".to_owned(),
-        pod_cidr: "10.10.3.0/24".parse().unwrap(),
+        pod_cidr: "10.10.3.0/24".parse().ok(),
         provider_id: Some("harbor://cp1".to_owned()),
         layer: ClusterLayer {
             file: serde_json::from_str(file).unwrap(),

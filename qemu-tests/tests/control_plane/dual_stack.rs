@@ -91,7 +91,7 @@ fn facts() -> NodeFacts {
     .unwrap();
     let mut facts = node::facts();
     facts.address = file.nodes[0].address;
-    facts.pod_cidr = file.nodes[0].pod_cidr.unwrap();
+    facts.pod_cidr = file.nodes[0].pod_cidr;
     facts.provider_id = None;
     facts.layer.file = file;
     facts

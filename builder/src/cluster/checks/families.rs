@@ -1,6 +1,7 @@
 //! Address families: pods, Services and nodes are of the same ones, in one order where the order says something.
 
 use bootwright_model::cluster::{ClusterFile, Node};
+use bootwright_model::kubernetes::{has_families, is_node};
 
 use super::{cluster, family_names, node};
 use crate::cluster::text::finding::Finding;
@@ -67,10 +68,13 @@ fn values(count: usize) -> String {
 
 fn address(file: &ClusterFile, index: usize, one: &Node, findings: &mut Vec<Finding>) {
     let pods = &file.cluster.pod_cidr;
-    if one.address.same_families(pods) {
+    if has_families(&one.role, &one.address, pods) {
         return;
     }
     let help = match (pods.count(), one.address.count()) {
+        (2, _) if !is_node(&one.role) => {
+            "give the machine an address of pod-cidr's first family: control planes reach it at that"
+        }
         (1, 1) => "use one family for nodes, pods and Services",
         (1, _) => "write the address of that family, or give pods and Services a range of each",
         _ => "give the node an address of each family: address = [\"10.20.0.10/24\", \"fd00:20::10/64\"]",

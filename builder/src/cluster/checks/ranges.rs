@@ -3,6 +3,7 @@
 use bootwright_model::addresses::{capacity, dns_service_address, overlaps};
 use bootwright_model::cluster::{ClusterFile, Node};
 use bootwright_model::families::Family;
+use bootwright_model::kubernetes::is_node;
 use ipnet::IpNet;
 
 use super::{cluster, each, node, of_family};
@@ -139,22 +140,21 @@ fn node_prefix(file: &ClusterFile, pods: KeyPath, range: IpNet, findings: &mut V
         findings.push(finding(message).help(format!("use {longest} or less")));
         return;
     }
+    // Machines of etcd have no pods.
+    let nodes = file.nodes.iter().filter(|one| is_node(&one.role)).count();
     match capacity(range, bits) {
         None => findings.push(
             finding(format!("a pod CIDR of /{bits} per node is larger than the pod range {range}")).help(
                 format!("use at least {} for node-cidr-bits, or a larger pod-cidr", range.prefix_len()),
             ),
         ),
-        Some(count) if count < file.nodes.len() as u128 => {
-            let needed = file.nodes.len().next_power_of_two().trailing_zeros();
+        Some(count) if count < nodes as u128 => {
+            let needed = nodes.next_power_of_two().trailing_zeros();
             let prefix = u32::from(bits).saturating_sub(needed);
             findings.push(
                 Finding::new(
                     "pod-range-too-small",
-                    format!(
-                        "pod range {range} has {count} ranges of /{bits}, and there are {} nodes",
-                        file.nodes.len()
-                    ),
+                    format!("pod range {range} has {count} ranges of /{bits}, and there are {nodes} nodes"),
                 )
                 .at_value(pods, format!("room for {count} nodes"))
                 .at_value(place, format!("/{bits} per node"))
