@@ -208,6 +208,16 @@ fn the_network_follows_the_nodes() {
     follower.gone("a2");
     follower.gone("a3");
 
+    // One that takes an address later goes by when its Node was made, as docs/agent.md says: the same on every node, and
+    // after every restart.
+    follower.set(node("y1", 4, "10.20.0.41", &["10.10.41.0/24"]));
+    let said = follower.set(node("y1", 4, "10.20.0.23", &["10.10.41.0/24"]));
+    let older = "pods of node a1 in 10.10.23.0/24 are not reached: its address 10.20.0.23 is that of node y1";
+    assert!(said.iter().any(|line| line == older), "{said:?}");
+    assert_eq!(shown(), ways(&[w1, ("10.10.41.0/24", "[10.20.0.23]")]));
+    follower.gone("y1");
+    assert_eq!(shown(), ways(&[w1, a1]));
+
     // A node of the cluster file does not leave with its Node, which counts while it is there.
     follower.set(node("w1", 6, "10.20.0.31", &["10.10.31.0/24"]));
     assert_eq!(shown(), ways(&[("10.10.31.0/24", "[10.20.0.31]"), a1]));

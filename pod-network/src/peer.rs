@@ -12,8 +12,8 @@ use super::Family;
 /// Another node. In the order of who has what two of them claim.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Peer {
-    /// When it joined, seconds since the Unix epoch: a newcomer takes nothing from who was there before.
-    /// [`Peer::EXPECTED`] if it has not joined.
+    /// When it joined, seconds since the Unix epoch: a newcomer takes nothing from who was there before, whenever either
+    /// got what both claim. [`Peer::EXPECTED`] if it has not joined.
     pub since: u64,
     /// Its node name, which the MAC of its VXLAN device follows from.
     pub name: String,
