@@ -31,21 +31,9 @@ impl Api {
     /// The kubeconfig's certificates cannot be used.
     pub fn new(kubeconfig: &Kubeconfig) -> Result<Api, Error> {
         let server = kubeconfig.server()?.to_owned();
-        let error = |reason: ureq::Error| Error::Api { address: server.clone(), reason: reason.to_string() };
-        let authority = Certificate::from_pem(&kubeconfig.authority()?).map_err(error)?;
-        let certificate = Certificate::from_pem(&kubeconfig.certificate()?).map_err(error)?;
-        let key = PrivateKey::from_pem(&kubeconfig.key()?).map_err(error)?;
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::Specific(Arc::new(vec![authority])))
-            .client_cert(Some(ClientCert::new_with_certs(&[certificate], key)))
-            .build();
-        let agent = ureq::Agent::config_builder()
-            .tls_config(tls)
-            // The machine's proxy has no business on loopback.
-            .proxy(None)
-            .http_status_as_error(false)
-            .build()
-            .into();
+        let agent = agent(&kubeconfig.authority()?, &kubeconfig.certificate()?, &kubeconfig.key()?);
+        let agent =
+            agent.map_err(|reason| Error::Api { address: server.clone(), reason: reason.to_string() })?;
         Ok(Api { agent, server })
     }
 
@@ -194,6 +182,22 @@ impl Api {
     fn error(&self, path: &str, reason: String) -> Error {
         Error::Api { address: format!("{}{path}", self.server), reason }
     }
+}
+
+/// An HTTP client that trusts an authority and shows a certificate, all PEM. Statuses are no errors to it.
+///
+/// # Errors
+/// One of them cannot be used.
+pub fn agent(authority: &[u8], certificate: &[u8], key: &[u8]) -> Result<ureq::Agent, ureq::Error> {
+    let authority = Certificate::from_pem(authority)?;
+    let own = ClientCert::new_with_certs(&[Certificate::from_pem(certificate)?], PrivateKey::from_pem(key)?);
+    let tls = TlsConfig::builder()
+        .root_certs(RootCerts::Specific(Arc::new(vec![authority])))
+        .client_cert(Some(own))
+        .build();
+    let config = ureq::Agent::config_builder().tls_config(tls);
+    // The machine's proxy has no business on loopback.
+    Ok(config.proxy(None).http_status_as_error(false).build().into())
 }
 
 fn left_until(deadline: Instant) -> Duration {

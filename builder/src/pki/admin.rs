@@ -4,15 +4,12 @@
 
 use std::path::Path;
 
-use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
-    PublicKeyData,
-};
+use rcgen::PublicKeyData;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::authority::{Authority, first_certificate, seconds, time};
+use super::authority::{Authority, first_certificate, seconds};
 use super::keys::{self, Pair};
-use super::{ADMIN, DAY, PkiError, folder};
+use super::{ADMIN, DAY, PkiError, client, folder};
 
 /// Name of the user.
 pub(super) const USER: &str = "kubernetes-admin";
@@ -34,7 +31,7 @@ pub(super) fn open_or_renew(folder: &Path, ca: &Authority, now: u64) -> Result<A
     if let Some(pair) = present(folder, ca, now)? {
         return Ok(Admin { pair, renewed: false });
     }
-    let pair = issue(ca, now)
+    let pair = client::issue(ca, USER, GROUP, LIFETIME, now)
         .map_err(|source| PkiError::Create { what: "the administrator's certificate", source })?;
     folder::write_pair(folder, ADMIN, &pair)?;
     Ok(Admin { pair, renewed: true })
@@ -54,20 +51,4 @@ fn present(folder: &Path, ca: &Authority, now: u64) -> Result<Option<Pair>, PkiE
         && seconds(&parsed.validity().not_before) <= now
         && seconds(&parsed.validity().not_after) > (now + RENEW_BEFORE).min(ca.not_after.saturating_sub(1));
     Ok(good.then(|| Pair { public, key: key.serialize_pem() }))
-}
-
-fn issue(ca: &Authority, now: u64) -> Result<Pair, rcgen::Error> {
-    let key = KeyPair::generate()?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::OrganizationName, GROUP);
-    params.distinguished_name.push(DnType::CommonName, USER);
-    params.is_ca = IsCa::ExplicitNoCa;
-    params.use_authority_key_identifier_extension = true;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    params.not_before = time(now.saturating_sub(DAY).max(ca.not_before));
-    params.not_after = time((now + LIFETIME).min(ca.not_after));
-    let certificate = params.signed_by(&key, ca.issuer())?;
-    Ok(Pair { public: certificate.pem(), key: key.serialize_pem() })
 }

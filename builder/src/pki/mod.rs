@@ -7,6 +7,7 @@
 
 mod admin;
 mod authority;
+mod client;
 mod error;
 mod folder;
 mod keys;
@@ -25,6 +26,7 @@ use bootwright_model::kubernetes::pki;
 use sha2::{Digest, Sha256};
 
 use authority::Authority;
+pub use client::kubelets;
 pub use error::PkiError;
 
 /// Seconds of a day.

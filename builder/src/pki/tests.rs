@@ -152,6 +152,25 @@ fn openssl_agrees() {
 }
 
 #[test]
+fn a_kubelet_is_its_node_for_a_day() {
+    let place = Place::new();
+    place.open().unwrap();
+    let names = ["n1", "n2"].map(str::to_owned);
+    let made = kubelets(&place.folder, &names, SystemTime::now()).unwrap();
+    assert_eq!(made.len(), 2);
+    let file = place.root.path().join("n2.crt");
+    fs::write(&file, &made[1][0]).unwrap();
+    let file = file.to_str().unwrap();
+    openssl(&["verify", "-x509_strict", "-purpose", "sslclient", "-CAfile", &place.path("ca.crt"), file]);
+    let subject = openssl(&["x509", "-noout", "-subject", "-in", file]);
+    assert!(subject.contains("O = system:nodes, CN = system:node:n2"), "{subject}");
+    openssl(&["x509", "-noout", "-checkend", &(DAY - 60).to_string(), "-in", file]);
+    let mut later = Command::new("openssl");
+    later.args(["x509", "-noout", "-checkend", &(DAY + 60).to_string(), "-in", file]);
+    assert!(!later.output().unwrap().status.success(), "it does not end in a day");
+}
+
+#[test]
 fn the_administrator_is_renewed_and_nothing_else() {
     let place = Place::new();
     let first = place.open().unwrap();

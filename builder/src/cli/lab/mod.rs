@@ -3,6 +3,7 @@
 mod cluster;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
@@ -63,9 +64,15 @@ struct BenchOptions {
     /// How often each figure is measured; sizes, and what takes many minutes, are measured once.
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
-    /// The cluster file of several nodes, for `lab`.
+    /// The cluster file of several nodes, for `lab` and `nodes`.
     #[arg(long, value_name = "FILE", default_value = "examples/four.toml")]
     several: PathBuf,
+    /// How many nodes are simulated, for `nodes`.
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
+    nodes: u16,
+    /// For how long, minutes.
+    #[arg(long, value_name = "MINUTES", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+    minutes: u16,
     /// What to measure, separated by commas; everything if absent.
     #[arg(long, value_name = "PART,…", value_enum, value_delimiter = ',')]
     only: Vec<Part>,
@@ -152,6 +159,8 @@ pub fn run(arguments: &LabArguments) -> Result<(), Failure> {
             let output = boot.output.join("several");
             let options = bench::Options {
                 several: several.map(|loaded| Several { loaded, output }),
+                nodes: options.nodes,
+                load: Duration::from_secs(u64::from(options.minutes) * 60),
                 programs: options.programs.clone().unwrap_or_else(|| program.with_file_name("examples")),
                 boot,
                 loaded,

@@ -19,11 +19,11 @@ const IDLE: Duration = Duration::from_secs(30);
 /// How long a boot may take.
 const READY: Duration = Duration::from_secs(600);
 /// How long a clean stop may take.
-const STOP: Duration = Duration::from_secs(90);
+pub const STOP: Duration = Duration::from_secs(90);
 /// The stage that ends with the start of the services.
 const HAND_OVER: &str = "services";
 /// The smallest machine: processors, and memory in MiB.
-const SMALLEST: (u8, u32) = (1, 1024);
+pub const SMALLEST: (u8, u32) = (1, 1024);
 
 /// Boots the machine that the options describe.
 pub fn measure(options: &Options, table: &mut Table) -> Result<(), Error> {
@@ -64,6 +64,33 @@ struct Seen {
 /// Boots once to Ready, which `ready` is told at once, looks at the memory when the node has been left alone,
 /// and stops.
 fn boot(options: &demo::Options, ready: impl FnOnce(Duration)) -> Result<Seen, Error> {
+    let mut booted = start(options)?;
+    ready(booted.ready);
+    let session = &mut booted.session;
+    session.rest(IDLE)?;
+    let memory = summary::memory_in_use(session.machine().qmp()?)?;
+    let report = session.report()?.unwrap_or_default();
+    session.power_off(STOP)?;
+    Ok(Seen { report, memory })
+}
+
+/// A machine whose node is Ready; it ends with this, and its disk goes.
+pub struct Booted {
+    /// The machine, which is followed.
+    pub session: Session,
+    /// The administrator's way to its API.
+    pub kubeconfig: Kubeconfig,
+    /// Power-on to Ready.
+    pub ready: Duration,
+    // The logs stay; the disk is a gigabyte, and goes however this boot ends.
+    _disk: Temporary,
+}
+
+/// Boots to Ready.
+///
+/// # Errors
+/// It is not Ready in time; the console's last lines have been said.
+pub fn start(options: &demo::Options) -> Result<Booted, Error> {
     let folder = options.output.join("bench");
     let node = demo::pick_node(options)?;
     let image = demo::image_path(options)?;
@@ -71,8 +98,7 @@ fn boot(options: &demo::Options, ready: impl FnOnce(Duration)) -> Result<Seen, E
     let spec = demo::spec(options, node, &image, &choice, &folder)?;
     let port = options.cluster.cluster.endpoint_port;
     let mut session = Session::start(spec, |_| {})?;
-    // The logs stay; the disk is a gigabyte, and goes however this boot ends.
-    let _disk = Temporary::new(folder.join(machine::DISK));
+    let disk = Temporary::new(folder.join(machine::DISK));
     let host_port =
         session.machine().host_port(port).expect("the API's port is among those that spec() forwards");
     let path = folder.join(demo::KUBECONFIG);
@@ -85,12 +111,7 @@ fn boot(options: &demo::Options, ready: impl FnOnce(Duration)) -> Result<Seen, E
             say(&line);
         }
     }
-    ready(outcome?);
-    session.rest(IDLE)?;
-    let memory = summary::memory_in_use(session.machine().qmp()?)?;
-    let report = session.report()?.unwrap_or_default();
-    session.power_off(STOP)?;
-    Ok(Seen { report, memory })
+    Ok(Booted { ready: outcome?, session, kubeconfig, _disk: disk })
 }
 
 /// What first boot itself took until it handed over to the services: the time in which one of its stages ran, not

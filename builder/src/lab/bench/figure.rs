@@ -23,6 +23,8 @@ pub enum Part {
     Agent,
     /// Power-on to Ready of a cluster of several machines.
     Lab,
+    /// A control plane with 1 processor and 1 GiB and many nodes.
+    Nodes,
 }
 
 /// What a part works on.
@@ -38,7 +40,7 @@ pub enum Needs {
 
 impl Part {
     /// All of them, in the order that they are measured in.
-    pub const ALL: [Part; 9] = [
+    pub const ALL: [Part; 10] = [
         Part::Compose,
         Part::Mkosi,
         Part::Size,
@@ -48,6 +50,7 @@ impl Part {
         Part::Tcp,
         Part::Agent,
         Part::Lab,
+        Part::Nodes,
     ];
 
     /// What it works on; the agent's takes etcd from what a build fetches.
@@ -55,7 +58,7 @@ impl Part {
         match self {
             Part::Mkosi | Part::Routes | Part::Tcp => Needs::Nothing,
             Part::Compose | Part::Size | Part::Boot | Part::Small | Part::Agent => Needs::Image,
-            Part::Lab => Needs::Several,
+            Part::Lab | Part::Nodes => Needs::Several,
         }
     }
 }
@@ -72,6 +75,7 @@ impl fmt::Display for Part {
             Part::Tcp => "tcp",
             Part::Agent => "agent",
             Part::Lab => "lab",
+            Part::Nodes => "nodes",
         })
     }
 }
@@ -127,11 +131,25 @@ pub enum Figure {
     AgentResident,
     /// The first power-on of a cluster to the Ready of its last node.
     LabReady,
+    /// How many of the simulated nodes are Ready in the end.
+    NodesReady,
+    /// Half of their requests took no longer.
+    NodesP50,
+    /// 99 of 100 of their requests took no longer.
+    NodesP99,
+    /// How many requests these were.
+    NodesRequests,
+    /// How many of them failed.
+    NodesFailed,
+    /// The most memory that the control plane's machine had in use.
+    NodesMemory,
+    /// Services that it started again, and processes that its kernel killed.
+    NodesRestarts,
 }
 
 impl Figure {
     /// All of them, in the order of the table.
-    pub const ALL: [Figure; 24] = [
+    pub const ALL: [Figure; 31] = [
         Figure::ColdCompose,
         Figure::WarmCompose,
         Figure::MkosiCold,
@@ -156,6 +174,13 @@ impl Figure {
         Figure::AgentMost,
         Figure::AgentResident,
         Figure::LabReady,
+        Figure::NodesReady,
+        Figure::NodesP50,
+        Figure::NodesP99,
+        Figure::NodesRequests,
+        Figure::NodesFailed,
+        Figure::NodesMemory,
+        Figure::NodesRestarts,
     ];
 
     /// Which part measures it.
@@ -176,10 +201,17 @@ impl Figure {
             | Figure::TcpFlannelShare => Part::Tcp,
             Figure::AgentMost | Figure::AgentResident => Part::Agent,
             Figure::LabReady => Part::Lab,
+            Figure::NodesReady
+            | Figure::NodesP50
+            | Figure::NodesP99
+            | Figure::NodesRequests
+            | Figure::NodesFailed
+            | Figure::NodesMemory
+            | Figure::NodesRestarts => Part::Nodes,
         }
     }
 
-    /// Its name in the table; of one of mkosi's or of several machines what follows these.
+    /// Its name in the table; of one of mkosi's, of several machines or of simulated nodes what follows these.
     pub fn name(self) -> &'static str {
         match self {
             Figure::ColdCompose => "cold compose, packages cached",
@@ -206,6 +238,13 @@ impl Figure {
             Figure::AgentMost => "agent at 5,000 peers, memory at most",
             Figure::AgentResident => "agent at 5,000 peers, memory afterwards",
             Figure::LabReady => "machines, power-on to all nodes Ready",
+            Figure::NodesReady => "Ready at the end",
+            Figure::NodesP50 => "API requests, p50",
+            Figure::NodesP99 => "API requests, p99",
+            Figure::NodesRequests => "API requests",
+            Figure::NodesFailed => "API requests that failed",
+            Figure::NodesMemory => "memory in use, at most",
+            Figure::NodesRestarts => "services restarted, processes killed for memory",
         }
     }
 
@@ -232,15 +271,22 @@ impl Figure {
             Figure::AgentMost => ["40 MB", ""],
             Figure::AgentResident => ["", ""],
             Figure::LabReady => ["300 s", ""],
+            Figure::NodesReady => ["all", ""],
+            Figure::NodesP99 => ["stated", ""],
+            Figure::NodesRestarts => ["0", ""],
+            Figure::NodesP50 | Figure::NodesRequests | Figure::NodesFailed | Figure::NodesMemory => ["", ""],
         }
     }
 
-    /// Seconds, milliseconds, 1,000,000 bytes, 1,000,000,000 bits in a second, or hundredths.
+    /// Seconds, milliseconds, 1,000,000 bytes, 1,000,000,000 bits in a second, hundredths, or nothing for
+    /// what is counted.
     pub fn unit(self) -> &'static str {
         match self {
             Figure::TcpLink | Figure::TcpOurs | Figure::TcpFlannel => "Gbit/s",
             Figure::TcpOursShare | Figure::TcpFlannelShare => "%",
-            Figure::AgentMost | Figure::AgentResident => "MB",
+            Figure::AgentMost | Figure::AgentResident | Figure::NodesMemory => "MB",
+            Figure::NodesP50 | Figure::NodesP99 => "ms",
+            Figure::NodesReady | Figure::NodesRequests | Figure::NodesFailed | Figure::NodesRestarts => "",
             Figure::RawImage | Figure::CompressedImage | Figure::CompressedWorker | Figure::Memory => "MB",
             _ if self.part() == Part::Routes => "ms",
             _ => "s",
@@ -258,6 +304,16 @@ impl Figure {
         }
     }
 
+    /// A value with its unit.
+    pub fn show(self, value: f64) -> String {
+        format!("{} {}", self.number(value), self.unit()).trim_end().to_owned()
+    }
+
+    /// A value without its unit.
+    pub fn number(self, value: f64) -> String {
+        if self.unit().is_empty() { format!("{value:.0}") } else { format!("{value:.2}") }
+    }
+
     /// How many times better than what a person would use instead it is.
     pub fn times_better(self, ours: f64, theirs: f64) -> f64 {
         match self {
@@ -270,7 +326,7 @@ impl Figure {
     /// what takes many minutes is measured once.
     pub fn times(self, runs: u16) -> usize {
         match self.part() {
-            Part::Size | Part::Small | Part::Agent | Part::Lab => 1,
+            Part::Size | Part::Small | Part::Agent | Part::Lab | Part::Nodes => 1,
             Part::Compose | Part::Mkosi | Part::Boot | Part::Routes | Part::Tcp => usize::from(runs),
         }
     }

@@ -8,6 +8,7 @@ mod compose;
 mod figure;
 mod lab;
 mod mkosi;
+mod nodes;
 mod program;
 mod routes;
 mod size;
@@ -16,6 +17,7 @@ mod tcp;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 pub use self::figure::{Needs, Part};
 use self::table::Table;
@@ -39,6 +41,10 @@ pub struct Options {
     pub programs: PathBuf,
     /// A cluster of several nodes, if a part wants one.
     pub several: Option<Several>,
+    /// How many nodes are simulated.
+    pub nodes: u16,
+    /// For how long.
+    pub load: Duration,
     /// How often each figure is measured that differs from run to run.
     pub runs: u16,
     /// What is measured.
@@ -59,6 +65,11 @@ impl Options {
         self.several
             .as_ref()
             .ok_or_else(|| Error::State("there is no cluster file of several nodes".to_owned()))
+    }
+
+    /// `50 simulated nodes, 10 minutes`
+    fn describe_load(&self) -> String {
+        format!("{} simulated nodes, {} minutes", self.nodes, self.load.as_secs() / 60)
     }
 }
 
@@ -92,7 +103,7 @@ fn measure(options: &Options, table: &mut Table) -> Result<(), Error> {
     if wants(Needs::Several) {
         say("building the images of several nodes, which is not measured");
         several = options.several().and_then(|several| {
-            table.count_machines(several.loaded.file.nodes.len());
+            table.describe(several.loaded.file.nodes.len(), options.describe_load());
             let (file, cache) = (&several.loaded.path, &options.boot.cache);
             compose::build_into(options, file, cache, &several.output).map(drop)
         });
@@ -115,6 +126,7 @@ fn measure(options: &Options, table: &mut Table) -> Result<(), Error> {
             (_, Part::Tcp) => tcp::measure(options, table),
             (_, Part::Agent) => agent::measure(options, table),
             (_, Part::Lab) => lab::measure(options, table),
+            (_, Part::Nodes) => nodes::measure(options, table),
         };
         if let Err(error) = outcome {
             // A program that Ctrl-C ended says so in its own way.

@@ -17,6 +17,8 @@ pub struct Table {
     mkosi: String,
     /// `4`: machines of the cluster of several nodes.
     machines: String,
+    /// `50 simulated nodes, 10 minutes`
+    load: String,
 }
 
 /// One figure.
@@ -32,12 +34,13 @@ impl Table {
     pub fn new(parts: &BTreeSet<Part>, runs: u16) -> Table {
         let wanted = Figure::ALL.into_iter().filter(|figure| parts.contains(&figure.part()));
         let rows = wanted.map(|figure| Row { figure, values: Vec::new(), reason: None }).collect();
-        Table { rows, runs, mkosi: "mkosi".to_owned(), machines: "several".to_owned() }
+        let [machines, load] = ["several", "simulated nodes"].map(str::to_owned);
+        Table { rows, runs, mkosi: "mkosi".to_owned(), machines, load }
     }
 
-    /// Says how many machines the cluster of several nodes has.
-    pub fn count_machines(&mut self, machines: usize) {
-        self.machines = machines.to_string();
+    /// Says how many machines a cluster has, and what is simulated: `50 simulated nodes, 10 minutes`.
+    pub fn describe(&mut self, machines: usize, load: String) {
+        (self.machines, self.load) = (machines.to_string(), load);
     }
 
     /// Names the mkosi that is measured: `mkosi 27.1`.
@@ -47,7 +50,7 @@ impl Table {
 
     /// Takes a value and says it.
     pub fn record(&mut self, figure: Figure, value: f64) {
-        say(&format!("{}: {value:.2} {}", self.name(figure), figure.unit()));
+        say(&format!("{}: {}", self.name(figure), figure.show(value)));
         if let Some(row) = self.row(figure) {
             row.values.push(value);
         }
@@ -83,7 +86,7 @@ impl Table {
         );
         for row in &self.rows {
             let [bar, stretch] = row.figure.goals();
-            let each: Vec<String> = row.values.iter().map(|value| format!("{value:.2}")).collect();
+            let each: Vec<String> = row.values.iter().map(|value| row.figure.number(*value)).collect();
             let (name, each) = (self.name(row.figure), each.join(", "));
             let (median, instead) = (row.median(), self.instead(row));
             writeln!(out, "| {name} | {bar} | {stretch} | {median} | {each} | {instead} |")
@@ -97,6 +100,7 @@ impl Table {
         match figure.part() {
             Part::Mkosi => format!("{}, {}", self.mkosi, figure.name()),
             Part::Lab => format!("{} {}", self.machines, figure.name()),
+            Part::Nodes => format!("{}: {}", self.load, figure.name()),
             _ => figure.name().to_owned(),
         }
     }
@@ -114,9 +118,9 @@ impl Table {
         match (median(&row.values), theirs) {
             (Some(ours), Some(theirs)) => {
                 let times = row.figure.times_better(ours, theirs);
-                format!("{how}: {theirs:.2} {}, {times:.1} x", other.unit())
+                format!("{how}: {}, {times:.1} x", other.show(theirs))
             }
-            (None, Some(theirs)) => format!("{how}: {theirs:.2} {}", other.unit()),
+            (None, Some(theirs)) => format!("{how}: {}", other.show(theirs)),
             (_, None) => format!("{how}: not measured"),
         }
     }
@@ -124,10 +128,10 @@ impl Table {
 
 impl Row {
     fn median(&self) -> String {
-        let unit = self.figure.unit();
+        let show = |value| self.figure.show(value);
         match (median(&self.values), &self.reason) {
-            (Some(value), None) => format!("{value:.2} {unit}"),
-            (Some(value), Some(reason)) => format!("{value:.2} {unit}, then: {reason}"),
+            (Some(value), None) => show(value),
+            (Some(value), Some(reason)) => format!("{}, then: {reason}", show(value)),
             (None, Some(reason)) => format!("not measured: {reason}"),
             (None, None) => "not measured".to_owned(),
         }
