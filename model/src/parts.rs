@@ -25,6 +25,8 @@ const GROWING: [&str; 2] = ["after", "uses"];
 pub enum When {
     /// On machines that run a member of etcd: those of the role `etcd`, and in a cluster without such the control planes.
     EtcdMember,
+    /// On control planes of a cluster that has more than one.
+    SeveralControlPlanes,
     /// In clusters whose nodes tell the ways to their pods by BGP.
     Bgp,
 }
@@ -34,6 +36,9 @@ impl When {
     pub fn holds(self, role: &str, file: &ClusterFile) -> bool {
         match self {
             When::EtcdMember => kubernetes::runs_etcd(role, file),
+            When::SeveralControlPlanes => {
+                kubernetes::is_control_plane(role) && kubernetes::control_planes(file).count() > 1
+            }
             When::Bgp => file.network.mode == NetworkMode::Bgp,
         }
     }

@@ -106,8 +106,8 @@ pub enum IdentityError {
         gateway: IpAddr,
         /// Who says so.
         gateway_source: String,
-        /// The addresses.
-        address: PerFamily<IpNet>,
+        /// The addresses; boxed, as they would make every result larger.
+        address: Box<PerFamily<IpNet>>,
         /// Who says so.
         address_source: String,
         /// Why they do not.
@@ -303,7 +303,7 @@ fn check_gateways(
         let what = format!("gateway {gateway} does not go with address {address:#}: the gateway {fault}");
         return Err(IdentityError::Invalid { source_name: gateway_source, what });
     }
-    Err(IdentityError::Gateway { gateway, gateway_source, address, address_source, fault })
+    Err(IdentityError::Gateway { gateway, gateway_source, address: Box::new(address), address_source, fault })
 }
 
 /// A label of RFC 1123.

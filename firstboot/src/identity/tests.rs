@@ -198,9 +198,10 @@ fn every_refusal_names_its_sources() {
             Some(Seed {
                 address: Some("10.0.2.15/24".parse().unwrap()),
                 gateway: Some("10.9.9.1".parse().unwrap()),
-                ..named("cp1")
+                pod_cidr: Some("10.10.9.0/24".parse().unwrap()),
+                ..named("cp7")
             }),
-            mac(1),
+            mac(9),
         ),
         (Some(Seed { address: Some("10.0.2.0/24".parse().unwrap()), ..named("cp1") }), mac(1)),
         (Some(Seed { address: Some("169.254.0.7/16".parse().unwrap()), ..named("cp1") }), mac(1)),

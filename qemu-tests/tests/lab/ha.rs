@@ -65,11 +65,7 @@ impl Ways {
         let address = format!("https://127.0.0.1:{}", port(VIRTUAL_IP));
         let virtual_ip = kubeconfig.pointed_at(&address, &folder.join("kubeconfig-virtual")).unwrap();
         let members = CONTROL_PLANES.map(|node| (node.to_owned(), port(node)));
-        Ways {
-            any: lab.api().unwrap(),
-            virtual_ip,
-            members: Members::new(&image.secrets(), members.into()),
-        }
+        Ways { any: lab.api().unwrap(), virtual_ip, members: Members::new(&image.secrets(), members.into()) }
     }
 
     /// Who has the virtual address, as all see it.
