@@ -45,6 +45,14 @@ pub struct Refusal {
     pub why: String,
 }
 
+impl Refusal {
+    /// Whether the same request may be answered in a moment: nobody did, or somebody has a fault of his own or too much to
+    /// do.
+    pub fn passes(&self) -> bool {
+        self.status.is_none_or(|status| status == 429 || status >= 500)
+    }
+}
+
 impl Client {
     /// Nothing is asked yet.
     ///

@@ -7,9 +7,12 @@ mod components;
 mod error;
 mod expected;
 mod kubeconfig;
+mod looks;
 mod nodes;
 mod probes;
 mod report;
+#[cfg(test)]
+mod testing;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -18,9 +21,9 @@ pub use self::error::ValidateError;
 pub use self::expected::Expected;
 pub use self::report::{Check, Finding, Report, Verdict};
 
-use self::client::Client;
+use self::client::{Client, Refusal};
 use self::kubeconfig::Kubeconfig;
-use self::nodes::NodeView;
+use self::looks::Seen;
 use crate::progress::interrupt;
 
 /// Kubernetes' own default, for clusters whose file is not at hand.
@@ -30,6 +33,8 @@ const DEFAULT_DOMAIN: &str = "cluster.local";
 const SETTLED: Duration = Duration::from_secs(60);
 /// Before it is looked at again.
 const AGAIN: Duration = Duration::from_secs(3);
+/// Before a request that was not answered is made again.
+const BRIEFLY: Duration = Duration::from_millis(500);
 
 /// What to look at.
 pub struct Options<'a> {
@@ -46,49 +51,33 @@ pub struct Options<'a> {
 /// Looks at everything.
 ///
 /// # Errors
-/// The kubeconfig cannot be used, the API server does not answer, or Ctrl-C. All that is wrong with a cluster whose API
-/// answers is a finding.
+/// The kubeconfig cannot be used, the API server does not answer at all or not to us, or Ctrl-C. All that is wrong with
+/// a cluster whose API has answered is a finding, and so is an API that goes away.
 pub fn validate(options: &Options) -> Result<Report, ValidateError> {
     let kubeconfig = Kubeconfig::read(options.kubeconfig)?;
     let client = Client::new(&kubeconfig)?;
     (options.say)(&format!("nodes, control plane and certificates of {}", client.server()));
-    let api = |why: String| ValidateError::Api { server: client.server().to_owned(), why };
     let expected = options.expected.as_ref();
-    let deadline = Instant::now() + SETTLED;
-    let mut told = false;
-    // A cluster whose nodes have just become Ready still makes its last objects.
-    let (views, mut findings, now) = loop {
-        let list = client.get("/api/v1/nodes").map_err(|refusal| api(refusal.why))?;
-        let objects =
-            list["items"].as_array().ok_or_else(|| api("its list of Nodes is no list".to_owned()))?;
-        let mut findings = nodes::verdicts(objects, expected);
-        stop_if_asked()?;
-        let (of_components, now) = components::look(&client, expected);
-        findings.extend(of_components);
-        if Instant::now() >= deadline || !findings.iter().any(Finding::is_failed) {
-            break (objects.iter().map(NodeView::of).collect::<Vec<_>>(), findings, now);
-        }
-        stop_if_asked()?;
-        if !told {
-            (options.say)(&format!(
-                "not everything is well yet; looking again for {} s at most",
-                SETTLED.as_secs()
-            ));
-            told = true;
-        }
-        std::thread::sleep(AGAIN);
-    };
+    let looks = looks::Looks { settled: SETTLED, again: AGAIN, say: options.say };
+    let Seen { nodes, mut findings, now } = looks.until_well(&client, expected)?;
     findings.extend(certificates::of_kubeconfig(&kubeconfig, now));
     stop_if_asked()?;
+    let Some(nodes) = nodes else {
+        let why = "the API server does not list the Nodes any more";
+        findings
+            .extend([Check::Kubelet, Check::ProbePod].map(|check| Finding::skipped(check, "all nodes", why)));
+        return Ok(Report::of(client.server(), findings));
+    };
     // Before the probes look at certificates: it waits for those that a node which has just joined is about to get.
-    findings.extend(components::kubelets(&client, &views)?);
+    findings.extend(components::kubelets(&client, &nodes)?);
     let settings = probes::Settings {
-        nodes: &views,
+        nodes: &nodes,
         domain: expected.map_or(DEFAULT_DOMAIN, |expected| &expected.domain),
         whole_control_plane: expected.is_some(),
         etcd: expected.map_or(&[], |expected| &expected.etcd),
         dns_expected: expected.is_some_and(|expected| expected.dns),
         patience: options.patience,
+        settled: probes::SETTLED,
         now,
         say: options.say,
     };
@@ -99,4 +88,24 @@ pub fn validate(options: &Options) -> Result<Report, ValidateError> {
 /// Between any two requests.
 fn stop_if_asked() -> Result<(), ValidateError> {
     if interrupt::requested() { Err(ValidateError::Interrupted) } else { Ok(()) }
+}
+
+/// Asks until there is an answer that stays, or it is over: an API server may be away for a moment.
+///
+/// # Errors
+/// Ctrl-C.
+fn patiently<T>(
+    deadline: Instant,
+    mut ask: impl FnMut() -> Result<T, Refusal>,
+) -> Result<Result<T, Refusal>, ValidateError> {
+    loop {
+        stop_if_asked()?;
+        match ask() {
+            Err(refusal) if refusal.passes() && Instant::now() < deadline => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                std::thread::sleep(BRIEFLY.min(left));
+            }
+            answer => return Ok(answer),
+        }
+    }
 }

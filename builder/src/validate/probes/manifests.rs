@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 use super::{POD_PORT, Place, SERVICE_PORT};
 
+/// Name of the Service.
+pub const SERVICE: &str = "probe";
 /// Label that tells the places apart.
 const LABEL: &str = "bootwright-probe";
 /// Longer than any validation takes.
@@ -61,7 +63,7 @@ pub fn pod(name: &str, node: &str, place: Place, token: &str) -> Value {
 pub fn service() -> Value {
     json!({
         "apiVersion": "v1", "kind": "Service",
-        "metadata": { "name": "probe" },
+        "metadata": { "name": SERVICE },
         "spec": {
             "selector": { LABEL: Place::Pod.label() },
             "ports": [{ "port": SERVICE_PORT, "targetPort": POD_PORT }],

@@ -4,6 +4,8 @@
 mod manifests;
 mod namespace;
 mod plan;
+#[cfg(test)]
+mod tests;
 mod verdicts;
 mod wait;
 
@@ -20,14 +22,15 @@ use self::plan::{Dns, Planned, Targets};
 use super::client::{Client, Refusal};
 use super::nodes::NodeView;
 use super::report::{Check, Finding};
-use super::{ValidateError, stop_if_asked};
+use super::{ValidateError, patiently, stop_if_asked};
 
 /// Port of a probe in a pod.
 const POD_PORT: u16 = 8080;
 /// Port of the Service.
 const SERVICE_PORT: u16 = 80;
-/// How long after the pods are ready the nodes may take to know of a Service or a host port.
-const SETTLED: Duration = Duration::from_secs(30);
+/// How long after the pods are ready the nodes may take to know of a Service or a host port, and how long the API server
+/// may be away between two steps.
+pub const SETTLED: Duration = Duration::from_secs(30);
 /// Before what has not settled is tried again.
 const AGAIN: Duration = Duration::from_secs(3);
 
@@ -70,6 +73,8 @@ pub struct Settings<'a> {
     pub dns_expected: bool,
     /// How long the probes may take to be ready.
     pub patience: Duration,
+    /// How long what is not answered, or may not have settled, is tried again: [`SETTLED`].
+    pub settled: Duration,
     /// The cluster's clock.
     pub now: OffsetDateTime,
     /// Told what goes on.
@@ -84,8 +89,8 @@ pub fn look(client: &Client, settings: &Settings) -> Result<Vec<Finding>, Valida
     if !settings.nodes.iter().any(|node| node.ready) {
         return Ok(vec![Finding::skipped(Check::ProbePod, "all nodes", "no node is Ready")]);
     }
-    let namespace = Namespace::new(client);
-    let looked = inside(client, settings, &namespace);
+    let mut namespace = Namespace::new(client, settings.settled);
+    let looked = inside(client, settings, &mut namespace);
     let name = namespace.name().to_owned();
     // Here and not when it is dropped, so that a failure is told.
     let removed = namespace.remove();
@@ -110,42 +115,60 @@ pub fn look(client: &Client, settings: &Settings) -> Result<Vec<Finding>, Valida
 fn inside(
     client: &Client,
     settings: &Settings,
-    namespace: &Namespace,
+    namespace: &mut Namespace,
 ) -> Result<Vec<Finding>, ValidateError> {
-    let refused = |what: &str, why: String| {
-        let advice =
-            "the kubeconfig has to be an administrator's: validate makes a namespace with pods and a Service";
-        vec![Finding::failed(Check::ProbePod, what, why, advice)]
+    let refused = |what: &str, refusal: Refusal| {
+        let advice = if refusal.passes() {
+            "the API server or its etcd went away: find out why, and validate again"
+        } else {
+            "the kubeconfig has to be an administrator's: validate makes a namespace with pods and a Service"
+        };
+        vec![Finding::failed(Check::ProbePod, what, refusal.why, advice)]
     };
-    if let Err(refusal) = namespace.create() {
-        return Ok(refused("namespace", refusal.why));
+    if let Err(refusal) = namespace.create()? {
+        return Ok(refused("namespace", refusal));
     }
     (settings.say)(&format!("probes in namespace {}", namespace.name()));
-    let service = match client.post(&namespace.path("services"), &manifests::service()) {
+    let service = match service(client, settings, namespace)? {
         Ok(service) => service,
-        Err(refusal) => return Ok(refused("Service", refusal.why)),
+        Err(refusal) => return Ok(refused("Service", refusal)),
     };
     let (mut probes, mut findings) = wait::until_ready(client, settings, namespace)?;
-    greet(client, namespace, &mut probes, &mut findings)?;
-    let targets = targets(client, settings, &service, &mut findings);
+    greet(client, settings, namespace, &mut probes, &mut findings)?;
+    let targets = targets(client, settings, &service, &mut findings)?;
     let planned = plan::plan(&probes, &targets, settings.whole_control_plane);
     (settings.say)(&format!("{} checks from {} probes", planned.len(), probes.len()));
-    findings.extend(carry_out(client, namespace, &probes, planned, settings.now)?);
+    findings.extend(carry_out(client, settings, namespace, &probes, planned)?);
     findings.extend(plan::skipped(&probes, &targets));
     Ok(findings)
+}
+
+/// Makes the Service, or finds the one whose making was not answered.
+fn service(
+    client: &Client,
+    settings: &Settings,
+    namespace: &Namespace,
+) -> Result<Result<Value, Refusal>, ValidateError> {
+    let path = namespace.path("services");
+    patiently(Instant::now() + settings.settled, || match client.post(&path, &manifests::service()) {
+        Err(Refusal { status: Some(409), .. }) => client.get(&format!("{path}/{}", manifests::SERVICE)),
+        answer => answer,
+    })
 }
 
 /// Asks each probe who it is; one that the API server does not reach takes no part.
 fn greet(
     client: &Client,
+    settings: &Settings,
     namespace: &Namespace,
     probes: &mut Vec<Probe>,
     findings: &mut Vec<Finding>,
 ) -> Result<(), ValidateError> {
+    // Of all of them: a node whose pods nobody reaches is not to cost each of its probes that much.
+    let deadline = Instant::now() + settings.settled;
     let mut known = Vec::new();
     for mut probe in probes.drain(..) {
-        stop_if_asked()?;
-        let greeting = client.get(&namespace.proxy(&probe, "/"));
+        let greeting = patiently(deadline, || client.get(&namespace.proxy(&probe, "/")))?;
         let greeting = greeting.map_err(|refusal| refusal.why).and_then(|greeting| {
             serde_json::from_value::<Greeting>(greeting).map_err(|error| error.to_string())
         });
@@ -171,15 +194,23 @@ fn greet(
 }
 
 /// What the cluster has besides the probes. What it does not let us see is a finding, not something that is not there.
-fn targets(client: &Client, settings: &Settings, service: &Value, findings: &mut Vec<Finding>) -> Targets {
-    let mut get = |check: Check, what: &str, path: &str| match client.get(path) {
-        Ok(object) => object,
-        Err(Refusal { status: Some(404), .. }) => Value::Null,
-        Err(refusal) => {
-            let advice = "the API server does not answer this to an administrator: its log says why";
-            findings.push(Finding::failed(check, what, refusal.why, advice));
-            Value::Null
-        }
+fn targets(
+    client: &Client,
+    settings: &Settings,
+    service: &Value,
+    findings: &mut Vec<Finding>,
+) -> Result<Targets, ValidateError> {
+    let deadline = Instant::now() + settings.settled;
+    let mut get = |check: Check, what: &str, path: &str| {
+        Ok::<Value, ValidateError>(match patiently(deadline, || client.get(path))? {
+            Ok(object) => object,
+            Err(Refusal { status: Some(404), .. }) => Value::Null,
+            Err(refusal) => {
+                let advice = "the API server does not answer this to an administrator: its log says why";
+                findings.push(Finding::failed(check, what, refusal.why, advice));
+                Value::Null
+            }
+        })
     };
     let address = |object: &Value| object["spec"]["clusterIP"].as_str().and_then(|text| text.parse().ok());
     // Of both families from 1.20 on, if the cluster has both.
@@ -190,12 +221,12 @@ fn targets(client: &Client, settings: &Settings, service: &Value, findings: &mut
     };
     let at = |address: Option<IpAddr>, port| address.map(|address| SocketAddr::new(address, port));
     let service_of_api = "Service default/kubernetes";
-    let kubernetes = get(Check::PodToApi, service_of_api, "/api/v1/namespaces/default/services/kubernetes");
+    let kubernetes = get(Check::PodToApi, service_of_api, "/api/v1/namespaces/default/services/kubernetes")?;
     let endpoints =
-        get(Check::Certificate, service_of_api, "/api/v1/namespaces/default/endpoints/kubernetes");
+        get(Check::Certificate, service_of_api, "/api/v1/namespaces/default/endpoints/kubernetes")?;
     // What installs a cluster DNS gives its Service this label, whichever program it is.
     let dns = "/api/v1/namespaces/kube-system/services?labelSelector=k8s-app%3Dkube-dns";
-    let dns = get(Check::Dns, "Service of the cluster DNS", dns);
+    let dns = get(Check::Dns, "Service of the cluster DNS", dns)?;
     let has_dns = dns["items"].as_array().is_some_and(|services| !services.is_empty());
     if !has_dns && settings.dns_expected {
         findings.push(Finding::failed(
@@ -205,7 +236,7 @@ fn targets(client: &Client, settings: &Settings, service: &Value, findings: &mut
             "`addons` in /var/log/services of a control plane says what became of its manifests",
         ));
     }
-    Targets {
+    Ok(Targets {
         services: addresses(service)
             .into_iter()
             .filter_map(|address| at(Some(address), SERVICE_PORT))
@@ -217,16 +248,17 @@ fn targets(client: &Client, settings: &Settings, service: &Value, findings: &mut
             name: format!("kubernetes.default.svc.{}", settings.domain),
             address: address(&kubernetes),
         }),
-    }
+    })
 }
 
-/// Lets each probe do its checks; those that may not have settled are tried again for a while.
+/// Lets each probe do its checks; those that may not have settled, or that the API server did not bring to their probe,
+/// are tried again for a while.
 fn carry_out(
     client: &Client,
+    settings: &Settings,
     namespace: &Namespace,
     probes: &[Probe],
     planned: Vec<Planned>,
-    now: OffsetDateTime,
 ) -> Result<Vec<Finding>, ValidateError> {
     // From the end of the first round, which takes long where much does not answer.
     let mut deadline = None;
@@ -236,11 +268,14 @@ fn carry_out(
     loop {
         let mut unsettled = Vec::new();
         let outcomes = ask(client, namespace, probes, &waiting)?;
-        let deadline = *deadline.get_or_insert_with(|| Instant::now() + SETTLED);
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + settings.settled);
+        let over = Instant::now() >= deadline;
         for (mut one, outcome) in waiting.into_iter().zip(outcomes) {
-            let found = verdicts::of(&mut one, &outcome, &pods, now);
-            let failed = found.iter().any(|one| matches!(one.verdict, super::report::Verdict::Failed { .. }));
-            if failed && one.settles() && Instant::now() < deadline {
+            let (found, again) = match outcome {
+                Ok(outcome) => (verdicts::of(&mut one, &outcome, &pods, settings.now), one.settles()),
+                Err(why) => (vec![verdicts::unasked(&one, &why)], true),
+            };
+            if found.iter().any(Finding::is_failed) && again && !over {
                 unsettled.push(one);
             } else {
                 findings.push((one.order, found));
@@ -251,25 +286,25 @@ fn carry_out(
         }
         waiting = unsettled;
         stop_if_asked()?;
-        std::thread::sleep(AGAIN);
+        std::thread::sleep(AGAIN.min(settings.settled));
     }
     findings.sort_by_key(|(order, _)| *order);
     Ok(findings.into_iter().flat_map(|(_, found)| found).collect())
 }
 
-/// The outcomes, in the order of `planned`.
+/// The outcomes, in the order of `planned`; of a probe that was not asked, why.
 fn ask(
     client: &Client,
     namespace: &Namespace,
     probes: &[Probe],
     planned: &[Planned],
-) -> Result<Vec<Outcome>, ValidateError> {
+) -> Result<Vec<Result<Outcome, String>>, ValidateError> {
     let mut of_source: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (index, one) in planned.iter().enumerate() {
         of_source.entry(one.source).or_default().push(index);
     }
-    let nothing = || Outcome::Failed { why: "the probe gave no answer to it".to_owned() };
-    let mut outcomes: Vec<Outcome> = planned.iter().map(|_| nothing()).collect();
+    let nothing = || Ok(Outcome::Failed { why: "the probe gave no answer to it".to_owned() });
+    let mut outcomes: Vec<Result<Outcome, String>> = planned.iter().map(|_| nothing()).collect();
     for (source, indices) in of_source {
         for part in indices.chunks(MOST_CHECKS) {
             stop_if_asked()?;
@@ -281,11 +316,10 @@ fn ask(
                 serde_json::from_value::<Vec<Outcome>>(list).map_err(|error| format!("no outcomes: {error}"))
             });
             match answer {
-                Ok(answer) => part.iter().zip(answer).for_each(|(&index, outcome)| outcomes[index] = outcome),
-                Err(why) => {
-                    let why = format!("the probe was not reached through the API server: {why}");
-                    part.iter().for_each(|&index| outcomes[index] = Outcome::Failed { why: why.clone() });
+                Ok(answer) => {
+                    part.iter().zip(answer).for_each(|(&index, outcome)| outcomes[index] = Ok(outcome));
                 }
+                Err(why) => part.iter().for_each(|&index| outcomes[index] = Err(why.clone())),
             }
         }
     }

@@ -1,10 +1,13 @@
 //! A namespace that goes with its guard.
 
+use std::time::{Duration, Instant};
+
 use bootwright_model::probe::NODE_PORT;
 use serde_json::json;
 
 use super::{POD_PORT, Place, Probe};
 use crate::validate::client::{Client, Refusal};
+use crate::validate::{BRIEFLY, ValidateError, patiently};
 
 /// Where namespaces are.
 const NAMESPACES: &str = "/api/v1/namespaces";
@@ -14,16 +17,17 @@ pub struct Namespace<'a> {
     client: &'a Client,
     name: String,
     token: String,
+    settled: Duration,
     removed: bool,
 }
 
 impl<'a> Namespace<'a> {
     /// A name that no other validation has. Nothing is made yet: the guard is there first, so that a namespace whose
-    /// making was not answered is removed too.
-    pub fn new(client: &'a Client) -> Namespace<'a> {
+    /// making was not answered is removed too. `settled` is how long the API server may be away when it is made or removed.
+    pub fn new(client: &'a Client, settled: Duration) -> Namespace<'a> {
         let name = format!("bootwright-validate-{:08x}", rand::random::<u32>());
         let token = format!("{:032x}", rand::random::<u128>());
-        Namespace { client, name, token, removed: false }
+        Namespace { client, name, token, settled, removed: false }
     }
 
     /// What its probes do checks for.
@@ -36,11 +40,11 @@ impl<'a> Namespace<'a> {
         &self.name
     }
 
-    /// Makes it.
+    /// Makes it. One that is there already is ours, made by a request whose answer was lost.
     ///
     /// # Errors
-    /// The API server refuses.
-    pub fn create(&self) -> Result<(), Refusal> {
+    /// Ctrl-C. Inside: the API server refuses, or does not answer.
+    pub fn create(&mut self) -> Result<Result<(), Refusal>, ValidateError> {
         let namespace = json!({
             "apiVersion": "v1", "kind": "Namespace",
             "metadata": { "name": self.name, "labels": {
@@ -49,7 +53,14 @@ impl<'a> Namespace<'a> {
                 "pod-security.kubernetes.io/enforce": "privileged",
             } },
         });
-        self.client.post(NAMESPACES, &namespace).map(|_| ())
+        let deadline = Instant::now() + self.settled;
+        let made = patiently(deadline, || match self.client.post(NAMESPACES, &namespace) {
+            Ok(_) | Err(Refusal { status: Some(409), .. }) => Ok(()),
+            Err(refusal) => Err(refusal),
+        })?;
+        // There is nothing to remove where it was refused for good.
+        self.removed = made.as_ref().is_err_and(|refusal| !refusal.passes());
+        Ok(made)
     }
 
     /// Path of a kind of objects in it.
@@ -78,9 +89,17 @@ impl<'a> Namespace<'a> {
         if std::mem::replace(&mut self.removed, true) {
             return Ok(());
         }
-        match self.client.delete(&format!("{NAMESPACES}/{}", self.name)) {
-            Ok(()) | Err(Refusal { status: Some(404), .. }) => Ok(()),
-            Err(refusal) => Err(refusal.why),
+        let path = format!("{NAMESPACES}/{}", self.name);
+        let deadline = Instant::now() + self.settled;
+        loop {
+            match self.client.delete(&path) {
+                Ok(()) | Err(Refusal { status: Some(404), .. }) => return Ok(()),
+                // Also after Ctrl-C: the second one ends this too.
+                Err(refusal) if refusal.passes() && Instant::now() < deadline => {
+                    std::thread::sleep(BRIEFLY.min(deadline.saturating_duration_since(Instant::now())));
+                }
+                Err(refusal) => return Err(refusal.why),
+            }
         }
     }
 }

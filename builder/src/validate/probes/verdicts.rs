@@ -10,10 +10,8 @@ use super::plan::{Goal, Planned};
 use crate::validate::certificates;
 use crate::validate::report::{Check, Finding};
 
-/// The findings of a check. `pods` are the probes that the Service may lead to.
-pub fn of(planned: &mut Planned, outcome: &Outcome, pods: &[&str], now: OffsetDateTime) -> Vec<Finding> {
-    let subject = planned.subject.as_str();
-    let check = match &planned.goal {
+fn check_of(goal: &Goal) -> Check {
+    match goal {
         Goal::Pod { .. } => Check::PodToPod,
         Goal::Mtu => Check::Mtu,
         Goal::Service => Check::PodToService,
@@ -23,7 +21,21 @@ pub fn of(planned: &mut Planned, outcome: &Outcome, pods: &[&str], now: OffsetDa
         Goal::Dns { .. } => Check::Dns,
         Goal::Certificate { .. } => Check::Certificate,
         Goal::Etcd { .. } => Check::EtcdMember,
-    };
+    }
+}
+
+/// That a probe was not asked at all: also of what need not be there, nothing is known then.
+pub fn unasked(planned: &Planned, why: &str) -> Finding {
+    let why = format!("the probe was not reached through the API server: {why}");
+    let advice =
+        "find out why the API server, or the node's kubelet behind it, did not answer, and validate again";
+    Finding::failed(check_of(&planned.goal), &planned.subject, why, advice)
+}
+
+/// The findings of a check. `pods` are the probes that the Service may lead to.
+pub fn of(planned: &mut Planned, outcome: &Outcome, pods: &[&str], now: OffsetDateTime) -> Vec<Finding> {
+    let subject = planned.subject.as_str();
+    let check = check_of(&planned.goal);
     let failed = |why: String| Finding::failed(check, subject, why, advice(check));
     if let Outcome::Failed { why } = outcome {
         // A control plane need not have all of its parts on every node.

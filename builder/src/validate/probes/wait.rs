@@ -54,12 +54,19 @@ pub fn until_ready(
         }
     }
     let mut probes = Vec::new();
+    let mut unlisted = String::new();
     loop {
         stop_if_asked()?;
         // The last answer counts while there is no new one.
-        if let Ok(list) = client.get(&namespace.path("pods")) {
-            for pod in list["items"].as_array().into_iter().flatten() {
-                probes.extend(took_up(pod, &mut awaited));
+        match client.get(&namespace.path("pods")) {
+            Ok(list) => {
+                for pod in list["items"].as_array().into_iter().flatten() {
+                    probes.extend(took_up(pod, &mut awaited));
+                }
+                unlisted.clear();
+            }
+            Err(refusal) => {
+                unlisted = format!("; the API server does not list the pods any more: {}", refusal.why);
             }
         }
         if awaited.is_empty() || Instant::now() >= deadline {
@@ -68,7 +75,7 @@ pub fn until_ready(
         std::thread::sleep(PAUSE);
     }
     for Awaited { node, place, seen, .. } in awaited.into_values() {
-        let why = format!("not ready after {} s: {seen}", settings.patience.as_secs());
+        let why = format!("not ready after {} s: {seen}{unlisted}", settings.patience.as_secs());
         findings.push(failed(&node, place, why));
     }
     for probe in &probes {
@@ -99,7 +106,7 @@ fn create(
             // Made by a request whose answer was lost.
             Err(Refusal { status: Some(409), .. }) => return Ok(Ok(())),
             Err(refusal) => {
-                let passes = refusal.status.is_none() || refusal.why.contains(NO_ACCOUNT);
+                let passes = refusal.passes() || refusal.why.contains(NO_ACCOUNT);
                 if !passes || Instant::now() >= deadline {
                     return Ok(Err(refusal.why));
                 }
