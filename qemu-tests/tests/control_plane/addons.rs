@@ -84,11 +84,21 @@ fn dns_is_taken(cluster: &Cluster, admin: &Identity) {
         let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
         cluster.create(admin, path, &review)["status"]["allowed"] == true
     };
-    for (group, resource) in [("", "services"), ("", "endpoints"), ("", "namespaces"), ("", "pods")] {
-        assert!(may(group, resource, "list") && may(group, resource, "watch"), "{resource}");
+    let read = [
+        ("", "services"),
+        ("", "endpoints"),
+        ("", "namespaces"),
+        ("", "pods"),
+        ("discovery.k8s.io", "endpointslices"),
+    ];
+    let others =
+        [("", "secrets"), ("", "configmaps"), ("", "nodes"), ("rbac.authorization.k8s.io", "clusterroles")];
+    for (group, resource) in read.into_iter().chain(others) {
+        let verbs = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
+        let allowed: Vec<&str> = verbs.into_iter().filter(|verb| may(group, resource, verb)).collect();
+        let expected: &[&str] = if read.contains(&(group, resource)) { &["list", "watch"] } else { &[] };
+        assert_eq!(allowed, expected, "{resource}");
     }
-    assert!(may("discovery.k8s.io", "endpointslices", "watch"));
-    assert!(!may("", "secrets", "list"));
     let pods = "/api/v1/namespaces/kube-system/pods?labelSelector=k8s-app%3Dkube-dns";
     programs::eventually("there are pods of CoreDNS", PATIENCE, || {
         let (status, list) = cluster.call(admin, "GET", pods, JSON, None);
