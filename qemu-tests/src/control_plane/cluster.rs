@@ -102,7 +102,8 @@ impl Cluster {
         self.children.push((name.to_owned(), child));
     }
 
-    fn run(&mut self, name: &str, program: &Path, arguments: &[impl AsRef<OsStr>]) {
+    /// Starts another program beside the control plane; it is called `name`.
+    pub fn run(&mut self, name: &str, program: &Path, arguments: &[impl AsRef<OsStr>]) {
         let log = File::create(log(self.root.path(), name)).unwrap();
         let child = Command::new(program)
             .args(arguments)

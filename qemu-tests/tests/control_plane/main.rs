@@ -9,6 +9,7 @@
 
 mod addons;
 mod agent;
+mod coredns;
 mod dual_stack;
 mod etcd;
 mod etcd_machine;
