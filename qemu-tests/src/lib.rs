@@ -35,6 +35,10 @@ const FOUR: &str = "examples/four.toml";
 const DUAL_IMAGES: &str = "BOOTWRIGHT_DUAL";
 /// Cluster file of a control plane and a worker with both address families, relative to the repository.
 const DUAL: &str = "examples/dual.toml";
+/// Folder of the image of [`CLOUD`].
+const CLOUD_IMAGE: &str = "BOOTWRIGHT_CLOUD";
+/// Cluster file of a node that waits for a cloud's controller manager, relative to the repository.
+const CLOUD: &str = "examples/cloud.toml";
 /// Folder of the images of [`HA`].
 const HA_IMAGES: &str = "BOOTWRIGHT_HA";
 /// Cluster file of several control planes, relative to the repository.
@@ -82,6 +86,14 @@ impl Image {
     /// There are none.
     pub fn of_dual() -> Image {
         Image::named(DUAL_IMAGES, DUAL)
+    }
+
+    /// The image of a cloud's node that `BOOTWRIGHT_CLOUD` names.
+    ///
+    /// # Panics
+    /// There is none.
+    pub fn of_cloud() -> Image {
+        Image::named(CLOUD_IMAGE, CLOUD)
     }
 
     /// The images of three control planes and a worker that `BOOTWRIGHT_HA` names.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use ureq::RequestBuilder;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
+use ureq::typestate::WithBody;
 
 use super::Error;
 use super::kubeconfig::Kubeconfig;
@@ -65,8 +67,26 @@ impl Api {
     /// # Errors
     /// As [`Api::get`], for any status but those of success.
     pub fn post(&self, path: &str, body: &str) -> Result<Value, Error> {
-        let request = self.agent.post(format!("{}{path}", self.server)).content_type("application/json");
-        let request = request.config().timeout_global(Some(REQUEST)).build();
+        self.send(self.agent.post(format!("{}{path}", self.server)), "application/json", path, body)
+    }
+
+    /// Changes the object at `path` by a merge patch (RFC 7386), and returns it.
+    ///
+    /// # Errors
+    /// As [`Api::post`].
+    pub fn patch(&self, path: &str, body: &str) -> Result<Value, Error> {
+        let request = self.agent.patch(format!("{}{path}", self.server));
+        self.send(request, "application/merge-patch+json", path, body)
+    }
+
+    fn send(
+        &self,
+        request: RequestBuilder<WithBody>,
+        content_type: &str,
+        path: &str,
+        body: &str,
+    ) -> Result<Value, Error> {
+        let request = request.content_type(content_type).config().timeout_global(Some(REQUEST)).build();
         let mut response = request.send(body).map_err(|error| self.error(path, error.to_string()))?;
         let body =
             response.body_mut().read_to_string().map_err(|error| self.error(path, error.to_string()))?;
