@@ -30,9 +30,10 @@ fn a_node_waits_for_its_cloud_and_keeps_what_that_says() {
     let api = boot.api();
     boot.wait_ready(&api);
 
+    // The control plane gives it, and a kubelet may be Ready before.
+    eventually("there is a range for pods", || api.get(NODE).unwrap()["spec"]["podCIDR"] == "10.10.0.0/24");
     let node = api.get(NODE).unwrap();
     assert_eq!(node["spec"]["providerID"], format!("harbor://{SERIAL}"));
-    assert_eq!(node["spec"]["podCIDR"], "10.10.0.0/24");
     assert_eq!(addresses(&node, "InternalIP"), ["10.0.2.15"]);
     // Which of its addresses the cloud must not change.
     assert_eq!(node["metadata"]["annotations"]["alpha.kubernetes.io/provided-node-ip"], "10.0.2.15");
