@@ -110,7 +110,7 @@ const STEPS: [&str; 5] = [
     ", making its session",
     ", moving it to its cgroup",
     ", setting its OOM score",
-    ", unblocking signals",
+    ", resetting signals",
     ", changing to its user",
 ];
 
@@ -129,7 +129,7 @@ impl Child {
             Child::own_session,
             Child::enter_cgroup,
             Child::set_oom_score,
-            Child::unblock_signals,
+            Child::reset_signals,
             Child::become_user,
         ];
         for (number, step) in (0_u8..).zip(steps) {
@@ -166,10 +166,15 @@ impl Child {
         }
     }
 
-    /// Masks are inherited; the threads of PID 1 block nothing, but that is not for them to promise.
-    fn unblock_signals(&self) -> io::Result<()> {
-        // SAFETY: a zeroed set is what sigemptyset fills in.
+    /// Masks are inherited, and so is what is ignored (signal(7)): a shell cannot trap what it was started to ignore. The
+    /// threads of PID 1 block and ignore nothing, but that is not for them to promise.
+    fn reset_signals(&self) -> io::Result<()> {
+        // SAFETY: no handler is installed; a zeroed set is what sigemptyset fills in.
         unsafe {
+            for signal in 1..=libc::SIGRTMAX() {
+                // SIGKILL, SIGSTOP and the C library's own are refused, and cannot be ignored either.
+                libc::signal(signal, libc::SIG_DFL);
+            }
             let mut none: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&raw mut none);
             check(libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut())).map(drop)

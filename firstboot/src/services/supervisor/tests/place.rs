@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -183,13 +184,20 @@ impl Place {
         fs::write(self.path.join("services.toml"), services.replace("DIR", self.path.to_str().unwrap()))
             .unwrap();
         let _ = fs::remove_file(self.path.join("seen"));
-        let child = Command::new(std::env::current_exe().unwrap())
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
             .args(["--ignored", "--exact", "services::supervisor::tests::place::supervise", "--nocapture"])
             .env(FOLDER, &self.path)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        Running { place: self, child }
+            .stdout(Stdio::null());
+        // As shells start what runs in the background. Services must not inherit it.
+        // SAFETY: one system call, no handler.
+        unsafe {
+            command.pre_exec(|| {
+                libc::signal(libc::SIGQUIT, libc::SIG_IGN);
+                Ok(())
+            });
+        }
+        Running { place: self, child: command.spawn().unwrap() }
     }
 }
 
