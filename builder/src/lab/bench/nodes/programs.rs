@@ -18,7 +18,7 @@ const KUBELET: Duration = Duration::from_secs(10);
 /// It writes a status in which nothing changed so often (`nodeStatusReportFrequency`).
 const REPORT: Duration = Duration::from_secs(300);
 /// The agent's balancer looks at an API server so often (docs/agent.md).
-const BALANCER: Duration = Duration::from_secs(2);
+const BALANCER: Duration = Duration::from_secs(5);
 /// A kubelet's pauses are longer by up to this share (`JitterUntil` with 0.04).
 const JITTER: f64 = 0.04;
 /// Watches last so many seconds (`minWatchTimeout` of client-go: five minutes, to twice that).
