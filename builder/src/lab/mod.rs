@@ -21,6 +21,7 @@ pub mod machine;
 pub mod ports;
 pub mod qemu;
 pub mod qmp;
+pub mod readiness;
 pub mod report;
 pub mod session;
 pub mod spec;

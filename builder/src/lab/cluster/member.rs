@@ -7,7 +7,7 @@ use bootwright_model::report::BootReport;
 use super::layout::Place;
 use super::observer::Observer;
 use super::status::{NodeStatus, Power, Ready, stage};
-use crate::lab::api::Readiness;
+use crate::lab::readiness::Readiness;
 use crate::lab::report::{ReportTail, service_ready};
 use crate::lab::switch::Port;
 use crate::lab::{Accelerator, Error, Firmware, Lifetime, Machine, Spec, spec::Network};

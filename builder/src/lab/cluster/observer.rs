@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::lab::api::{Api, Readiness};
-use crate::lab::{Error, api};
+use crate::lab::Error;
+use crate::lab::api::Api;
+use crate::lab::readiness::{Readiness, readiness};
 
 /// Pause before the API is asked again that did not answer.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -53,7 +54,7 @@ impl Observer {
         if seen.error.is_some() {
             return None;
         }
-        Some(seen.nodes.get(node).map_or(Readiness::Absent, |node| api::readiness(node, boot_id)))
+        Some(seen.nodes.get(node).map_or(Readiness::Absent, |node| readiness(node, boot_id)))
     }
 
     /// Why the API does not answer.

@@ -21,6 +21,7 @@ use super::figure::Figure;
 use super::size::megabytes;
 use super::table::Table;
 use super::{Error, Options, Several, demo, say};
+use crate::lab::readiness::is_ready;
 use crate::lab::{api, summary};
 use crate::pki;
 
@@ -161,11 +162,7 @@ fn ready(nodes: &[serde_json::Value], names: &[String]) -> usize {
     let named = |node: &&serde_json::Value| {
         node["metadata"]["name"].as_str().is_some_and(|name| names.iter().any(|known| known == name))
     };
-    let is_ready = |node: &&serde_json::Value| {
-        let conditions = node["status"]["conditions"].as_array().map_or(&[][..], Vec::as_slice);
-        conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
-    };
-    nodes.iter().filter(named).filter(is_ready).count()
+    nodes.iter().filter(named).filter(|node| is_ready(node)).count()
 }
 
 #[cfg(test)]
