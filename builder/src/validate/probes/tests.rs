@@ -121,6 +121,37 @@ fn one_that_goes_away_while_probes_are_asked_loses_no_finding() {
     assert!(failed.iter().all(|(_, why)| *why == unreached), "{findings:?}");
 }
 
+#[test]
+fn a_pod_that_never_is_ready_is_told_with_its_last_event() {
+    let event = |time: &str, message: &str| {
+        json!({ "involvedObject": { "name": "pod-0" }, "lastTimestamp": time, "reason": "FailedCreatePodSandBox",
+                "message": message })
+    };
+    let events =
+        [event("2026-01-02T03:04:06Z", "the second\ntry"), event("2026-01-02T03:04:05Z", "the first")];
+    let server = Server::new(move |method, path| {
+        let waiting =
+            json!({ "containerStatuses": [{ "state": { "waiting": { "reason": "ContainerCreating" } } }] });
+        match path {
+            _ if path.ends_with("/events") => Answer::json(200, &json!({ "items": events })),
+            _ if method == "GET" && path.ends_with("/pods") => Answer::json(
+                200,
+                &json!({ "items": [{ "metadata": { "name": "pod-0" }, "status": waiting }] }),
+            ),
+            _ => answer(method, path),
+        }
+    });
+    let findings = look_at(&server, SHORT);
+    let failed = failures(&findings);
+    assert!(
+        failed.contains(&(
+            Check::ProbePod,
+            "not ready after 5 s: ContainerCreating; its last event is FailedCreatePodSandBox: the second try"
+        )),
+        "{failed:?}"
+    );
+}
+
 /// What was refused for good is not there to be removed.
 #[test]
 fn nothing_is_left_where_nothing_was_made() {

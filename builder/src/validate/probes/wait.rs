@@ -74,8 +74,10 @@ pub fn until_ready(
         }
         std::thread::sleep(PAUSE);
     }
-    for Awaited { node, place, seen, .. } in awaited.into_values() {
-        let why = format!("not ready after {} s: {seen}{unlisted}", settings.patience.as_secs());
+    let events = if awaited.is_empty() { BTreeMap::new() } else { last_events(client, namespace) };
+    for (name, Awaited { node, place, seen, .. }) in awaited {
+        let event = events.get(&name).map(|event| format!("; its last event is {event}")).unwrap_or_default();
+        let why = format!("not ready after {} s: {seen}{event}{unlisted}", settings.patience.as_secs());
         findings.push(failed(&node, place, why));
     }
     for probe in &probes {
@@ -159,6 +161,20 @@ fn state(pod: &Value) -> String {
         .or_else(|| scheduled.and_then(told))
         .or_else(|| told(status))
         .unwrap_or_else(|| format!("its phase is {}", status["phase"].as_str().unwrap_or("unknown")))
+}
+
+/// The newest event of each pod: what its kubelet tried last. None of a cluster that does not list them.
+fn last_events(client: &Client, namespace: &Namespace) -> BTreeMap<String, String> {
+    let list = client.get(&namespace.path("events")).unwrap_or_default();
+    let mut events: Vec<&Value> = list["items"].as_array().into_iter().flatten().collect();
+    // Times of RFC 3339 in UTC are in the order of their texts.
+    events.sort_by_key(|event| event["lastTimestamp"].as_str().unwrap_or_default());
+    let told = |event: &Value| {
+        let pod = event["involvedObject"]["name"].as_str()?;
+        let (reason, message) = (event["reason"].as_str()?, event["message"].as_str().unwrap_or_default());
+        Some((pod.to_owned(), format!("{reason}: {}", message.trim().replace('\n', " "))))
+    };
+    events.into_iter().filter_map(told).collect()
 }
 
 fn condition<'a>(pod: &'a Value, kind: &str) -> Option<&'a Value> {
