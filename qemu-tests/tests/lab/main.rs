@@ -129,15 +129,23 @@ fn a_power_button_stops_one(lab: &mut Supervisor) {
 }
 
 /// What `bootwright validate` says of the cluster, which is that all is well.
-fn validated(lab: &Supervisor, expected: Expected) -> Report {
+fn validated(lab: &Supervisor, expected: Expected, patience: Duration) -> Report {
     let report = validate::validate(&validate::Options {
         kubeconfig: &lab.folder().path().join("kubeconfig"),
         expected: Some(expected),
-        patience: READY,
+        patience,
         say: &|words| println!("{words}"),
     });
     let report = report.unwrap();
     println!("{}", report.text());
+    if !report.ok {
+        for node in lab.status().unwrap().nodes {
+            let log = format!("/api/v1/nodes/{}/proxy/logs/services/kubelet.log", node.name);
+            let log = lab.api().unwrap().text(&log).unwrap_or_else(|error| error.to_string());
+            let lines: Vec<&str> = log.lines().collect();
+            println!("kubelet of {}:\n{}", node.name, lines[lines.len().saturating_sub(60)..].join("\n"));
+        }
+    }
     assert!(report.ok, "see above");
     report
 }

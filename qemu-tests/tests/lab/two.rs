@@ -19,7 +19,7 @@ fn a_worker_joins_and_the_cluster_is_what_it_should_be() {
     commands::down(image.root(), true).unwrap();
     let mut lab = Supervisor::start(options, &mut |line| println!("{line}")).unwrap();
     super::wait(&mut lab, "Ready", 2 * READY, Status::is_ready);
-    let report = super::validated(&lab, expected);
+    let report = super::validated(&lab, expected, READY);
     for check in BETWEEN_NODES {
         let of_check = report.findings.iter().filter(|finding| finding.check == check);
         let passed = of_check.filter(|finding| matches!(finding.verdict, Verdict::Passed { .. }));
