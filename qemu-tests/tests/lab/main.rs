@@ -31,7 +31,9 @@ fn four_nodes_make_a_cluster_by_themselves_and_leave_nothing() {
     let output = image.root();
     // What an earlier run left that was killed.
     commands::down(output, true).unwrap();
-    let mut lab = Supervisor::start(image.lab_options(), &mut |line| println!("{line}")).unwrap();
+    let options = image.lab_options();
+    let expected = Expected::of(&options.cluster);
+    let mut lab = Supervisor::start(options, &mut |line| println!("{line}")).unwrap();
     // Four machines share the processors that a test of one has for itself.
     wait(&mut lab, "Ready", 2 * READY, Status::is_ready);
     let api = lab.api().unwrap();
@@ -39,6 +41,7 @@ fn four_nodes_make_a_cluster_by_themselves_and_leave_nothing() {
     let deadline = Instant::now() + READY;
     certificates_were_issued(&api, deadline);
     pods::reach_each_other(&api, &WORKERS, deadline);
+    validated(&lab, expected, READY);
     let log = commands::logs(output, "w2", Some("join")).unwrap();
     assert!(log.contains("started as process"), "{log}");
 
@@ -49,7 +52,7 @@ fn four_nodes_make_a_cluster_by_themselves_and_leave_nothing() {
     a_power_button_stops_one(&mut lab);
 
     let folder = lab.folder().path().to_owned();
-    assert!(lab.end(false, |_| {}).unwrap().is_empty());
+    assert_eq!(lab.end(false, |_| {}).unwrap(), [] as [String; 0], "none had to be killed");
     assert!(!folder.exists());
     assert_eq!(commands::down(output, false).unwrap(), None);
 }

@@ -1,6 +1,6 @@
 //! One machine of a lab, and what is known of its boot.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bootwright_model::report::BootReport;
 
@@ -14,6 +14,9 @@ use crate::lab::{Accelerator, Error, Firmware, Lifetime, Machine, Spec, spec::Ne
 
 /// Size of a machine's disk; a hole in a file, until it is written to.
 const DISK_BYTES: u64 = 8 << 30;
+/// Between two presses of the power button. One before first boot looks at buttons is lost; one more changes nothing for a
+/// machine that is on its way.
+const PRESS_AGAIN: Duration = Duration::from_secs(10);
 /// The service that registers a Node.
 const KUBELET: &str = "kubelet";
 
@@ -24,6 +27,8 @@ pub struct Member {
     report: ReportTail,
     latest: Option<BootReport>,
     power: Power,
+    /// When its power button was pressed last.
+    pressed: Instant,
     /// Why it is off.
     why: String,
     ready: Ready,
@@ -58,7 +63,17 @@ impl Member {
         })?;
         let report = machine.follow_report();
         let (power, why) = (Power::Off, "not switched on yet".to_owned());
-        Ok(Member { place, machine, report, latest: None, power, why, ready: Ready::No, ready_after: None })
+        Ok(Member {
+            place,
+            machine,
+            report,
+            latest: None,
+            power,
+            pressed: Instant::now(),
+            why,
+            ready: Ready::No,
+            ready_after: None,
+        })
     }
 
     /// Name of the node.
@@ -106,15 +121,20 @@ impl Member {
         }
     }
 
-    /// Presses the power button.
+    /// Presses the power button, and again from time to time as long as the machine runs.
     ///
     /// # Errors
     /// It does not run, or QEMU does not answer.
     pub fn stop(&mut self) -> Result<(), Error> {
         self.check_runs()?;
-        self.machine.qmp()?.power_button()?;
+        self.press()?;
         self.power = Power::Stopping;
         Ok(())
+    }
+
+    fn press(&mut self) -> Result<(), Error> {
+        self.pressed = Instant::now();
+        self.machine.qmp()?.power_button()
     }
 
     /// Pulls the plug.
@@ -157,6 +177,10 @@ impl Member {
                 self.off(Power::Failed, format!("QEMU ended ({status}): {message}"));
             }
             return Ok(());
+        }
+        if self.power == Power::Stopping && self.pressed.elapsed() > PRESS_AGAIN {
+            // It may be ending at this moment, which the next look sees.
+            let _ = self.press();
         }
         if let Some(report) = self.report.latest()? {
             // Another boot: the guest was reset, or reset itself.
