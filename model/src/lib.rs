@@ -14,6 +14,7 @@ pub mod families;
 pub mod host_address;
 pub mod kubernetes;
 pub mod layout;
+pub mod links;
 pub mod node;
 pub mod parts;
 pub mod placeholders;
