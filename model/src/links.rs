@@ -28,6 +28,7 @@ pub struct Link {
     pub path: Option<String>,
     /// Addresses with the prefix length of their network.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(with = "Vec<schema::Cidr>"))]
     pub addresses: Vec<IpNet>,
     /// Ask a DHCPv4 server (RFC 2131).
     pub dhcp4: bool,
@@ -73,6 +74,7 @@ pub struct Link {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Route {
     /// Where to: `0.0.0.0/0` and `::/0` are default routes.
+    #[cfg_attr(feature = "schema", schemars(with = "schema::Cidr"))]
     pub to: IpNet,
     /// Next hop; on the link itself if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,9 +100,11 @@ pub struct Route {
 pub struct Rule {
     /// Source of the packet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::Cidr>"))]
     pub from: Option<IpNet>,
     /// Destination of the packet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schemars(with = "Option<schema::Cidr>"))]
     pub to: Option<IpNet>,
     /// Firewall mark of the packet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -229,4 +233,28 @@ pub struct Bridge {
 /// Milliseconds: what the kernel's document advises. Without it a bond does not notice that a member has failed.
 fn default_miimon() -> u32 {
     100
+}
+
+/// The form of a network in a schema, for which its own type has none.
+#[cfg(feature = "schema")]
+mod schema {
+    use std::borrow::Cow;
+
+    use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+    pub struct Cidr;
+
+    impl JsonSchema for Cidr {
+        fn inline_schema() -> bool {
+            true
+        }
+
+        fn schema_name() -> Cow<'static, str> {
+            "Cidr".into()
+        }
+
+        fn json_schema(_: &mut SchemaGenerator) -> Schema {
+            json_schema!({ "type": "string", "format": "cidr" })
+        }
+    }
 }
