@@ -12,6 +12,7 @@ use crate::addons::Addon;
 use crate::bgp::Bgp;
 use crate::cloud::Cloud;
 use crate::families::{Family, PerFamily};
+use crate::links::Link;
 use crate::profile::KernelFlavour;
 
 /// A whole cluster file.
@@ -335,6 +336,9 @@ pub struct Node {
     /// Default gateway on that link; a list with one of each family if there are two.
     #[serde(default)]
     pub gateway: Option<PerFamily<IpAddr>>,
+    /// The machine's links, if there is more to say than `mac`, `address` and `gateway` do.
+    #[serde(default, rename = "link", skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Link>,
     /// Pod CIDR; cut from `pod-cidr` in order of appearance if absent. In a cluster of both families one of either, or a
     /// list of both. A machine of the role `etcd` has none.
     #[serde(default)]

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::families::PerFamily;
+use crate::links::Link;
 
 /// `node.toml` on the seed partition. Every field is optional: what is absent comes from the baked inventory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,4 +24,7 @@ pub struct Seed {
     pub pod_cidr: Option<PerFamily<IpNet>>,
     /// How the cloud calls this machine.
     pub provider_id: Option<String>,
+    /// The machine's links; all of them, if there are any here.
+    #[serde(rename = "link")]
+    pub links: Vec<Link>,
 }

@@ -12,6 +12,7 @@ use bootwright_model::cloud::is_provider_id;
 use bootwright_model::families::PerFamily;
 use bootwright_model::host_address::{GatewayFault, check_gateway, reserved_in, unusable};
 use bootwright_model::kubernetes::{has_families, is_node};
+use bootwright_model::links::Link;
 use bootwright_model::seed::Seed;
 use ipnet::IpNet;
 
@@ -54,6 +55,8 @@ pub struct Identity {
     pub pod_cidr: Option<PerFamily<IpNet>>,
     /// How the cloud calls the machine.
     pub provider_id: Option<String>,
+    /// The machine's links, if somebody describes them.
+    pub links: Vec<Link>,
     /// Which source gave what, one phrase per source.
     pub sources: Vec<String>,
 }
@@ -173,6 +176,13 @@ fn merge(claims: &[Claim], macs: &[String], role: &str) -> Result<Identity, Iden
     let pod_cidr = field(claims, &mut used, "pod-cidr", |says| says.pod_cidr)?;
     let provider_id = field(claims, &mut used, "provider-id", |says| says.provider_id.clone())?;
 
+    // Whole descriptions: a link of one and another of the other make no network.
+    let described = claims.iter().position(|claim| !claim.says.links.is_empty());
+    let links = described.map_or(Vec::new(), |place| {
+        used[place].push("links");
+        claims[place].says.links.clone()
+    });
+
     let missing = |field| IdentityError::Missing { field, looked: looked(claims, macs) };
     let sources = claims.iter().zip(used).filter(|(_, fields)| !fields.is_empty());
     let (name, address) = (name.ok_or_else(|| missing("name"))?, address.ok_or_else(|| missing("address"))?);
@@ -186,6 +196,7 @@ fn merge(claims: &[Claim], macs: &[String], role: &str) -> Result<Identity, Iden
         mac,
         pod_cidr,
         provider_id,
+        links,
         sources: sources
             .map(|(claim, fields)| format!("{} by {}", fields.join(", "), claim.source))
             .collect(),

@@ -9,6 +9,7 @@ fn node(name: &str, role: &str, mac: Option<&str>, last: u8) -> Node {
         mac: mac.map(str::to_owned),
         address: format!("10.0.2.{last}/24").parse().unwrap(),
         gateway: Some("10.0.2.2".parse().unwrap()),
+        links: Vec::new(),
         pod_cidr: Some(format!("10.10.{last}.0/24").parse().unwrap()),
         provider_id: None,
         labels: Default::default(),

@@ -54,6 +54,7 @@ fn claim(layer: &ClusterLayer, node: &Node, source: String) -> Result<Claim, Ide
         mac: node.mac.clone(),
         pod_cidr: node.pod_cidr,
         provider_id: node.provider_id.clone(),
+        links: node.links.clone(),
     };
     Ok(Claim { source, says })
 }
