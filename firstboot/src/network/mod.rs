@@ -1,10 +1,12 @@
 //! Links, addresses, the pod bridge and masquerading. Routes between nodes: the crate `pod-network`, or BIRD.
 
+pub mod arp;
 pub mod bird;
 pub mod cni;
 pub mod links;
 pub mod masquerade;
 pub mod netlink;
+pub mod resolvers;
 
 #[cfg(test)]
 pub(crate) mod tests {

@@ -1,7 +1,6 @@
 //! **identity**: who this machine is, and the files that say so.
 
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use bootwright_model::baked::{ClusterLayer, OsRelease};
@@ -11,6 +10,7 @@ use super::baked::{self, BakedError};
 use super::{Advice, Done, Problem, problem};
 use crate::identity::{self, Claim, Identity, IdentityError, seed, smbios};
 use crate::network::links::{self, LinkError};
+use crate::network::resolvers::resolv_conf;
 use crate::report::under;
 use crate::storage::disks;
 
@@ -140,7 +140,7 @@ fn write_files(root: &Path, identity: &Identity, layer: &ClusterLayer) -> Result
     let files = [
         ("/etc/hostname", format!("{}\n", identity.name)),
         ("/etc/hosts", hosts(identity, layer)),
-        ("/etc/resolv.conf", resolv_conf(&layer.file.network.resolvers)),
+        ("/etc/resolv.conf", resolv_conf(&identity.links, &layer.file.network.resolvers)),
         ("/etc/machine-id", machine_id(identity, layer)),
     ];
     for (path, text) in files {
@@ -163,15 +163,6 @@ fn hosts(identity: &Identity, layer: &ClusterLayer) -> String {
         }
     }
     text
-}
-
-fn resolv_conf(resolvers: &[IpAddr]) -> String {
-    let lines: String = resolvers.iter().map(|address| format!("nameserver {address}\n")).collect();
-    if lines.is_empty() {
-        "# the cluster file names no resolvers ([network] resolvers)\n".to_owned()
-    } else {
-        lines
-    }
 }
 
 /// machine-id(5): 32 digits that stay the same as long as the node is the same node. Derived, so that
@@ -201,6 +192,7 @@ mod tests {
             mac: None,
             pod_cidr: facts.pod_cidr,
             provider_id: None,
+            links: Vec::new(),
             sources: Vec::new(),
         };
         (identity, facts.layer)
@@ -263,6 +255,5 @@ mod tests {
         write_files(root.path(), &identity, &layer).unwrap();
         assert_eq!(fs::read_to_string(root.path().join("etc/hostname")).unwrap(), "cp1\n");
         assert!(fs::symlink_metadata(root.path().join("etc/resolv.conf")).unwrap().is_file());
-        assert_eq!(resolv_conf(&["10.0.2.3".parse().unwrap()]), "nameserver 10.0.2.3\n");
     }
 }

@@ -1,15 +1,20 @@
-//! **network**: the node's address on its link.
+//! **network**: the node's links, and its address on one of them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use bootwright_model::kubernetes::{is_control_plane, is_node};
 use bootwright_model::layout;
+use bootwright_model::links::Link;
 use bootwright_model::node::NodeFacts;
 
 use super::identity::Known;
-use super::{Advice, Done};
-use crate::network::links::{self, LinkError, Wanted};
+use super::modules::{self, ModulesError};
+use super::{Advice, Done, Problem, problem};
+use crate::network::links::{self, Configured, LinkError, Wanted};
 use crate::report::under;
 
 /// Why there is no network.
@@ -37,7 +42,7 @@ impl Advice for NetworkError {
     }
 }
 
-/// Configures the link; all facts about the node are known then.
+/// Configures the links; all facts about the node are known then.
 pub fn run(root: &Path, known: Known) -> Result<Done<NodeFacts>, NetworkError> {
     let Known { identity, layer, os } = known;
     let wanted = Wanted {
@@ -45,25 +50,52 @@ pub fn run(root: &Path, known: Known) -> Result<Done<NodeFacts>, NetworkError> {
         address: identity.address,
         gateway: identity.gateway,
         mtu: layer.file.network.mtu,
+        links: identity.links,
     };
-    let configured = links::configure(&wanted)?;
+    let mut problems = load_modules(root, &wanted.links);
+    let configured = links::configure(root, &wanted)?;
     let facts = NodeFacts {
         name: identity.name,
         address: identity.address,
         gateway: identity.gateway,
-        link: configured.link,
+        link: configured.link.clone(),
         pod_cidr: identity.pod_cidr,
         provider_id: identity.provider_id,
         layer,
         os,
     };
     write_facts(root, &facts)?;
+    let summary = summary(&facts, &configured);
+    problems.extend(configured.problems);
+    Ok(Done { value: facts, summary, problems })
+}
+
+/// Before the kernel asks for them: it would find no program to load them with in an image without one, and `bonding`
+/// makes a device that nobody described if it is loaded so.
+fn load_modules(root: &Path, links: &[Link]) -> Vec<Problem> {
+    let names: BTreeSet<&str> = links.iter().filter_map(links::module).collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    let refused = |error: ModulesError| vec![problem(&error)];
+    if names.is_empty() { Vec::new() } else { modules::load_named(root, &names).unwrap_or_else(refused) }
+}
+
+fn summary(facts: &NodeFacts, configured: &Configured) -> String {
     let gateway = facts.gateway.map_or("no gateway".to_owned(), |gateway| format!("gateway {gateway:#}"));
-    let summary = format!(
-        "{:#} on {} ({}, MTU {}), {gateway}",
+    let online = match configured.online {
+        Some(took) => format!("online after {:.3} s", took.as_secs_f64()),
+        None => "not online".to_owned(),
+    };
+    let mut summary = format!(
+        "{:#} on {} ({}, MTU {}), {gateway}, {online}",
         facts.address, facts.link, configured.mac, configured.mtu
     );
-    Ok(Done { value: facts, summary, problems: configured.problems })
+    // A control plane's API is started later, by itself, and machines of etcd need none.
+    if configured.online.is_some() && is_node(&facts.layer.role) && !is_control_plane(&facts.layer.role) {
+        let cluster = &facts.layer.file.cluster;
+        let endpoint = SocketAddr::new(cluster.endpoint, cluster.endpoint_port);
+        summary = format!("{summary}; {}", links::endpoint(endpoint));
+    }
+    summary
 }
 
 fn write_facts(root: &Path, facts: &NodeFacts) -> Result<(), NetworkError> {

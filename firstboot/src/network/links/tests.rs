@@ -1,4 +1,10 @@
-use std::process::Command;
+//! In network namespaces of the host's kernel, and what `ip` says of it. Bonds and VLANs, which not every kernel has,
+//! are in `qemu-tests/tests/links.rs`.
+
+use std::process::{Child, Command};
+use std::time::Instant;
+
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -16,7 +22,7 @@ fn in_namespace(test: impl FnOnce() + Send + 'static) {
 }
 
 /// `ip` in the namespace of this thread.
-fn ip(arguments: &str) -> serde_json::Value {
+fn ip(arguments: &str) -> Value {
     let output = Command::new("ip").args(["-j"]).args(arguments.split(' ')).output().unwrap();
     assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap_or_default()
@@ -28,7 +34,23 @@ fn wanted(mac: Option<&str>) -> Wanted {
         address: "10.20.0.10/24".parse().unwrap(),
         gateway: Some("10.20.0.1".parse().unwrap()),
         mtu: 1400,
+        links: Vec::new(),
     }
+}
+
+/// Links as a cluster file describes them.
+fn described(links: &str) -> Wanted {
+    #[derive(serde::Deserialize)]
+    struct File {
+        link: Vec<Link>,
+    }
+    let file: File = toml::from_str(links).unwrap();
+    Wanted { links: file.link, ..wanted(None) }
+}
+
+/// With the /proc and /sys of this thread.
+fn configure(wanted: &Wanted) -> Result<Configured, LinkError> {
+    super::configure(Path::new("/"), wanted)
 }
 
 /// A cable: `eth0` is the machine's end, `far` the other.
@@ -152,21 +174,330 @@ fn what_the_kernel_refuses_is_told_with_the_reason() {
     });
 }
 
+/// A network namespace of another machine, which ends with the test.
+struct Other(Child);
+
+impl Other {
+    fn new() -> Other {
+        let other = Other(Command::new("unshare").args(["-n", "sleep", "60"]).spawn().unwrap());
+        let name = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).unwrap();
+        let ours = name("thread-self");
+        for _ in 0..500 {
+            if name(&other.0.id().to_string()) != ours {
+                return other;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("unshare made no network namespace");
+    }
+
+    fn ip(&self, arguments: &str) {
+        let target = self.0.id().to_string();
+        let command = ["-t", &target, "-n", "ip"];
+        let status = Command::new("nsenter").args(command).args(arguments.split(' ')).status().unwrap();
+        assert!(status.success(), "ip {arguments}");
+    }
+
+    /// Takes the far end of [`cable`].
+    fn take(&self, link: &str) {
+        ip(&format!("link set {link} netns {}", self.0.id()));
+        self.ip(&format!("link set {link} up"));
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A further cable.
+fn second_cable() {
+    ip("link add eth1 address 52:54:00:00:00:0b type veth peer name far1");
+    ip("link set far1 up");
+}
+
+/// Of one family, without those of the kernel's own.
+fn addresses(link: &str, family: &str) -> Vec<String> {
+    let shown = ip(&format!("{family} address show dev {link} scope global"));
+    let infos = shown[0]["addr_info"].as_array().cloned().unwrap_or_default();
+    let text = |info: &Value| Some(format!("{}/{}", info["local"].as_str()?, info["prefixlen"]));
+    infos.iter().filter_map(text).collect()
+}
+
+/// These keys of the only route or rule that the list has with `key` as `value`.
+fn one(list: &Value, key: &str, value: &str, keys: &[&str]) -> Value {
+    let fitting: Vec<&Value> = list.as_array().unwrap().iter().filter(|one| one[key] == value).collect();
+    assert_eq!(fitting.len(), 1, "{key} {value} in {list}");
+    keys.iter().map(|key| fitting[0][key].clone()).collect()
+}
+
+const TWO_CARDS: &str = r#"
+    [[link]]
+    name = "lan"
+    mac = "52:54:00:00:00:0A"
+    addresses = ["10.20.0.10/24", "10.20.0.11/24", "fd00:20::10/64"]
+    accept-ra = false
+    [[link.route]]
+    to = "192.0.2.0/24"
+    via = "10.20.0.2"
+    metric = 50
+    source = "10.20.0.11"
+    [[link.route]]
+    to = "2001:db8::/32"
+    via = "fd00:20::2"
+
+    [[link]]
+    name = "eth1"
+    mtu = 9000
+    metric = 700
+    addresses = ["10.30.0.10/24"]
+    accept-ra = true
+    [[link.route]]
+    to = "0.0.0.0/0"
+    via = "10.30.0.1"
+    table = 1000
+    [[link.route]]
+    to = "198.51.100.0/24"
+    via = "172.16.0.1"
+    on-link = true
+    table = 100
+    [[link.route]]
+    to = "203.0.113.0/24"
+    [[link.rule]]
+    from = "10.30.0.10/32"
+    table = 1000
+    priority = 100
+    [[link.rule]]
+    to = "fd00:30::/48"
+    table = 100
+    [[link.rule]]
+    mark = 66
+    table = 100
+    priority = 200
+"#;
+
 #[test]
-fn an_unknown_mac_is_told_with_what_is_there() {
-    let link = |name: &str, mac: &str| Link {
-        index: 2,
-        name: name.into(),
-        mac: Some(mac.into()),
-        ethernet: true,
-        up: false,
-        carrier: false,
-        mtu: 1500,
-    };
-    let links = [link("eth0", "52:54:00:00:00:01"), link("eth1", "52:54:00:00:00:02")];
-    let error = choose(&links, &wanted(Some("52:54:00:00:00:0a"))).unwrap_err();
-    insta::assert_snapshot!(
-        error.to_string(),
-        @"no link has the MAC address 52:54:00:00:00:0a; this machine has eth0 52:54:00:00:00:01, eth1 52:54:00:00:00:02"
-    );
+fn two_cards_get_all_that_is_described_and_ip_agrees() {
+    in_namespace(|| {
+        cable();
+        second_cable();
+        ip("address add 10.99.0.1/24 dev eth0");
+        for round in 0..2 {
+            let configured = configure(&described(TWO_CARDS)).unwrap();
+            assert_eq!((configured.link.as_str(), configured.problems.len()), ("eth0", 0));
+            assert_eq!(configured.changes == 0, round == 1, "{} changes", configured.changes);
+            assert!(configured.online.is_some());
+            // The first is foreign, and stays.
+            assert_eq!(addresses("eth0", "-4"), ["10.99.0.1/24", "10.20.0.10/24", "10.20.0.11/24"]);
+            assert_eq!(addresses("eth0", "-6"), ["fd00:20::10/64"]);
+            assert_eq!(addresses("eth1", "-4"), ["10.30.0.10/24"]);
+            assert_eq!(
+                (&ip("link show eth0")[0]["mtu"], &ip("link show eth1")[0]["mtu"]),
+                (&json!(1400), &json!(9000))
+            );
+
+            let main = ip("-4 route show");
+            let keys = ["gateway", "dev", "metric", "prefsrc"];
+            assert_eq!(one(&main, "dst", "default", &keys), json!(["10.20.0.1", "eth0", null, null]));
+            assert_eq!(
+                one(&main, "dst", "192.0.2.0/24", &keys),
+                json!(["10.20.0.2", "eth0", 50, "10.20.0.11"])
+            );
+            assert_eq!(one(&main, "dst", "203.0.113.0/24", &keys), json!([null, "eth1", 700, null]));
+            let far = ip("-4 route show table 1000");
+            assert_eq!(one(&far, "dst", "default", &keys[..3]), json!(["10.30.0.1", "eth1", 700]));
+            let on_link = ip("-4 route show table 100");
+            let keys = ["gateway", "flags"];
+            assert_eq!(one(&on_link, "dst", "198.51.100.0/24", &keys), json!(["172.16.0.1", ["onlink"]]));
+            assert_eq!(
+                one(&ip("-6 route show"), "dst", "2001:db8::/32", &["gateway", "metric"]),
+                json!(["fd00:20::2", 1024])
+            );
+
+            let rules = ip("-4 rule show");
+            assert_eq!(rules.as_array().unwrap().len(), 5, "{rules}");
+            assert_eq!(one(&rules, "src", "10.30.0.10", &["priority", "table"]), json!([100, "1000"]));
+            assert_eq!(one(&rules, "fwmark", "0x42", &["priority", "table"]), json!([200, "100"]));
+            let rules = ip("-6 rule show");
+            assert_eq!(rules.as_array().unwrap().len(), 4, "{rules}");
+            assert_eq!(one(&rules, "dst", "fd00:30::", &["dstlen", "table"]), json!([48, "100"]));
+
+            for (link, values) in [("eth0", ["0", "0"]), ("eth1", ["2", "1"])] {
+                for (file, value) in ["accept_ra", "autoconf"].into_iter().zip(values) {
+                    let path = format!("/proc/sys/net/ipv6/conf/{link}/{file}");
+                    assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), value, "{path}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_bridge_has_its_members_and_options() {
+    in_namespace(|| {
+        cable();
+        second_cable();
+        let wanted = described(
+            r#"
+            [[link]]
+            name = "eth0"
+            [[link]]
+            name = "eth1"
+            [[link]]
+            name = "br0"
+            mac = "52:54:00:00:00:0c"
+            mtu = 1300
+            addresses = ["10.20.0.10/24"]
+            [link.bridge]
+            members = ["eth0", "eth1"]
+            stp = true
+            forward-delay = 2
+            "#,
+        );
+        for round in 0..2 {
+            let configured = configure(&wanted).unwrap();
+            assert_eq!((configured.link.as_str(), configured.mac.as_str()), ("br0", "52:54:00:00:00:0c"));
+            assert_eq!(configured.problems, []);
+            assert_eq!(configured.changes == 0, round == 1, "{} changes", configured.changes);
+            // Listening and learning come first.
+            assert!(
+                round == 1 || configured.online.unwrap() > Duration::from_secs(3),
+                "{:?}",
+                configured.online
+            );
+            let bridge = &ip("-d link show br0")[0];
+            let options = &bridge["linkinfo"]["info_data"];
+            assert_eq!((&options["stp_state"], &options["forward_delay"]), (&json!(1), &json!(200)));
+            assert_eq!(bridge["mtu"], 1300);
+            for member in ["eth0", "eth1"] {
+                let member = &ip(&format!("link show {member}"))[0];
+                assert_eq!((&member["master"], &member["mtu"]), (&json!("br0"), &json!(1300)));
+                assert!(member["flags"].as_array().unwrap().contains(&"UP".into()));
+            }
+            assert_eq!(addresses("br0", "-4"), ["10.20.0.10/24"]);
+        }
+        // An option that somebody changed is put right.
+        ip("link set br0 type bridge stp_state 0");
+        assert_eq!(configure(&wanted).unwrap().changes, 1);
+        assert_eq!(ip("-d link show br0")[0]["linkinfo"]["info_data"]["stp_state"], 1);
+    });
+}
+
+/// `eth0` with the node's address, and `eth1` without a carrier.
+fn half_a_cable(optional: bool) -> Wanted {
+    cable();
+    ip("link add eth1 address 52:54:00:00:00:0b type veth peer name far1");
+    let text = "[[link]]\nname = 'eth1'\naddresses = ['10.30.0.10/24']\noptional = OPTIONAL\n[[link.route]]\nto = '198.51.100.0/24'\nvia = '10.30.0.1'\n[[link]]\nname = 'eth0'\naddresses = ['10.20.0.10/24']";
+    described(&text.replace("OPTIONAL", &optional.to_string()))
+}
+
+#[test]
+fn an_optional_link_without_a_carrier_is_not_waited_for() {
+    in_namespace(|| {
+        let wanted = half_a_cable(true);
+        let began = Instant::now();
+        let configured = configure(&wanted).unwrap();
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        assert_eq!((configured.link.as_str(), configured.problems.len()), ("eth0", 0));
+        // It is ready for when the cable is plugged in.
+        assert_eq!(addresses("eth1", "-4"), ["10.30.0.10/24"]);
+        assert_eq!(one(&ip("-4 route show"), "dst", "198.51.100.0/24", &["dev"]), json!(["eth1"]));
+    });
+}
+
+#[test]
+fn a_link_without_a_carrier_does_not_hold_up_another() {
+    in_namespace(|| {
+        let wanted = half_a_cable(false);
+        let configured = configure(&wanted).unwrap();
+        assert!(configured.online.unwrap() < Duration::from_secs(2), "{:?}", configured.online);
+        assert!(configured.problems[0].chain[0].contains("eth1"), "{:?}", configured.problems);
+        assert_eq!(addresses("eth1", "-4"), ["10.30.0.10/24"]);
+    });
+}
+
+#[test]
+fn a_carrier_that_comes_late_is_waited_for() {
+    in_namespace(|| {
+        let wanted = half_a_cable(false);
+        let plug = Command::new("sh").args(["-c", "sleep 0.5; ip link set far1 up"]).spawn();
+        let configured = configure(&wanted).unwrap();
+        assert_eq!(configured.problems, []);
+        plug.unwrap().wait().unwrap();
+    });
+}
+
+#[test]
+fn what_is_not_the_nodes_own_does_not_end_the_boot() {
+    in_namespace(|| {
+        cable();
+        second_cable();
+        let wanted = described(
+            "[[link]]\nname = 'eth1'\nmtu = 65535\naddresses = ['10.30.0.10/24']\n[[link.route]]\nto = '198.51.100.0/24'\nvia = '192.0.2.1'\n[[link]]\nname = 'eth0'\naddresses = ['10.20.0.10/24']",
+        );
+        let configured = configure(&wanted).unwrap();
+        assert_eq!(configured.link, "eth0");
+        assert_eq!(configured.problems.len(), 1, "{:?}", configured.problems);
+        assert!(configured.problems[0].chain[0].contains("192.0.2.1"), "{:?}", configured.problems);
+    });
+}
+
+#[test]
+fn an_address_that_another_machine_has_is_not_used() {
+    in_namespace(|| {
+        cable();
+        let other = Other::new();
+        other.take("far");
+        other.ip("link set far address 52:54:00:00:00:99");
+        other.ip("address add 10.20.0.10/24 dev far");
+        let error = configure(&wanted(Some("52:54:00:00:00:0a"))).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "another machine, 52:54:00:00:00:99, has the address 10.20.0.10 that is meant for eth0"
+        );
+        assert_eq!(addresses("eth0", "-4"), [""; 0]);
+
+        // A further address is left to the other, and the node goes on.
+        other.ip("address del 10.20.0.10/24 dev far");
+        other.ip("address add 10.20.0.11/24 dev far");
+        let wanted = described("[[link]]\nname = 'eth0'\naddresses = ['10.20.0.10/24', '10.20.0.11/24']");
+        let began = Instant::now();
+        let configured = configure(&wanted).unwrap();
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        assert!(configured.problems[0].chain[0].contains("52:54:00:00:00:99"), "{:?}", configured.problems);
+        assert_eq!(addresses("eth0", "-4"), ["10.20.0.10/24"]);
+    });
+}
+
+#[test]
+fn neighbours_are_told_where_an_address_is_now() {
+    in_namespace(|| {
+        cable();
+        let other = Other::new();
+        other.take("far");
+        other.ip("address add 10.20.0.1/24 dev far");
+        // It knew another machine by the address.
+        other.ip("neighbour add 10.20.0.10 lladdr 52:54:00:00:00:77 dev far nud stale");
+        configure(&wanted(Some("52:54:00:00:00:0a"))).unwrap();
+        let target = other.0.id().to_string();
+        let command = ["-t", &target, "-n", "ip", "neighbour", "show", "10.20.0.10"];
+        let told = Command::new("nsenter").args(command).output().unwrap();
+        let told = String::from_utf8(told.stdout).unwrap();
+        assert!(told.contains("52:54:00:00:00:0a"), "{told}");
+    });
+}
+
+#[test]
+fn the_api_is_asked_without_waiting() {
+    in_namespace(|| {
+        ip("link set lo up");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        assert!(endpoint(address).ends_with(" answers"), "{}", endpoint(address));
+        drop(listener);
+        assert!(endpoint(address).contains("its API not yet"), "{}", endpoint(address));
+        assert!(endpoint("192.0.2.1:6443".parse().unwrap()).contains("not reached"));
+    });
 }

@@ -1,6 +1,7 @@
 //! Loads modules in parallel, each after what it needs.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::CStr;
 use std::fs::File;
 use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -21,7 +22,7 @@ const MOST_THREADS: usize = 4;
 /// Loads `modules` (what is needed before what needs it) and returns those that were new with the time
 /// that each took, and what failed. A module whose need failed fails too.
 pub fn load(modules: Vec<Load>) -> (Vec<(String, Duration)>, Vec<Problem>) {
-    load_with(modules, &|load| finit_module(&load.path))
+    load_with(modules, &|load| finit_module(&load.path, parameters(&load.name)))
 }
 
 /// The scheduling, apart from the system call. `init` says whether the module was new.
@@ -115,11 +116,20 @@ impl Queue {
     }
 }
 
+/// Parameters of a module that does what nobody asked for without them.
+fn parameters(name: &str) -> &'static CStr {
+    match name {
+        // It makes a device `bond0` by itself.
+        "bonding" => c"max_bonds=0",
+        _ => c"",
+    }
+}
+
 /// Loads one file; false if the kernel had it already.
-fn finit_module(path: &Path) -> Result<bool, ModulesError> {
+fn finit_module(path: &Path, parameters: &CStr) -> Result<bool, ModulesError> {
     let file = File::open(path).map_err(|source| ModulesError::Read { path: path.to_owned(), source })?;
     let flags = if path.extension().is_some_and(|end| end == "ko") { 0 } else { COMPRESSED_FILE };
-    match rustix::system::finit_module(&file, c"", flags) {
+    match rustix::system::finit_module(&file, parameters, flags) {
         Ok(()) => Ok(true),
         Err(Errno::EXIST) => Ok(false),
         // A driver for hardware that is not there after all: harmless.

@@ -187,6 +187,19 @@ impl Coldplug {
     }
 }
 
+/// Loads modules by name, with what they need, whatever the buses say; those that the kernel refused.
+///
+/// # Errors
+/// There is no such module.
+pub fn load_named(root: &Path, names: &[&str]) -> Result<Vec<Problem>, ModulesError> {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let index = Index::read(&under(root, layout::INITRAMFS_MODULES).join(release))?;
+    let mut modules = index.resolve(names)?;
+    let present = load::present(root);
+    modules.retain(|module| !present.contains_key(&module.name));
+    Ok(load::load(modules).1)
+}
+
 /// The aliases of all devices on all buses, each once.
 fn bus_aliases(root: &Path) -> Vec<String> {
     let mut aliases = BTreeSet::new();

@@ -1,0 +1,191 @@
+//! Which of the machine's cards a description means.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use bootwright_model::families::PerFamily;
+use bootwright_model::links::Link as Described;
+use ipnet::IpNet;
+use netlink_packet_route::link::InfoKind;
+
+use super::error::request;
+use super::{LINK_PATIENCE, LinkError};
+use crate::network::netlink::{Link, LinkChanges, Netlink};
+use crate::report::under;
+
+/// This machine's MAC addresses of Ethernet links: those that the cards were made with.
+pub fn macs() -> Result<Vec<String>, LinkError> {
+    let mut netlink = Netlink::open().map_err(|source| request("open a netlink socket", source))?;
+    let links = netlink.links().map_err(|source| request("list the links", source))?;
+    Ok(candidates(&links).filter_map(|link| link.own_mac().map(str::to_owned)).collect())
+}
+
+/// Waits until a link with one of `macs` is there, at most as long as a slow driver takes. False: none came.
+pub fn wait_for_any(macs: &[String]) -> Result<bool, LinkError> {
+    let mut changes = LinkChanges::open().map_err(|source| request("listen for links", source))?;
+    let end = Instant::now() + LINK_PATIENCE;
+    loop {
+        let ours = self::macs()?;
+        if macs.iter().any(|mac| ours.iter().any(|known| known.eq_ignore_ascii_case(mac))) {
+            return Ok(true);
+        }
+        if !changes.wait(end).map_err(|source| request("listen for links", source))? {
+            return Ok(false);
+        }
+    }
+}
+
+/// The card that `described` means. One that is described by nothing, not even a name, is the only one.
+pub(super) fn choose<'a>(
+    root: &Path,
+    links: &'a [Link],
+    described: &Described,
+    address: PerFamily<IpNet>,
+) -> Result<&'a Link, LinkError> {
+    let mut fitting = candidates(links).filter(|link| fits(root, link, described));
+    match (fitting.next(), fitting.next()) {
+        (Some(link), None) => Ok(link),
+        // Two links with one MAC: the first, which the kernel found first.
+        (Some(link), Some(_)) if described.mac.is_some() => Ok(link),
+        (Some(_), Some(_)) if is_any(described) => {
+            Err(LinkError::Ambiguous { address, seen: seen(candidates(links)) })
+        }
+        (Some(first), Some(second)) => Err(LinkError::Several {
+            wanted: known_by(described),
+            fitting: seen([first, second].into_iter().chain(fitting)),
+        }),
+        (None, _) if is_any(described) => Err(LinkError::None { seen: seen(candidates(links)) }),
+        (None, _) => Err(LinkError::NoLink { wanted: known_by(described), seen: seen(candidates(links)) }),
+    }
+}
+
+fn is_any(described: &Described) -> bool {
+    described.name.is_empty() && !has_evidence(described)
+}
+
+fn has_evidence(described: &Described) -> bool {
+    described.mac.is_some() || described.driver.is_some() || described.path.is_some()
+}
+
+fn fits(root: &Path, link: &Link, described: &Described) -> bool {
+    if !has_evidence(described) {
+        return described.name.is_empty() || described.name == link.name;
+    }
+    let device = under(root, "/sys/class/net").join(&link.name).join("device");
+    let mac = |mac: &String| link.own_mac().is_some_and(|own| own.eq_ignore_ascii_case(mac));
+    described.mac.as_ref().is_none_or(mac)
+        && described.driver.as_ref().is_none_or(|driver| driver_of(&device).as_ref() == Some(driver))
+        && described.path.as_ref().is_none_or(|path| is_at(&device, path))
+}
+
+fn driver_of(device: &Path) -> Option<String> {
+    let driver = std::fs::read_link(device.join("driver")).ok()?;
+    Some(driver.file_name()?.to_string_lossy().into_owned())
+}
+
+/// Whether the card's folder below /sys/devices ends so. What lies on a bus of its own (`virtio0`, a port of a USB
+/// card) is named by where that bus is plugged in, too.
+fn is_at(device: &Path, path: &str) -> bool {
+    let Ok(folder) = std::fs::read_link(device) else { return false };
+    let wanted = PathBuf::from(path.trim_matches('/'));
+    folder.ends_with(&wanted) || folder.parent().is_some_and(|bus| bus.ends_with(&wanted))
+}
+
+/// Cards, not what is made of them, by us or by Kubernetes: bridges and the ends of pods are Ethernet links too, when
+/// the stage runs again on a node with pods. A card of a container is one end of a veth pair.
+pub(super) fn candidates(links: &[Link]) -> impl Iterator<Item = &Link> {
+    let made = ["cni", "veth", "docker", "kube-", "vxlan", "flannel", "dummy"];
+    links.iter().filter(move |link| {
+        link.ethernet
+            && link.mac.is_some()
+            && matches!(link.kind, None | Some(InfoKind::Veth))
+            && !made.iter().any(|prefix| link.name.starts_with(prefix))
+    })
+}
+
+fn seen<'a>(links: impl Iterator<Item = &'a Link>) -> String {
+    let links: Vec<String> =
+        links.map(|link| format!("{} {}", link.name, link.own_mac().unwrap_or("-"))).collect();
+    if links.is_empty() { "no link but loopback".to_owned() } else { links.join(", ") }
+}
+
+fn known_by(described: &Described) -> String {
+    if !has_evidence(described) {
+        return format!("the name {}", described.name);
+    }
+    let by = [("MAC address", &described.mac), ("driver", &described.driver), ("path", &described.path)];
+    let by = by.into_iter().filter_map(|(what, value)| Some(format!("the {what} {}", value.as_ref()?)));
+    by.collect::<Vec<_>>().join(" and ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(name: &str, mac: &str) -> Link {
+        Link { name: name.into(), mac: Some(mac.into()), ethernet: true, ..Link::default() }
+    }
+
+    fn chosen(root: &Path, described: &Described) -> Result<String, String> {
+        let links = [link("eth0", "52:54:00:00:00:01"), link("eth1", "52:54:00:00:00:02")];
+        let found = choose(root, &links, described, "10.20.0.10/24".parse().unwrap());
+        found.map(|link| link.name.clone()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_unknown_mac_is_told_with_what_is_there() {
+        let described = Described { mac: Some("52:54:00:00:00:0a".into()), ..Described::default() };
+        insta::assert_snapshot!(
+            chosen(Path::new("/nowhere"), &described).unwrap_err(),
+            @"no link has the MAC address 52:54:00:00:00:0a; this machine has eth0 52:54:00:00:00:01, eth1 52:54:00:00:00:02"
+        );
+    }
+
+    #[test]
+    fn a_member_of_a_bond_is_found_by_its_own_mac() {
+        let bonded =
+            Link { permanent_mac: Some("52:54:00:00:00:02".into()), ..link("eth1", "52:54:00:00:00:01") };
+        let bond = Link { kind: Some(InfoKind::Bond), ..link("bond0", "52:54:00:00:00:01") };
+        let links = [bond, link("eth0", "52:54:00:00:00:01"), bonded];
+        for (mac, name) in [("52:54:00:00:00:01", "eth0"), ("52:54:00:00:00:02", "eth1")] {
+            let described = Described { mac: Some(mac.into()), ..Described::default() };
+            let found = choose(Path::new("/"), &links, &described, "10.20.0.10/24".parse().unwrap());
+            assert_eq!(found.unwrap().name, name);
+        }
+    }
+
+    #[test]
+    fn cards_are_told_apart_by_name_driver_and_place() {
+        let root = tempfile::tempdir().unwrap();
+        let (net, devices) = (root.path().join("sys/class/net"), root.path().join("sys/devices"));
+        for (name, place, driver) in [
+            ("eth0", "pci0000:00/0000:00:03.0/virtio1", "virtio_net"),
+            ("eth1", "pci0000:00/0000:03:00.0", "igb"),
+        ] {
+            std::fs::create_dir_all(devices.join(place)).unwrap();
+            std::fs::create_dir_all(net.join(name)).unwrap();
+            std::os::unix::fs::symlink(devices.join(place), net.join(name).join("device")).unwrap();
+            let driver = Path::new("../../../../bus/pci/drivers").join(driver);
+            std::os::unix::fs::symlink(driver, devices.join(place).join("driver")).unwrap();
+        }
+        let by = |name: &str, driver: Option<&str>, path: Option<&str>| {
+            let text = |text: Option<&str>| text.map(str::to_owned);
+            let described = Described {
+                name: name.into(),
+                driver: text(driver),
+                path: text(path),
+                ..Described::default()
+            };
+            chosen(root.path(), &described)
+        };
+        assert_eq!(by("eth1", None, None).unwrap(), "eth1");
+        // A name of our own, as there is something else to know it by.
+        assert_eq!(by("lan", Some("igb"), None).unwrap(), "eth1");
+        assert_eq!(by("lan", None, Some("0000:00:03.0")).unwrap(), "eth0");
+        assert_eq!(by("lan", None, Some("0000:00:03.0/virtio1")).unwrap(), "eth0");
+        let neither = by("lan", Some("igb"), Some("0000:00:03.0")).unwrap_err();
+        assert!(neither.contains("the driver igb and the path 0000:00:03.0"), "{neither}");
+        assert!(by("lan", None, Some("3:00.0")).is_err(), "half of a name is none");
+        assert!(by("eth7", None, None).unwrap_err().contains("the name eth7"));
+    }
+}

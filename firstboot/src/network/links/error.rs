@@ -1,0 +1,131 @@
+//! What keeps a link from being as described, and what to do about it.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bootwright_model::families::PerFamily;
+use ipnet::IpNet;
+
+use crate::stages::Advice;
+
+/// Why the network could not be configured.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// A request that the kernel refused.
+    #[error("{what}")]
+    Request {
+        /// What was asked.
+        what: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// No such link.
+    #[error("no link has {wanted}; this machine has {seen}")]
+    NoLink {
+        /// What it is known by.
+        wanted: String,
+        /// Name and MAC of each link.
+        seen: String,
+    },
+    /// Nothing to put the address on.
+    #[error("this machine has no Ethernet link: {seen}")]
+    None {
+        /// Name and MAC of each link.
+        seen: String,
+    },
+    /// No MAC given, and more than one link to choose from.
+    #[error("no MAC address says which link carries {address:#}; this machine has {seen}")]
+    Ambiguous {
+        /// The node's address.
+        address: PerFamily<IpNet>,
+        /// Name and MAC of each link.
+        seen: String,
+    },
+    /// A description that fits more than one card.
+    #[error("more than one link has {wanted}: {fitting}")]
+    Several {
+        /// What it is known by.
+        wanted: String,
+        /// Name and MAC of each link that fits.
+        fitting: String,
+    },
+    /// The cable is out.
+    #[error("{link} ({mac}) has no carrier after {} s", patience.as_secs())]
+    NoCarrier {
+        /// Its name.
+        link: String,
+        /// Its MAC.
+        mac: String,
+        /// How long it was waited for.
+        patience: Duration,
+    },
+    /// A device of another kind has the name.
+    #[error("{link} is to be made, and there is another link of that name, {kind}")]
+    Taken {
+        /// The name.
+        link: String,
+        /// What there is.
+        kind: String,
+    },
+    /// The kernel said yes, and did something else.
+    #[error("{link} does not become what is described: {what}")]
+    NotTaken {
+        /// Its name.
+        link: String,
+        /// What was set last.
+        what: String,
+    },
+    /// Somebody else has the address (RFC 5227).
+    #[error("another machine, {mac}, has the address {address} that is meant for {link}")]
+    Conflict {
+        /// The address.
+        address: IpAddr,
+        /// The link.
+        link: String,
+        /// The other's MAC.
+        mac: String,
+    },
+    /// A description that contradicts itself.
+    #[error("the description of the link {link}: {what}")]
+    Description {
+        /// Its name.
+        link: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// Links are described, and none has the node's address.
+    #[error("the node's address {address:#} is on none of the described links: {links}")]
+    NoPlace {
+        /// The node's address.
+        address: PerFamily<IpNet>,
+        /// Their names.
+        links: String,
+    },
+}
+
+impl Advice for LinkError {
+    fn advice(&self) -> String {
+        match self {
+            LinkError::Request { .. } => "compare what is described for this link (addresses, gateway, MTU, options) with what it can",
+            LinkError::NoLink { .. } => {
+                "correct the node's mac or [[link]] in the cluster file or in node.toml on the seed partition; if the card is missing from the list, add its driver to the profile's kernel.modules"
+            }
+            LinkError::None { .. } => "give the machine a network card, or add its driver to the profile's kernel.modules",
+            LinkError::Ambiguous { .. } => "set the node's mac in the cluster file or in node.toml on the seed partition",
+            LinkError::Several { .. } => "say in [[link]] which one is meant, by mac",
+            LinkError::NoCarrier { .. } => "check the cable and the switch port; the address is set and works as soon as there is a carrier",
+            LinkError::Taken { .. } => "give the link of [[link]] another name",
+            LinkError::NotTaken { .. } => "leave out the option that this kernel does not take, or correct its value",
+            LinkError::Conflict { .. } => "switch the other machine off, or give one of the two another address",
+            LinkError::Description { .. } => "correct [[link]] in node.toml on the seed partition, or in the cluster file and build again",
+            LinkError::NoPlace { .. } => "add the node's address to `addresses` of the link that carries it",
+        }
+        .to_owned()
+    }
+}
+
+/// The error of a request to the kernel: `what` as in "the kernel did not …".
+pub(super) fn request(what: &str, source: io::Error) -> LinkError {
+    LinkError::Request { what: format!("the kernel did not {what}"), source }
+}

@@ -1,0 +1,76 @@
+//! Brings the machine's links to the state that its identity asks for: wanted against present, so that doing it twice
+//! changes nothing. What nobody described is left as it is.
+
+mod apply;
+mod autoconf;
+mod cards;
+mod device;
+mod error;
+mod online;
+mod plan;
+mod traffic;
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use bootwright_model::families::PerFamily;
+use bootwright_model::links::Link;
+use ipnet::IpNet;
+
+use crate::stages::Problem;
+
+pub use cards::{macs, wait_for_any};
+pub use device::module;
+pub use error::LinkError;
+pub use online::endpoint;
+
+/// How long a link may take to appear: drivers that probe in the background.
+const LINK_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a carrier may take: a switch negotiates a few seconds.
+const CARRIER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The wanted state of the node's links.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// MAC of the link that carries the address, if none of `links` says that it does; the only Ethernet link if absent.
+    pub mac: Option<String>,
+    /// The node's address with prefix length, of each family.
+    pub address: PerFamily<IpNet>,
+    /// Default gateway on the link of the address, or one of each family.
+    pub gateway: Option<PerFamily<IpAddr>>,
+    /// Bytes, of links that say no other.
+    pub mtu: u16,
+    /// The links as they are described; none: one, for the address.
+    pub links: Vec<Link>,
+}
+
+/// The links as they are now.
+#[derive(Debug)]
+pub struct Configured {
+    /// Name of the link that carries the node's address.
+    pub link: String,
+    /// Its MAC.
+    pub mac: String,
+    /// Bytes.
+    pub mtu: u32,
+    /// How long it took until the node's address could be used; absent if its link has no carrier.
+    pub online: Option<Duration>,
+    /// Requests that changed something.
+    pub changes: usize,
+    /// What the node goes on without: a carrier, a link of other purpose.
+    pub problems: Vec<Problem>,
+}
+
+/// Makes, joins and sets up all links at once, gives each its addresses and routes as soon as it has a carrier, and waits
+/// for those that are not optional, each at most as long as a carrier takes. What the node's own address does not
+/// depend on is a problem of the report if it fails. `root` is where /sys and /proc are.
+///
+/// # Errors
+/// The node's address cannot be used.
+pub fn configure(root: &Path, wanted: &Wanted) -> Result<Configured, LinkError> {
+    apply::apply(root, plan::plan(wanted)?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! What links are for: addresses that nobody else has, routes, and the rules that choose them.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use bootwright_model::families::Family;
+use bootwright_model::links::{Route as DescribedRoute, Rule};
+use ipnet::IpNet;
+
+use super::LinkError;
+use super::apply::{Work, mac_of};
+use super::error::request;
+use crate::network::arp::{self, Candidate};
+use crate::network::netlink::{Link, Route, main_table};
+use crate::stages::problem;
+
+/// Metric of an IPv6 route that was given none (`IP6_RT_PRIO_USER` of the kernel). An IPv4 route has none, 0.
+const IPV6_METRIC: u32 = 1024;
+
+impl Work<'_> {
+    /// Gives the links at `places` the addresses that they miss, and the routes that are possible then. With `probe`
+    /// they have a carrier, and an IPv4 address that another machine has is not used.
+    pub fn address(&mut self, links: &[Link], places: &[usize], probe: bool) -> Result<(), LinkError> {
+        let missing = self.missing_addresses(places)?;
+        let candidates: Vec<Candidate> = missing
+            .iter()
+            .filter_map(|(_, index, address)| candidate(links, *index, address.addr()))
+            .collect();
+        let own: Vec<[u8; 6]> = links.iter().filter_map(mac_of).collect();
+        let taken = if probe {
+            arp::probe(&candidates, &own)
+                .map_err(|source| request("look for other machines by ARP", source))?
+        } else {
+            vec![None; candidates.len()]
+        };
+        let mut given = Vec::new();
+        for (place, index, address) in missing {
+            let name = || self.plan.links[place].link.name.clone();
+            let name =
+                links.iter().find(|link| link.index == index).map_or_else(name, |link| link.name.clone());
+            let same =
+                |candidate: &Candidate| candidate.index == index && candidate.address == address.addr();
+            let number = candidates.iter().position(same);
+            if let Some(mac) = number.and_then(|number| taken[number]) {
+                self.conflict(address.addr(), name, mac)?;
+                continue;
+            }
+            let added = self.netlink.add_address(index, address);
+            if let Err(source) = added {
+                self.give_up(place, request(&format!("give {name} the address {address}"), source))?;
+                continue;
+            }
+            self.changes += 1;
+            given.extend(number.map(|number| candidates[number]));
+        }
+        if probe {
+            arp::announce(&given).map_err(|source| request("announce addresses by ARP", source))?;
+        }
+        for &place in places {
+            self.states[place].addressed = true;
+        }
+        // One may need an address of a link that is not there yet: refusals count at the end.
+        self.routes(places).map(drop)
+    }
+
+    /// Place in the plan, index and address.
+    fn missing_addresses(&mut self, places: &[usize]) -> Result<Vec<(usize, u32, IpNet)>, LinkError> {
+        let present = self.netlink.addresses().map_err(|source| request("list the addresses", source))?;
+        let mut missing = Vec::new();
+        for &place in places {
+            let Some(index) = self.states[place].index else { continue };
+            for &address in &self.plan.links[place].link.addresses {
+                if !present.contains(&(index, address)) {
+                    missing.push((place, index, address));
+                }
+            }
+        }
+        Ok(missing)
+    }
+
+    /// An address that another machine has is left to it: both would be reached now and then. Without its own address
+    /// the node is none.
+    fn conflict(&mut self, address: IpAddr, link: String, mac: [u8; 6]) -> Result<(), LinkError> {
+        let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+        let error = LinkError::Conflict { address, link, mac };
+        if self.plan.address.addrs().contains(&address) {
+            return Err(error);
+        }
+        self.problems.push(problem(&error));
+        Ok(())
+    }
+
+    /// All routes and rules, now that all addresses are there.
+    pub fn routes_and_rules(&mut self) -> Result<(), LinkError> {
+        let places: Vec<usize> = (0..self.states.len()).collect();
+        for (place, error) in self.routes(&places)? {
+            self.give_up(place, error)?;
+        }
+        for place in places {
+            for rule in self.plan.links[place].link.rules.clone() {
+                if let Err(error) = self.rule(&rule) {
+                    self.give_up(place, error)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the routes that are missing; those that the kernel refused, with the place of their link.
+    fn routes(&mut self, places: &[usize]) -> Result<Vec<(usize, LinkError)>, LinkError> {
+        let present = self.netlink.routes().map_err(|source| request("list the routes", source))?;
+        let mut refused = Vec::new();
+        for &place in places {
+            let state = &self.states[place];
+            let Some(index) = state.index.filter(|_| !state.given_up) else { continue };
+            let planned = &self.plan.links[place].link;
+            for described in &planned.routes {
+                let route = route(index, described);
+                if present.contains(&route) {
+                    continue;
+                }
+                match self.netlink.set_route(&route) {
+                    Ok(()) => self.changes += 1,
+                    Err(source) => {
+                        refused.push((
+                            place,
+                            request(&format!("set {}", told(described, &planned.name)), source),
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(refused)
+    }
+
+    fn rule(&mut self, described: &Rule) -> Result<(), LinkError> {
+        let network =
+            |network: Option<IpNet>| network.map(|one| one.trunc()).filter(|one| one.prefix_len() > 0);
+        let rule = Rule { from: network(described.from), to: network(described.to), ..*described };
+        for family in self.families(described) {
+            let present = self.netlink.rules(family).map_err(|source| request("list the rules", source))?;
+            let same = |other: &Rule| Rule { priority: rule.priority.or(other.priority), ..rule } == *other;
+            if present.iter().any(same) {
+                continue;
+            }
+            let failed = |source| request(&format!("add a rule for the table {}", rule.table), source);
+            self.netlink.add_rule(family, &rule).map_err(failed)?;
+            self.changes += 1;
+        }
+        Ok(())
+    }
+
+    /// That of the rule's networks; of a rule that names none those that the links have addresses of.
+    fn families(&self, rule: &Rule) -> Vec<Family> {
+        if let Some(network) = rule.from.or(rule.to) {
+            return vec![Family::of(network.addr())];
+        }
+        let addresses = self.plan.links.iter().flat_map(|planned| &planned.link.addresses);
+        let families: Vec<Family> = addresses.map(|address| Family::of(address.addr())).collect();
+        [Family::V4, Family::V6].into_iter().filter(|family| families.contains(family)).collect()
+    }
+}
+
+/// Only IPv4 addresses of Ethernet links can be asked for by ARP.
+fn candidate(links: &[Link], index: u32, address: IpAddr) -> Option<Candidate> {
+    let link = links.iter().find(|link| link.index == index && link.ethernet)?;
+    let IpAddr::V4(address) = address else { return None };
+    (address != Ipv4Addr::UNSPECIFIED).then_some(Candidate { index, mac: mac_of(link)?, address })
+}
+
+/// As the kernel will list it.
+fn route(index: u32, described: &DescribedRoute) -> Route {
+    let default_metric = if described.to.addr().is_ipv4() { 0 } else { IPV6_METRIC };
+    Route {
+        index,
+        to: described.to.trunc(),
+        via: described.via,
+        metric: described.metric.unwrap_or(default_metric),
+        table: described.table.unwrap_or_else(main_table),
+        on_link: described.on_link,
+        source: described.source,
+    }
+}
+
+/// `the default route through 10.0.0.1 on eth0`
+fn told(route: &DescribedRoute, link: &str) -> String {
+    let to = match route.to.prefix_len() {
+        0 => "the default route".to_owned(),
+        _ => format!("the route to {}", route.to),
+    };
+    let via = route.via.map_or(String::new(), |via| format!(" through {via}"));
+    let on = if link.is_empty() { String::new() } else { format!(" on {link}") };
+    format!("{to}{via}{on}")
+}
