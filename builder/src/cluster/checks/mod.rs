@@ -8,6 +8,9 @@ mod dns;
 mod families;
 mod images;
 mod kubernetes;
+mod link_options;
+mod link_traffic;
+mod links;
 mod names;
 mod network;
 mod nodes;
@@ -48,6 +51,7 @@ pub fn all(context: &Context<'_>) -> Vec<Finding> {
     bgp::check(context, &mut findings);
     ranges::check(context.file, &mut findings);
     nodes::check(context, &mut findings);
+    links::check(context.file, &mut findings);
     virtual_ip::check(context.file, &mut findings);
     kubernetes::check(context, &mut findings);
     images::check(context.file, &mut findings);

@@ -9,9 +9,9 @@ use super::settings::NODE_PORTS;
 use crate::cluster::text::finding::{Finding, KeyPath};
 
 /// Smallest MTU that IPv6 runs on (RFC 8200, section 5), and little enough for any IPv4 link.
-const LEAST_MTU: u16 = 1280;
+pub(super) const LEAST_MTU: u16 = 1280;
 /// Largest MTU of common Ethernet adapters.
-const MOST_MTU: u16 = 9216;
+pub(super) const MOST_MTU: u16 = 9216;
 /// What VXLAN takes, where it does so of packets that need [`LEAST_MTU`].
 const OVER_IPV6_BYTES: u16 = overhead_bytes(Family::V6);
 /// Largest VXLAN network identifier, 24 bits (RFC 7348, section 5). 0 is left out: some switches drop it.

@@ -154,7 +154,7 @@ fn no_node(index: usize, one: &Node, findings: &mut Vec<Finding>) {
     }
 }
 
-fn parse_mac(text: &str) -> Option<[u8; 6]> {
+pub(super) fn parse_mac(text: &str) -> Option<[u8; 6]> {
     let mut bytes = [0; 6];
     let mut parts = text.split(':');
     for byte in &mut bytes {
