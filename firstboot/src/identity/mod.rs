@@ -4,7 +4,7 @@ pub mod inventory;
 pub mod seed;
 pub mod smbios;
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::net::IpAddr;
 
 use bootwright_model::baked::ClusterLayer;
@@ -176,12 +176,7 @@ fn merge(claims: &[Claim], macs: &[String], role: &str) -> Result<Identity, Iden
     let pod_cidr = field(claims, &mut used, "pod-cidr", |says| says.pod_cidr)?;
     let provider_id = field(claims, &mut used, "provider-id", |says| says.provider_id.clone())?;
 
-    // Whole descriptions: a link of one and another of the other make no network.
-    let described = claims.iter().position(|claim| !claim.says.links.is_empty());
-    let links = described.map_or(Vec::new(), |place| {
-        used[place].push("links");
-        claims[place].says.links.clone()
-    });
+    let links = field(claims, &mut used, "link", |says| Described::of(&says.links))?;
 
     let missing = |field| IdentityError::Missing { field, looked: looked(claims, macs) };
     let sources = claims.iter().zip(used).filter(|(_, fields)| !fields.is_empty());
@@ -196,11 +191,28 @@ fn merge(claims: &[Claim], macs: &[String], role: &str) -> Result<Identity, Iden
         mac,
         pod_cidr,
         provider_id,
-        links,
+        links: links.map_or(Vec::new(), |described| described.0),
         sources: sources
             .map(|(claim, fields)| format!("{} by {}", fields.join(", "), claim.source))
             .collect(),
     })
+}
+
+/// All links that one source describes: a link of one and another of the other make no network.
+#[derive(PartialEq)]
+struct Described(Vec<Link>);
+
+impl Described {
+    fn of(links: &[Link]) -> Option<Described> {
+        (!links.is_empty()).then(|| Described(links.to_vec()))
+    }
+}
+
+impl Display for Described {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.0.iter().map(|link| link.name.as_str()).collect();
+        write!(out, "{}", names.join(", "))
+    }
 }
 
 /// The value that the claims agree on; the first claim that has it is credited.

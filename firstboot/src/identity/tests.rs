@@ -167,6 +167,26 @@ fn a_machine_of_etcd_has_no_pods_and_needs_the_primary_family_alone() {
 }
 
 #[test]
+fn all_links_are_of_one_source() {
+    let link = |name: &str| Link { name: name.into(), ..Link::default() };
+    let described = |links: &[&str]| Seed {
+        name: Some("cp1".into()),
+        links: links.iter().copied().map(link).collect(),
+        ..Seed::default()
+    };
+    let plain = layer(vec![node("cp1", "all-in-one", None, 15)]);
+    let identity = resolve(Some(&seed(described(&["a", "b"]))), &plain, &[]).unwrap();
+    assert_eq!(identity.links, [link("a"), link("b")]);
+    let written = Node { links: vec![link("c")], ..node("cp1", "all-in-one", None, 15) };
+    let written = layer(vec![written]);
+    assert_eq!(resolve(Some(&seed(described(&[]))), &written, &[]).unwrap().links, [link("c")]);
+    insta::assert_snapshot!(
+        resolve(Some(&seed(described(&["a", "b"]))), &written, &[]).unwrap_err(),
+        @"link is a, b by the seed (/dev/vda4), and c by the inventory's node cp1 (named by the seed)"
+    );
+}
+
+#[test]
 fn a_seed_alone_is_enough() {
     let seed = seed(Seed {
         name: Some("cp9".into()),
