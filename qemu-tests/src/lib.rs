@@ -4,6 +4,7 @@
 //! a machine and a folder of its own below it, where logs stay to be looked at when a test failed.
 
 pub mod control_plane;
+pub mod packages;
 pub mod reports;
 
 use std::fs::File;

@@ -5,10 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use bootwright::sources::cache::Cache;
-use bootwright::sources::lock::{LOCK_FILE, Lock};
 use network_namespaces::Namespace;
-use qemu_tests::repository;
+use qemu_tests::packages::Unpacked;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long anything may take: others may have the processors.
@@ -18,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Program {
     path: PathBuf,
-    libraries: Option<PathBuf>,
+    libraries: Option<String>,
 }
 
 impl Program {
@@ -27,25 +25,8 @@ impl Program {
         if let Some(path) = std::env::var_os("BOOTWRIGHT_BIRD") {
             return Program { path: path.into(), libraries: None };
         }
-        let advice = "build examples/bgp.toml first, or set BOOTWRIGHT_BIRD";
-        let lock_path = repository().join("examples").join(format!("bgp.{LOCK_FILE}"));
-        let lock = Lock::read(&lock_path).unwrap();
-        let lock = lock.unwrap_or_else(|| panic!("{} is missing: {advice}", lock_path.display()));
-        let cache = Cache::open_default().unwrap();
-        let folder = scratch.join("bird");
-        // The C library is the machine's own: it belongs to its loader.
-        let wanted = |name: &str| {
-            name == "bird2" || (name.starts_with("lib") && !["libc6", "libgcc-s1"].contains(&name))
-        };
-        for package in lock.packages.iter().filter(|package| wanted(&package.name)) {
-            let deb = cache.object(&package.sha256, package.size);
-            let deb = deb.unwrap_or_else(|| panic!("{} is not in the cache: {advice}", package.name));
-            let status = Command::new("dpkg-deb").arg("--extract").args([&deb, &folder]).status();
-            assert!(status.expect("dpkg-deb runs").success(), "dpkg-deb cannot unpack {}", deb.display());
-        }
-        let path = folder.join("usr/sbin/bird");
-        assert!(path.exists(), "the lock of examples/bgp.toml has no bird2: {advice}");
-        Program { path, libraries: Some(folder) }
+        let unpacked = Unpacked::new("bgp", "bird2", scratch.join("bird"));
+        Program { path: unpacked.path("usr/sbin/bird"), libraries: Some(unpacked.libraries()) }
     }
 
     /// Where it is.
@@ -66,9 +47,8 @@ impl Program {
     pub fn start(&self, net: &Namespace, mut command: Command, log: &Path) -> Bird {
         let out = File::options().create(true).append(true).open(log).unwrap();
         command.stdout(out.try_clone().unwrap()).stderr(out);
-        if let Some(folder) = &self.libraries {
-            let places = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"].map(|place| folder.join(place));
-            command.env("LD_LIBRARY_PATH", std::env::join_paths(places).unwrap());
+        if let Some(libraries) = &self.libraries {
+            command.env("LD_LIBRARY_PATH", libraries);
         }
         Bird { child: net.enter(|| command.spawn().expect("BIRD runs")), log: log.to_owned() }
     }
