@@ -304,6 +304,12 @@ impl NetworkMode {
 pub struct Clock {
     /// NTP servers, names or addresses. None: the clock runs free from the hardware clock.
     pub servers: Vec<String>,
+    /// A machine whose time servers do not answer, or that knows none, does not go on: it holds with the reason, and
+    /// starts again. Otherwise it goes on with the time that it has, and says so.
+    pub required: bool,
+    /// Control planes give the time to the networks of all nodes, and every other node takes it from them instead of
+    /// `servers`. Without servers they agree on a time among themselves, which need not be the right one.
+    pub serve: bool,
 }
 
 /// `[dns]`: cluster DNS.

@@ -8,6 +8,7 @@ pub mod addresses;
 pub mod agent;
 pub mod baked;
 pub mod bgp;
+pub mod clock;
 pub mod cloud;
 pub mod cluster;
 pub mod families;

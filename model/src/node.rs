@@ -28,6 +28,9 @@ pub struct NodeFacts {
     /// How the cloud calls this machine; nothing without one, or if its cloud controller manager finds out by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_id: Option<String>,
+    /// NTP servers, names or addresses, of the first that names any: see [`crate::clock::servers`].
+    #[serde(default)]
+    pub time_servers: Vec<String>,
     /// What was baked for the cluster.
     pub layer: ClusterLayer,
     /// What the OS layer is made of.

@@ -27,4 +27,14 @@ pub struct Seed {
     /// The machine's links; all of them, if there are any here.
     #[serde(rename = "link")]
     pub links: Vec<Link>,
+    /// Where the time comes from.
+    pub clock: SeedClock,
+}
+
+/// `[clock]` of the node seed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct SeedClock {
+    /// NTP servers in the place of those of the cluster file; an empty list is none at all.
+    pub servers: Option<Vec<String>>,
 }

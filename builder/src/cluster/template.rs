@@ -98,9 +98,12 @@ mode = "vxlan"
 # mtu = 1500
 # resolvers = ["10.0.0.2"]
 
-# Without time servers the clock runs free.
+# Without time servers the clock runs free. With "required" a machine does not start before one of them has answered, with
+# "serve" control planes give the time to the other nodes.
 # [clock]
 # servers = ["ntp.example.org"]
+# required = true
+# serve = true
 
 [[node]]
 name = {node}

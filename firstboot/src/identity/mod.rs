@@ -8,6 +8,7 @@ use std::fmt::{self, Display};
 use std::net::IpAddr;
 
 use bootwright_model::baked::ClusterLayer;
+use bootwright_model::clock::is_server;
 use bootwright_model::cloud::is_provider_id;
 use bootwright_model::families::PerFamily;
 use bootwright_model::host_address::{GatewayFault, check_gateway, reserved_in, unusable};
@@ -57,6 +58,8 @@ pub struct Identity {
     pub provider_id: Option<String>,
     /// The machine's links, if somebody describes them.
     pub links: Vec<Link>,
+    /// NTP servers in the place of those of the cluster file.
+    pub time_servers: Option<Vec<String>>,
     /// Which source gave what, one phrase per source.
     pub sources: Vec<String>,
 }
@@ -175,6 +178,7 @@ fn merge(claims: &[Claim], macs: &[String], role: &str) -> Result<Identity, Iden
     let mac = field(claims, &mut used, "mac", |says| says.mac.as_deref().map(str::to_lowercase))?;
     let pod_cidr = field(claims, &mut used, "pod-cidr", |says| says.pod_cidr)?;
     let provider_id = field(claims, &mut used, "provider-id", |says| says.provider_id.clone())?;
+    let time_servers = field(claims, &mut used, "clock", |says| says.clock.servers.clone().map(Servers))?;
 
     let links = field(claims, &mut used, "link", |says| Described::of(&says.links))?;
 
@@ -192,6 +196,7 @@ fn merge(claims: &[Claim], macs: &[String], role: &str) -> Result<Identity, Iden
         pod_cidr,
         provider_id,
         links: links.map_or(Vec::new(), |described| described.0),
+        time_servers: time_servers.map(|Servers(servers)| servers),
         sources: sources
             .map(|(claim, fields)| format!("{} by {}", fields.join(", "), claim.source))
             .collect(),
@@ -212,6 +217,17 @@ impl Display for Described {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<&str> = self.0.iter().map(|link| link.name.as_str()).collect();
         write!(out, "{}", names.join(", "))
+    }
+}
+
+/// NTP servers, for [`field`].
+#[derive(PartialEq)]
+struct Servers(Vec<String>);
+
+impl Display for Servers {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(if self.0.is_empty() { "no server" } else { "" })?;
+        formatter.write_str(&self.0.join(", "))
     }
 }
 
@@ -280,6 +296,11 @@ fn check(claim: &Claim, role: &str, families: &PerFamily<IpNet>) -> Result<(), I
     }
     if let Some(ranges) = says.pod_cidr.filter(|_| !is_node(role)) {
         return invalid(format!("pod-cidr {ranges:#}: a machine of the role {role} runs no pods"));
+    }
+    if let Some(server) = says.clock.servers.iter().flatten().find(|server| !is_server(server)) {
+        return invalid(format!(
+            "time server `{server}`: a host name in lower case or an address is expected, without scheme or port"
+        ));
     }
     for (key, values) in [("address", says.address), ("pod-cidr", says.pod_cidr)] {
         if let Some(values) = values.filter(|values| !has_families(role, values, families)) {

@@ -1,4 +1,5 @@
 use bootwright_model::cluster::{Base, Cluster, ClusterFile, Kubernetes, Network, Node, Secrets};
+use bootwright_model::seed::SeedClock;
 
 use super::*;
 
@@ -84,12 +85,14 @@ fn a_mac_tells_one_of_many_whatever_its_case() {
 #[test]
 fn seed_and_inventory_complete_each_other() {
     let layer = layer(vec![node("cp1", "all-in-one", None, 15), node("cp2", "all-in-one", None, 16)]);
-    let seed = seed(Seed { name: Some("cp2".into()), mac: Some(mac(3)), ..Seed::default() });
+    let clock = SeedClock { servers: Some(vec!["10.0.2.4".into()]) };
+    let seed = seed(Seed { name: Some("cp2".into()), mac: Some(mac(3)), clock, ..Seed::default() });
     let identity = resolve(Some(&seed), &layer, &[mac(3)]).unwrap();
     assert_eq!(identity.address, "10.0.2.16/24".parse().unwrap());
+    assert_eq!(identity.time_servers, Some(vec!["10.0.2.4".to_owned()]));
     insta::assert_snapshot!(
         identity.sources.join("; "),
-        @"name, mac by the seed (/dev/vda4); address, gateway, pod-cidr by the inventory's node cp2 (named by the seed)"
+        @"name, mac, clock by the seed (/dev/vda4); address, gateway, pod-cidr by the inventory's node cp2 (named by the seed)"
     );
 }
 
@@ -226,6 +229,7 @@ fn every_refusal_names_its_sources() {
         ),
         (Some(Seed { address: Some("10.0.2.0/24".parse().unwrap()), ..named("cp1") }), mac(1)),
         (Some(Seed { address: Some("169.254.0.7/16".parse().unwrap()), ..named("cp1") }), mac(1)),
+        (Some(Seed { clock: SeedClock { servers: Some(vec!["ntp allow".into()]) }, ..named("cp1") }), mac(1)),
     ];
     let lines: Vec<String> = cases
         .into_iter()
@@ -242,5 +246,6 @@ fn every_refusal_names_its_sources() {
     the seed (/dev/vda4): gateway 10.9.9.1 does not go with address 10.0.2.15/24: the gateway is outside the machine's network 10.0.2.0/24
     the seed (/dev/vda4): address 10.0.2.0/24 is the network address of its network, and not a machine's
     the seed (/dev/vda4): address 169.254.0.7/16 is a link-local address, and not a machine's
+    the seed (/dev/vda4): time server `ntp allow`: a host name in lower case or an address is expected, without scheme or port
     ");
 }

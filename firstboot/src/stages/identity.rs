@@ -193,6 +193,7 @@ mod tests {
             pod_cidr: facts.pod_cidr,
             provider_id: None,
             links: Vec::new(),
+            time_servers: None,
             sources: Vec::new(),
         };
         (identity, facts.layer)

@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use bootwright_model::clock;
 use bootwright_model::kubernetes::{is_control_plane, is_node};
 use bootwright_model::layout;
 use bootwright_model::links::Link;
@@ -61,6 +62,7 @@ pub fn run(root: &Path, known: Known) -> Result<Done<NodeFacts>, NetworkError> {
         link: configured.link.clone(),
         pod_cidr: identity.pod_cidr,
         provider_id: identity.provider_id,
+        time_servers: clock::servers(&layer.file, &layer.role, identity.time_servers),
         layer,
         os,
     };

@@ -67,7 +67,7 @@ fn stages(
     let known = runner.run("identity", || identity::run(root))?;
     reporter.node(&known.identity.name);
     let facts = runner.run("network", || network::run(root, known))?;
-    runner.run("clock", || clock::run(root, &facts.layer))?;
+    runner.run("clock", || clock::run(root, &facts))?;
     runner.run("state", || state::run(root, join(prepared, StateError::Lost)?))?;
     runner.run("certificates", || certificates_stage::run(root, &facts))?;
     runner.run("parameters", || join(parameters, ParametersError::Lost).map(parameters::run))?;

@@ -30,6 +30,7 @@ pub(super) fn facts(kubernetes: &str, containerd: &str, etcd: &str) -> NodeFacts
         link: "eth0".to_owned(),
         pod_cidr: "10.10.3.0/24".parse().ok(),
         provider_id: None,
+        time_servers: Vec::new(),
         layer: crate::baked::ClusterLayer {
             file: toml::from_str(&file).unwrap(),
             role: "all-in-one".to_owned(),
@@ -99,6 +100,31 @@ fn golden_worker() {
             insta::assert_snapshot!(format!("worker-{version}-{name}"), text(&rendered));
         }
     }
+}
+
+#[test]
+fn control_planes_give_the_time_if_they_are_asked_to() {
+    let mut facts = facts("1.20.2", "1.6.20", "3.4.23");
+    facts.time_servers = vec!["ntp.harbor.example".to_owned()];
+    let contents = |facts: &NodeFacts| component("chrony", facts).unwrap().files.remove(0).contents;
+    assert!(contents(&facts).starts_with("server ntp.harbor.example iburst\nport 0\ncmdport 0\n"));
+    facts.layer.file.clock.serve = true;
+    let alone = contents(&facts);
+    assert!(
+        alone.starts_with(
+            "server ntp.harbor.example iburst\nallow 10.20.0.0/24\nlocal stratum 10\ncmdport 0\n"
+        )
+    );
+    let mut other = facts.layer.file.nodes[0].clone();
+    (other.name, other.address) = ("cp2".to_owned(), "10.20.0.11/24".parse().unwrap());
+    facts.layer.file.nodes.push(other);
+    let one_of_two = contents(&facts);
+    assert!(one_of_two.starts_with("server ntp.harbor.example iburst\nserver 10.20.0.11 iburst\nallow"));
+    assert!(one_of_two.contains("\nlocal stratum 10 orphan\n") && !one_of_two.contains("\nport 0"));
+    let mut worker = worker("1.20.2");
+    worker.layer.file.clock.serve = true;
+    worker.time_servers = vec!["10.20.0.10".to_owned()];
+    assert!(contents(&worker).starts_with("server 10.20.0.10 iburst\nport 0\n"));
 }
 
 #[test]
@@ -377,7 +403,7 @@ fn unknown_names_are_told_the_known_ones() {
 #[test]
 fn clock_servers() {
     let mut facts = facts("1.20.2", "1.6.20", "3.4.23");
-    facts.layer.file.clock.servers = vec!["10.0.0.1".to_owned(), "time.example".to_owned()];
+    facts.time_servers = vec!["10.0.0.1".to_owned(), "time.example".to_owned()];
     let file = component("chrony", &facts).unwrap().files.remove(0);
     assert!(file.contents.starts_with("server 10.0.0.1 iburst\nserver time.example iburst\n"));
 }

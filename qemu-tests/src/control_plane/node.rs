@@ -19,6 +19,7 @@ pub fn facts() -> NodeFacts {
         link: "lo".to_owned(),
         pod_cidr: "10.10.3.0/24".parse().ok(),
         provider_id: Some("harbor://cp1".to_owned()),
+        time_servers: Vec::new(),
         layer: ClusterLayer {
             file: serde_json::from_str(file).unwrap(),
             role: "all-in-one".to_owned(),

@@ -47,8 +47,27 @@ pub fn check(file: &ClusterFile, findings: &mut Vec<Finding>) {
             );
         }
     }
+    required_clock(file, findings);
     base(file, findings);
     sector_size(file.disk.sector_size, findings);
+}
+
+/// Seeds may name servers, so that it is no error.
+fn required_clock(file: &ClusterFile, findings: &mut Vec<Finding>) {
+    let clock = &file.clock;
+    if !clock.required || !clock.servers.is_empty() {
+        return;
+    }
+    let who = if clock.serve { "control plane" } else { "node" };
+    findings.push(
+        Finding::new(
+            "required-clock",
+            format!("no {who} starts without a time server, and none is named here"),
+        )
+        .warning()
+        .at_value(KeyPath::of("clock").key("required"), "none to demand")
+        .help("name `servers`, or see that the seed of each does"),
+    );
 }
 
 fn sector_size(bytes: u32, findings: &mut Vec<Finding>) {

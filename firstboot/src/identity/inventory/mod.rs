@@ -55,6 +55,7 @@ fn claim(layer: &ClusterLayer, node: &Node, source: String) -> Result<Claim, Ide
         pod_cidr: node.pod_cidr,
         provider_id: node.provider_id.clone(),
         links: node.links.clone(),
+        ..Seed::default()
     };
     Ok(Claim { source, says })
 }

@@ -41,7 +41,7 @@ fn a_mistake_is_shown_at_its_place() {
     let image = fat_with("node.toml", b"# mine\nname = \"cp1\"\nadress = \"10.0.2.15/24\"\n");
     let error = read(image.path()).unwrap_err();
     let text = error.to_string().replace(image.path().to_str().unwrap(), "/dev/vda4");
-    insta::assert_snapshot!(text, @"node.toml on /dev/vda4, line 3, column 1: unknown field `adress`, expected one of `name`, `address`, `gateway`, `mac`, `pod-cidr`, `provider-id`, `link`");
+    insta::assert_snapshot!(text, @"node.toml on /dev/vda4, line 3, column 1: unknown field `adress`, expected one of `name`, `address`, `gateway`, `mac`, `pod-cidr`, `provider-id`, `link`, `clock`");
 }
 
 #[test]
