@@ -155,6 +155,10 @@ pub struct Service {
     /// configuration files rendered.
     #[serde(default)]
     pub component: Option<String>,
+    /// A file of first boot without which the service is not part of this machine: `/run/bootwright/lease.json`, which
+    /// only a machine has whose address is lent by a DHCP server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only_with: Option<String>,
     /// Services that must be ready (a one-shot: must have ended well) first.
     #[serde(default)]
     pub after: Vec<String>,

@@ -310,6 +310,16 @@ fn check_places(service: &Service, faults: &mut Vec<ServiceError>) {
             });
         }
     }
+    if let Some(path) =
+        service.only_with.as_ref().filter(|path| !is_plain_absolute(path) || !path.starts_with("/run/"))
+    {
+        faults.push(ServiceError::Path {
+            service: service.name.clone(),
+            field: "only-with",
+            path: path.clone(),
+            wanted: "a file below /run",
+        });
+    }
     for path in service.once.iter().flat_map(|once| &once.clears) {
         // Only state may be cleared, and never the state partition as a whole.
         let good = is_plain_absolute(path) && path.starts_with("/var/lib/") && path.len() > "/var/lib/".len();

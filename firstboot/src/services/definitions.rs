@@ -97,6 +97,26 @@ fn join(errors: &[ServiceError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
+/// The profile without the services whose file (`only-with`) first boot did not make on this machine. Nothing waits for
+/// them then.
+pub fn of_this_machine(host: &Host, profile: &Profile) -> Profile {
+    let mut profile = profile.clone();
+    let is_absent =
+        |service: &Service| service.only_with.as_deref().is_some_and(|path| !host.below_root(path).exists());
+    let absent: Vec<String> = profile
+        .services
+        .iter()
+        .filter(|service| is_absent(service))
+        .map(|service| service.name.clone())
+        .collect();
+    profile.services.retain(|service| !absent.contains(&service.name));
+    for service in &mut profile.services {
+        service.after.retain(|name| !absent.contains(name));
+        service.uses.retain(|name| !absent.contains(name));
+    }
+    profile
+}
+
 /// Fills in the profile's services for this node, whose memory is given in bytes. Touches nothing.
 pub fn resolve(profile: &Profile, facts: &NodeFacts, memory: u64) -> Result<Resolved, DefinitionError> {
     let faults = services::check(&profile.services);

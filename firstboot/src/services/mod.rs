@@ -127,6 +127,7 @@ pub enum ServicesError {
 /// Wants `/var`, `/run`, a writable `/etc` and cgroup2 mounted.
 pub fn prepare(host: &Host, profile: &Profile, facts: &NodeFacts) -> Result<Vec<Definition>, ServicesError> {
     let definitions_error = |source| ServicesError::Definitions { role: profile.role.clone(), source };
+    let profile = &definitions::of_this_machine(host, profile);
     let resolved = definitions::resolve(profile, facts, memory()).map_err(definitions_error)?;
     leftovers::clear(host, &resolved.definitions).map_err(ServicesError::Leftovers)?;
     definitions::write_files(host, &resolved.files).map_err(definitions_error)?;

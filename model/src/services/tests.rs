@@ -125,6 +125,7 @@ fn faults_of_fields_are_named_all_at_once() {
         [[service]]
         name = "d"
         command = ["/d"]
+        only-with = "/etc/d.conf"
         starting-cpu-weight = 200
         "#
     ), @r#"
@@ -151,6 +152,7 @@ fn faults_of_fields_are_named_all_at_once() {
     service "b": a one-shot is ready when it has ended well: take `ready` away
     service "b": `workloads` is for a service that keeps running
     service "c": probe "run/c.sock" must be an absolute path of up to 107 bytes
+    service "d", only-with: "/etc/d.conf" must be a file below /run
     service "d": `starting-cpu-weight` lasts until it is ready: add `ready`
     "#);
 }

@@ -140,3 +140,24 @@ fn go_s_memory_limit_is_a_share_of_the_machine_s_but_not_too_small() {
     assert_eq!(limit(16 << 30), ((16 << 30) / 100_u64 * 10).to_string());
     assert_eq!(limit(1 << 30), (150 << 20).to_string());
 }
+
+#[test]
+fn a_service_whose_file_is_not_there_is_no_part_of_the_machine() {
+    let root = tempfile::tempdir().unwrap();
+    let host = Host { root: root.path().to_owned(), ..Host::node() };
+    let mut profile = all_in_one();
+    let mut change = |name: &str, change: fn(&mut Service)| {
+        change(profile.services.iter_mut().find(|service| service.name == name).unwrap());
+    };
+    change("chrony", |chrony| chrony.only_with = Some("/run/bootwright/some.json".to_owned()));
+    change("kubelet", |kubelet| kubelet.after.push("chrony".to_owned()));
+    assert_eq!(services::check(&profile.services), []);
+
+    let without = of_this_machine(&host, &profile);
+    assert!(without.services.iter().all(|service| service.name != "chrony"));
+    assert_eq!(without.services.len(), profile.services.len() - 1);
+    assert_eq!(services::check(&without.services), []);
+    fs::create_dir_all(root.path().join("run/bootwright")).unwrap();
+    fs::write(root.path().join("run/bootwright/some.json"), "{}").unwrap();
+    assert_eq!(of_this_machine(&host, &profile), profile);
+}
