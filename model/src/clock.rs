@@ -13,15 +13,21 @@ const NAME_BYTES: usize = 253;
 const LABEL_BYTES: usize = 63;
 
 /// NTP servers of a node of this role: those that its seed names, an empty list included; else with `clock.serve` the
-/// control planes, for every node that is none of them; else those of the cluster file.
-pub fn servers(file: &ClusterFile, role: &str, seeded: Option<Vec<String>>) -> Vec<String> {
+/// control planes, for every node that is none of them; else those of the cluster file, or, if it names none, those that
+/// came with the node's address (`lent`).
+pub fn servers(
+    file: &ClusterFile,
+    role: &str,
+    seeded: Option<Vec<String>>,
+    lent: Vec<String>,
+) -> Vec<String> {
     if let Some(seeded) = seeded {
         return seeded;
     }
     if file.clock.serve && !is_control_plane(role) {
         return control_planes(file).map(|node| node.address.addr().to_string()).collect();
     }
-    file.clock.servers.clone()
+    if file.clock.servers.is_empty() { lent } else { file.clock.servers.clone() }
 }
 
 /// Networks that control planes give the time to: those of all nodes, in the order of the cluster file.
@@ -70,6 +76,11 @@ mod tests {
 
     #[test]
     fn the_nearest_source_names_the_servers() {
+        let servers = |file: &ClusterFile, role: &str, seeded: Option<Vec<String>>| {
+            servers(file, role, seeded, vec!["10.0.0.9".to_owned()])
+        };
+        assert_eq!(servers(&file(""), "worker", None), ["10.0.0.9"]);
+        assert_eq!(servers(&file(""), "worker", Some(Vec::new())), [""; 0]);
         let plain = file("servers = ['ntp.harbor.example']");
         assert_eq!(servers(&plain, "worker", None), ["ntp.harbor.example"]);
         assert_eq!(servers(&plain, "worker", Some(vec!["10.0.0.1".into()])), ["10.0.0.1"]);

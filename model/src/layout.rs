@@ -42,6 +42,8 @@ pub const CLUSTER_ADDONS: &str = "addons.json";
 pub const CLUSTER_PKI: &str = "pki";
 /// This machine's [`crate::node::NodeFacts`] as JSON, for programs beside PID 1.
 pub const NODE_FACTS: &str = "/run/bootwright/node.json";
+/// The lease of this machine's address, if a DHCP server lent it; for the service that renews it.
+pub const LEASE: &str = "/run/bootwright/lease.json";
 /// The boot report, a [`crate::report::BootReport`] as JSON.
 pub const BOOT_REPORT: &str = "/run/bootwright/boot.json";
 

@@ -150,7 +150,7 @@ pub(crate) fn tell(
     }
 }
 
-fn read_facts(root: &Path) -> Result<NodeFacts, BootstrapError> {
+pub(crate) fn read_facts(root: &Path) -> Result<NodeFacts, BootstrapError> {
     let path = root.join(layout::NODE_FACTS.trim_start_matches('/'));
     let facts = |reason: String| BootstrapError::Facts { path: path.display().to_string(), reason };
     let text = fs::read(&path).map_err(|error| facts(error.to_string()))?;

@@ -10,9 +10,9 @@ use std::net::IpAddr;
 use bootwright_model::baked::ClusterLayer;
 use bootwright_model::clock::is_server;
 use bootwright_model::cloud::is_provider_id;
-use bootwright_model::families::PerFamily;
+use bootwright_model::families::{Family, PerFamily};
 use bootwright_model::host_address::{GatewayFault, check_gateway, reserved_in, unusable};
-use bootwright_model::kubernetes::{has_families, is_node};
+use bootwright_model::kubernetes::{has_families, is_control_plane, is_node, runs_etcd};
 use bootwright_model::links::Link;
 use bootwright_model::seed::Seed;
 use ipnet::IpNet;
@@ -46,8 +46,8 @@ impl Claim {
 pub struct Identity {
     /// Node name.
     pub name: String,
-    /// Address with prefix length, of each family of the cluster in its order.
-    pub address: PerFamily<IpNet>,
+    /// Address with prefix length, of each family of the cluster in its order; none if a DHCP server is to lend it.
+    pub address: Option<PerFamily<IpNet>>,
     /// Default gateway, or one of each family.
     pub gateway: Option<PerFamily<IpAddr>>,
     /// MAC of the link that carries the address; any link if absent.
@@ -86,6 +86,14 @@ pub enum IdentityError {
     Missing {
         /// Name of the field.
         field: &'static str,
+        /// The sources, and what they had.
+        looked: String,
+    },
+    /// Nobody says, and a DHCP server cannot.
+    #[error("no source gives this machine's address, and DHCP cannot: {why}; looked at: {looked}")]
+    NoAddress {
+        /// Why not.
+        why: &'static str,
         /// The sources, and what they had.
         looked: String,
     },
@@ -141,6 +149,9 @@ impl Advice for IdentityError {
             IdentityError::Missing { .. } => {
                 "write name = \"<a node of the cluster file>\" into node.toml on the seed partition, or set the node's mac in the cluster file"
             }
+            IdentityError::NoAddress { .. } => {
+                "write address into node.toml on the seed partition, or give the machine a node of the cluster file"
+            }
             IdentityError::Role { .. } => "boot the image of that role",
             IdentityError::Invalid { .. } => "correct the value in node.toml on the seed partition",
             IdentityError::Seed(error) => return error.advice(),
@@ -164,7 +175,30 @@ pub fn resolve(
     let mut claims: Vec<Claim> = seed.iter().cloned().collect();
     let seeded = seed.as_ref().map(|claim| &claim.says);
     claims.extend(inventory::claims(layer, seeded, macs)?);
-    merge(&claims, macs, &layer.role)
+    let identity = merge(&claims, macs, &layer.role)?;
+    if identity.address.is_none() {
+        lendable(&identity, layer)
+            .map_err(|why| IdentityError::NoAddress { why, looked: looked(&claims, macs) })?;
+    }
+    Ok(identity)
+}
+
+/// Whether a DHCP server may lend the address of this node.
+fn lendable(identity: &Identity, layer: &ClusterLayer) -> Result<(), &'static str> {
+    if is_control_plane(&layer.role) || runs_etcd(&layer.role, &layer.file) {
+        // It stands in the certificates and flags of every machine.
+        return Err("the address of a control plane or of etcd is a fixed one");
+    }
+    if layer.file.cluster.pod_cidr.families().any(|family| family != Family::V4) {
+        return Err("DHCPv4 lends IPv4 addresses, and this cluster has IPv6");
+    }
+    if !identity.links.is_empty() {
+        return Err("its links are described, and the address of a node with described links is a fixed one");
+    }
+    if identity.gateway.is_some() {
+        return Err("there is a gateway without an address, and a lease has its own");
+    }
+    Ok(())
 }
 
 fn merge(claims: &[Claim], macs: &[String], role: &str) -> Result<Identity, IdentityError> {
@@ -184,7 +218,7 @@ fn merge(claims: &[Claim], macs: &[String], role: &str) -> Result<Identity, Iden
 
     let missing = |field| IdentityError::Missing { field, looked: looked(claims, macs) };
     let sources = claims.iter().zip(used).filter(|(_, fields)| !fields.is_empty());
-    let (name, address) = (name.ok_or_else(|| missing("name"))?, address.ok_or_else(|| missing("address"))?);
+    let name = name.ok_or_else(|| missing("name"))?;
     if pod_cidr.is_none() && is_node(role) {
         return Err(missing("pod-cidr"));
     }

@@ -88,7 +88,7 @@ fn seed_and_inventory_complete_each_other() {
     let clock = SeedClock { servers: Some(vec!["10.0.2.4".into()]) };
     let seed = seed(Seed { name: Some("cp2".into()), mac: Some(mac(3)), clock, ..Seed::default() });
     let identity = resolve(Some(&seed), &layer, &[mac(3)]).unwrap();
-    assert_eq!(identity.address, "10.0.2.16/24".parse().unwrap());
+    assert_eq!(identity.address, "10.0.2.16/24".parse().ok());
     assert_eq!(identity.time_servers, Some(vec!["10.0.2.4".to_owned()]));
     insta::assert_snapshot!(
         identity.sources.join("; "),
@@ -108,7 +108,7 @@ fn in_a_cluster_of_both_families_a_seed_has_both_in_any_order() {
         ..Seed::default()
     };
     let identity = resolve(Some(&seed(says.clone())), &layer, &[]).unwrap();
-    assert_eq!(identity.address.to_string(), "10.0.2.99/24,fd00:2::99/64");
+    assert_eq!(identity.address.unwrap().to_string(), "10.0.2.99/24,fd00:2::99/64");
     assert_eq!(identity.pod_cidr.unwrap().to_string(), "10.10.99.0/24,fd00:10:10:99::/64");
     let half = Seed { address: "10.0.2.99/24".parse().ok(), ..says };
     insta::assert_snapshot!(
@@ -153,7 +153,8 @@ fn a_machine_of_etcd_has_no_pods_and_needs_the_primary_family_alone() {
         |address: &str| Seed { name: Some("e9".into()), address: address.parse().ok(), ..Seed::default() };
     for address in ["10.0.2.29/24", "fd00:2::29/64,10.0.2.29/24"] {
         let identity = resolve(Some(&seed(says(address))), &layer, &[]).unwrap();
-        assert_eq!((identity.pod_cidr, identity.address.addr().to_string()), (None, "10.0.2.29".to_owned()));
+        let primary = identity.address.unwrap().addr().to_string();
+        assert_eq!((identity.pod_cidr, primary), (None, "10.0.2.29".to_owned()));
     }
     let pods = Seed { pod_cidr: "10.10.9.0/24,fd00:10:10:9::/64".parse().ok(), ..says("10.0.2.29/24") };
     let lines = [says("fd00:2::29/64"), pods]
@@ -201,6 +202,38 @@ fn a_seed_alone_is_enough() {
 }
 
 #[test]
+fn a_worker_that_nobody_gives_an_address_is_lent_one_and_a_control_plane_is_not() {
+    let says =
+        Seed { name: Some("w9".into()), pod_cidr: Some("10.10.99.0/24".parse().unwrap()), ..Seed::default() };
+    let worker = ClusterLayer { role: "worker".into(), ..layer(vec![node("cp1", "all-in-one", None, 15)]) };
+    let identity = resolve(Some(&seed(says.clone())), &worker, &[mac(9)]).unwrap();
+    assert_eq!((identity.address, identity.gateway), (None, None));
+
+    let mut both = worker.clone();
+    both.file.cluster.pod_cidr = "10.10.0.0/16,fd00:10:10::/56".parse().unwrap();
+    let pods_of_both = "10.10.99.0/24,fd00:10:10:99::/64".parse().ok();
+    let cases = [
+        (says.clone(), layer(Vec::new())),
+        (Seed { pod_cidr: pods_of_both, ..says.clone() }, both),
+        (Seed { gateway: "10.0.2.2".parse().ok(), ..says }, worker),
+    ];
+    let refusals = cases.map(|(says, layer)| {
+        resolve(Some(&seed(says)), &layer, &[])
+            .unwrap_err()
+            .to_string()
+            .split("; looked at")
+            .next()
+            .unwrap()
+            .to_owned()
+    });
+    insta::assert_snapshot!(refusals.join("\n"), @r"
+    no source gives this machine's address, and DHCP cannot: the address of a control plane or of etcd is a fixed one
+    no source gives this machine's address, and DHCP cannot: DHCPv4 lends IPv4 addresses, and this cluster has IPv6
+    no source gives this machine's address, and DHCP cannot: there is a gateway without an address, and a lease has its own
+    ");
+}
+
+#[test]
 fn every_refusal_names_its_sources() {
     let nodes = || {
         vec![
@@ -238,7 +271,7 @@ fn every_refusal_names_its_sources() {
     insta::assert_snapshot!(lines.join("\n"), @r"
     name is cp1 by the seed (/dev/vda4), and cp2 by the inventory's node cp2 (link 52:54:00:00:00:02)
     address is 10.0.2.77/24 by the seed (/dev/vda4), and 10.0.2.15/24 by the inventory's node cp1 (named by the seed)
-    no source gives this machine's address; looked at: the seed (/dev/vda4); this machine's MAC addresses are 52:54:00:00:00:09
+    no source gives this machine's pod-cidr; looked at: the seed (/dev/vda4); this machine's MAC addresses are 52:54:00:00:00:09
     no source gives this machine's name; looked at: no seed; no node of the inventory fits; this machine's MAC addresses are 52:54:00:00:00:09
     the inventory's node w1 (link 52:54:00:00:00:03) says that this machine is `w1` with the role worker; this image is for all-in-one
     the seed (/dev/vda4): name `Web_1`: a name has lower-case letters, digits and inner dashes, at most 63

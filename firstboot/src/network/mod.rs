@@ -1,8 +1,9 @@
-//! Links, addresses, the pod bridge and masquerading. Routes between nodes: the crate `pod-network`, or BIRD.
+//! Links, addresses, DHCP, the pod bridge and masquerading. Routes between nodes: the crate `pod-network`, or BIRD.
 
 pub mod arp;
 pub mod bird;
 pub mod cni;
+pub mod dhcp;
 pub mod links;
 pub mod masquerade;
 pub mod netlink;

@@ -4,7 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bootwright_model::baked::{ClusterLayer, OsRelease};
+use bootwright_model::families::PerFamily;
 use bootwright_model::layout;
+use ipnet::IpNet;
 
 use super::baked::{self, BakedError};
 use super::{Advice, Done, Problem, problem};
@@ -139,7 +141,7 @@ fn resolve(seed: Option<&Claim>, layer: &ClusterLayer) -> Result<Identity, Stage
 fn write_files(root: &Path, identity: &Identity, layer: &ClusterLayer) -> Result<(), StageError> {
     let files = [
         ("/etc/hostname", format!("{}\n", identity.name)),
-        ("/etc/hosts", hosts(identity, layer)),
+        ("/etc/hosts", hosts(&identity.name, identity.address, layer)),
         ("/etc/resolv.conf", resolv_conf(&identity.links, &layer.file.network.resolvers)),
         ("/etc/machine-id", machine_id(identity, layer)),
     ];
@@ -153,11 +155,12 @@ fn write_files(root: &Path, identity: &Identity, layer: &ClusterLayer) -> Result
 }
 
 /// Every node by name, so that nothing on a node waits for a resolver to find another node.
-fn hosts(identity: &Identity, layer: &ClusterLayer) -> String {
+/// Without an address of its own, as before a lease, the node is not there itself.
+pub(super) fn hosts(ours: &str, address: Option<PerFamily<IpNet>>, layer: &ClusterLayer) -> String {
     let mut text = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n".to_owned();
-    let ours = std::iter::once((identity.address.addrs(), identity.name.as_str()));
+    let own = address.map(|address| (address.addrs(), ours));
     let others = layer.file.nodes.iter().map(|node| (node.address.addrs(), node.name.as_str()));
-    for (addresses, name) in ours.chain(others.filter(|(_, name)| *name != identity.name)) {
+    for (addresses, name) in own.into_iter().chain(others.filter(|(_, name)| *name != ours)) {
         for address in addresses.iter() {
             text += &format!("{address} {name}\n");
         }
@@ -187,7 +190,7 @@ mod tests {
         let facts = crate::network::tests::facts("10.10.3.0/24", "vxlan");
         let identity = Identity {
             name: "cp1".into(),
-            address: facts.address,
+            address: Some(facts.address),
             gateway: facts.gateway,
             mac: None,
             pod_cidr: facts.pod_cidr,
@@ -202,7 +205,7 @@ mod tests {
     #[test]
     fn every_node_is_found_by_name_without_a_resolver() {
         let (identity, layer) = known();
-        insta::assert_snapshot!(hosts(&identity, &layer), @r"
+        insta::assert_snapshot!(hosts(&identity.name, identity.address, &layer), @r"
         127.0.0.1 localhost
         ::1 localhost ip6-localhost ip6-loopback
         10.20.0.10 cp1

@@ -75,7 +75,7 @@ fn story() {
         let mut facts = node::facts();
         facts.name = name.to_owned();
         facts.address = address(number).parse().unwrap();
-        facts.time_servers = clock::servers(&file, role, None);
+        facts.time_servers = clock::servers(&file, role, None, Vec::new());
         facts.layer.file = file.clone();
         facts.layer.role = role.to_owned();
         let net = Namespace::new();

@@ -35,6 +35,48 @@ pub fn wait_for_any(macs: &[String]) -> Result<bool, LinkError> {
     }
 }
 
+/// The cards that may get an address that nobody has given, as they were, and set up now, with the loopback link: that
+/// with a MAC address, else all. Waits for the first of them, as long as a slow driver takes.
+pub fn set_up(mac: Option<&str>) -> Result<Vec<Link>, LinkError> {
+    let mut changes = LinkChanges::open().map_err(|source| request("listen for links", source))?;
+    let mut netlink = Netlink::open().map_err(|source| request("open a netlink socket", source))?;
+    let end = Instant::now() + LINK_PATIENCE;
+    loop {
+        let links = netlink.links().map_err(|source| request("list the links", source))?;
+        let is_meant = |link: &&Link| {
+            mac.is_none_or(|mac| link.own_mac().is_some_and(|own| own.eq_ignore_ascii_case(mac)))
+        };
+        let meant: Vec<Link> = candidates(&links).filter(is_meant).cloned().collect();
+        if !meant.is_empty() {
+            let loopback = links.iter().filter(|link| link.name == "lo");
+            for link in meant.iter().chain(loopback).filter(|link| !link.up) {
+                let up = netlink.set_up(link.index, true);
+                up.map_err(|source| request(&format!("set {} up", link.name), source))?;
+            }
+            return Ok(meant);
+        }
+        if !changes.wait(end).map_err(|source| request("listen for links", source))? {
+            let seen = seen(candidates(&links));
+            return Err(match mac {
+                Some(mac) => LinkError::NoLink { wanted: format!("the MAC address {mac}"), seen },
+                None => LinkError::None { seen },
+            });
+        }
+    }
+}
+
+/// Sets a link down.
+pub fn set_down(link: &Link) -> Result<(), LinkError> {
+    let down = Netlink::open().and_then(|mut netlink| netlink.set_up(link.index, false));
+    down.map_err(|source| request(&format!("set {} down", link.name), source))
+}
+
+/// Gives a link an MTU, bytes.
+pub fn set_mtu(link: &Link, mtu: u16) -> Result<(), LinkError> {
+    let set = Netlink::open().and_then(|mut netlink| netlink.set_mtu(link.index, mtu.into()));
+    set.map_err(|source| request(&format!("give {} an MTU of {mtu} bytes", link.name), source))
+}
+
 /// The card that `described` means. One that is described by nothing, not even a name, is the only one.
 pub(super) fn choose<'a>(
     root: &Path,

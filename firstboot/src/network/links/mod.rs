@@ -20,7 +20,7 @@ use ipnet::IpNet;
 
 use crate::stages::Problem;
 
-pub use cards::{macs, wait_for_any};
+pub use cards::{macs, set_down, set_mtu, set_up, wait_for_any};
 pub use device::module;
 pub use error::LinkError;
 pub use online::endpoint;

@@ -1,0 +1,302 @@
+//! From nothing to a lease, on one link: DISCOVER, OFFER, REQUEST, ACK, and a look whether another machine has the
+//! address (RFC 2131, sections 3.1 and 4.4.1).
+
+use std::fmt;
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::lease::Lease;
+use super::message::{Answer, Ask, Client};
+use super::packet::{self, PacketSocket};
+use super::{hex, random};
+use crate::network::arp::{self, Candidate};
+use crate::network::netlink::{Link, LinkChanges, Netlink};
+
+/// Pauses between two messages that nobody answers, milliseconds; the last one from then on. RFC 2131, section 4.1,
+/// begins with 4 s and ends with 64: the first are shorter, as a frame that was lost should not cost a boot 4 s, and
+/// so are the last, so that a server that comes is found.
+const PAUSES: [u64; 6] = [500, 1_000, 2_000, 4_000, 8_000, 16_000];
+/// Requests for an offered address before the search begins again.
+const REQUESTS: usize = 4;
+/// Pause after the second conflict or refusal in a row (RFC 2131, section 3.1.5, has it after the first: but an address
+/// that is taken is usually one alone).
+const LOOP_PAUSE: Duration = Duration::from_secs(10);
+/// How often it is looked whether another link was faster.
+const STOP_LOOK: Duration = Duration::from_millis(50);
+
+/// An Ethernet card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Card {
+    /// Its name in the kernel.
+    pub name: String,
+    /// Its index there.
+    pub index: u32,
+    /// Its MAC address.
+    pub mac: [u8; 6],
+}
+
+impl Card {
+    /// None if the link has no Ethernet address.
+    pub fn of(link: &Link) -> Option<Card> {
+        let mut mac = [0; 6];
+        let mut pairs = link.mac.as_deref()?.split(':');
+        for byte in &mut mac {
+            *byte = u8::from_str_radix(pairs.next()?, 16).ok()?;
+        }
+        Some(Card { name: link.name.clone(), index: link.index, mac })
+    }
+
+    /// An address on it.
+    pub fn candidate(&self, address: Ipv4Addr) -> Candidate {
+        Candidate { index: self.index, mac: self.mac, address }
+    }
+
+    /// `52:54:00:00:00:01`
+    pub fn shown_mac(&self) -> String {
+        hex(self.mac)
+    }
+}
+
+impl fmt::Display for Card {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.shown_mac())
+    }
+}
+
+/// What was seen on a link without a lease.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// There was a carrier.
+    pub carrier: bool,
+    /// Messages that were sent.
+    pub sent: u32,
+    /// What was answered and of no use, the last of each kind.
+    pub notes: Vec<String>,
+}
+
+impl Seen {
+    fn note(&mut self, note: String) {
+        self.notes.retain(|known| *known != note);
+        self.notes.push(note);
+        // What a server says again and again is of no more interest than once.
+        if self.notes.len() > 4 {
+            self.notes.remove(0);
+        }
+    }
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.carrier, self.notes.is_empty()) {
+            (_, false) => write!(f, "{}", self.notes.join(", ")),
+            (false, true) => write!(f, "no carrier"),
+            (true, true) => write!(f, "no answer to {} requests", self.sent),
+        }
+    }
+}
+
+/// One try on one link.
+pub struct Search<'a> {
+    /// Where.
+    pub card: &'a Card,
+    /// Who asks.
+    pub client: &'a Client,
+    /// When it is given up.
+    pub end: Instant,
+    /// Another link was faster.
+    pub stop: &'a AtomicBool,
+}
+
+/// Where a request led to.
+enum Taken {
+    Lease(Lease),
+    /// Begin again; after a pause if it is not the first time.
+    Again,
+    /// No server answers any more.
+    Silence,
+}
+
+impl Search<'_> {
+    /// Looks for a lease until the end. The address is set by nobody yet, and no other machine on the link has it.
+    pub fn run(&self) -> Result<Lease, Seen> {
+        let mut seen = Seen::default();
+        match self.search(&mut seen) {
+            Ok(Some(lease)) => Ok(lease),
+            Ok(None) => Err(seen),
+            Err(error) => {
+                seen.note(format!("the link cannot be used: {error}"));
+                Err(seen)
+            }
+        }
+    }
+
+    fn search(&self, seen: &mut Seen) -> io::Result<Option<Lease>> {
+        if !self.wait_for_carrier()? {
+            return Ok(None);
+        }
+        seen.carrier = true;
+        let socket = PacketSocket::open(self.card.index, libc::ETH_P_IP as u16)?;
+        let begin = Instant::now();
+        let mut setbacks = 0;
+        for pause in PAUSES.into_iter().chain(std::iter::repeat(PAUSES[PAUSES.len() - 1])) {
+            if self.is_over() {
+                break;
+            }
+            let transaction = random();
+            let message = self.client.write(Ask::Discover, transaction, seconds_since(begin));
+            seen.sent += 1;
+            let offer = self.ask(&socket, &message, transaction, pause, seen, |answer| match answer {
+                Answer::Offer(lease) => Some(lease),
+                _ => None,
+            })?;
+            let Some(offer) = offer else { continue };
+            match self.take(&socket, &offer, transaction, begin, seen)? {
+                Taken::Lease(lease) => return Ok(Some(lease)),
+                Taken::Silence => {}
+                Taken::Again => {
+                    setbacks += 1;
+                    if setbacks > 1 {
+                        self.sleep(LOOP_PAUSE);
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn take(
+        &self,
+        socket: &PacketSocket,
+        offer: &Lease,
+        transaction: u32,
+        begin: Instant,
+        seen: &mut Seen,
+    ) -> io::Result<Taken> {
+        let (server, address) = (offer.server, offer.address.addr());
+        for pause in &PAUSES[..REQUESTS] {
+            if self.is_over() {
+                break;
+            }
+            let message = self.client.write(Ask::Take { server, address }, transaction, seconds_since(begin));
+            seen.sent += 1;
+            let answer = self.ask(socket, &message, transaction, *pause, seen, |answer| match answer {
+                Answer::Acknowledgement(lease) if lease.server == server => Some(Ok(lease)),
+                Answer::Refusal { server: other, message } if other == server => Some(Err(message)),
+                _ => None,
+            })?;
+            match answer {
+                None => {}
+                Some(Ok(lease)) => return self.probe(socket, lease, seen),
+                Some(Err(message)) => {
+                    let why = message.map_or(String::new(), |message| format!(" ({message})"));
+                    seen.note(format!("{server} offered {address} and then refused it{why}"));
+                    return Ok(Taken::Again);
+                }
+            }
+        }
+        seen.note(format!("{server} offered {address} and then said no more"));
+        Ok(Taken::Silence)
+    }
+
+    fn probe(&self, socket: &PacketSocket, lease: Lease, seen: &mut Seen) -> io::Result<Taken> {
+        let (server, address) = (lease.server, lease.address.addr());
+        // Links of this machine answer for one another.
+        let own: Vec<[u8; 6]> =
+            Netlink::open()?.links()?.iter().filter_map(|link| Some(Card::of(link)?.mac)).collect();
+        let other = arp::probe(&[self.card.candidate(address)], &own)?;
+        let Some(other) = other.into_iter().flatten().next() else { return Ok(Taken::Lease(lease)) };
+        seen.note(format!("{server} lent {address}, which {} has already", hex(other)));
+        let message = self.client.write(Ask::Decline { server, address }, random(), 0);
+        socket.broadcast(&packet::to_servers(&message))?;
+        Ok(Taken::Again)
+    }
+
+    /// Sends a message, and waits for an answer that `wanted` takes.
+    fn ask<T>(
+        &self,
+        socket: &PacketSocket,
+        message: &[u8],
+        transaction: u32,
+        pause_ms: u64,
+        seen: &mut Seen,
+        wanted: impl Fn(Answer) -> Option<T>,
+    ) -> io::Result<Option<T>> {
+        match socket.broadcast(&packet::to_servers(message)) {
+            Ok(()) => {}
+            // The carrier is gone, or the card takes no more: as if it were lost on the way.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENETDOWN | libc::ENOBUFS)) => {}
+            Err(error) => return Err(error),
+        }
+        let end = (Instant::now() + spread(pause_ms)).min(self.end);
+        while Instant::now() < end && !self.stop.load(Ordering::Relaxed) {
+            let Some(packet) = socket.receive(end.min(Instant::now() + STOP_LOOK))? else { continue };
+            let Some(message) = packet::from_server(&packet) else { continue };
+            match self.client.read(message, transaction) {
+                Ok(Some(answer)) => {
+                    if let Some(value) = wanted(answer) {
+                        return Ok(Some(value));
+                    }
+                }
+                Ok(None) => {}
+                Err(why) => seen.note(format!("an answer of no use: {why}")),
+            }
+        }
+        Ok(None)
+    }
+
+    /// False if there is none until the end.
+    fn wait_for_carrier(&self) -> io::Result<bool> {
+        let mut changes = LinkChanges::open()?;
+        let mut netlink = Netlink::open()?;
+        loop {
+            let links = netlink.links()?;
+            if links.iter().any(|link| link.index == self.card.index && link.carrier) {
+                return Ok(true);
+            }
+            if self.is_over() {
+                return Ok(false);
+            }
+            changes.wait(self.end.min(Instant::now() + STOP_LOOK))?;
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.end || self.stop.load(Ordering::Relaxed)
+    }
+
+    fn sleep(&self, pause: Duration) {
+        let end = (Instant::now() + pause).min(self.end);
+        while Instant::now() < end && !self.is_over() {
+            std::thread::sleep(STOP_LOOK.min(end.saturating_duration_since(Instant::now())));
+        }
+    }
+}
+
+/// Give or take an eighth: machines that were switched on together should not ask together.
+fn spread(pause_ms: u64) -> Duration {
+    let eighth = pause_ms / 8;
+    Duration::from_millis(pause_ms - eighth + u64::from(random()) % (2 * eighth + 1))
+}
+
+/// For the field `secs`.
+fn seconds_since(begin: Instant) -> u16 {
+    u16::try_from(begin.elapsed().as_secs()).unwrap_or(u16::MAX)
+}
+
+/// For a person: what is on the line cannot be read, or nobody is there.
+pub fn no_lease(cards: &[(Card, Seen)]) -> String {
+    let lines: Vec<String> = cards.iter().map(|(card, seen)| format!("{card}: {seen}")).collect();
+    lines.join("; ")
+}
+
+/// The address of a lease as it is told: `10.9.0.50/24 by 10.9.0.1 for 3600 s`.
+pub fn told(lease: &Lease) -> String {
+    let gateway = lease.gateway().map(|gateway: Ipv4Addr| format!(", gateway {gateway}"));
+    let time = match lease.seconds {
+        super::lease::FOR_EVER => "for ever".to_owned(),
+        seconds => format!("for {seconds} s"),
+    };
+    format!("{}{} by {} {time}", lease.address, gateway.unwrap_or_default(), lease.server)
+}

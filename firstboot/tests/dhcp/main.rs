@@ -1,0 +1,210 @@
+//! Addresses by DHCP from a real server, dnsmasq, in network namespaces: what the stage of first boot and the service do,
+//! compared with what `ip` shows and what the server logs.
+//!
+//! Run as root, or by a user who may make user namespaces. A test that gets no namespace, or no dnsmasq, fails.
+
+// Clippy allows it in functions marked as tests only; here every function is part of one.
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+use std::time::{Duration, Instant};
+
+use bootwright_model::layout;
+use firstboot::network::dhcp;
+use firstboot::network::dhcp::acquire::Card;
+use firstboot::network::links;
+use firstboot::report::{chain, uptime_ms};
+use network_namespaces::process::isolated;
+use serde_json::json;
+use world::{MAC, World};
+
+#[test]
+fn a_lease_brings_all_that_the_server_knows() {
+    isolated("a_lease_brings_all_that_the_server_knows", || {
+        let world = World::new();
+        let server = world.server(&[
+            "--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,600",
+            "--dhcp-option=option:router,10.9.0.1",
+            "--dhcp-option=121,0.0.0.0/0,10.9.0.1,192.0.2.0/24,10.9.0.9",
+            "--dhcp-option=option:dns-server,10.9.0.2,10.9.0.3",
+            "--dhcp-option=option:domain-search,example.com,lab.example",
+            "--dhcp-option=option:ntp-server,10.9.0.4",
+            "--dhcp-option=option:mtu,1400",
+        ]);
+        let begin = Instant::now();
+        let (facts, summary) = world.stage().unwrap();
+        let took = begin.elapsed();
+        println!("{summary} after {took:?}; the server said\n{}", server.log());
+        // The bound of a boot, with room for a busy machine: a second try alone takes half a second.
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        let address = facts.address.addr().to_string();
+        assert!(summary.contains(", gateway 10.9.0.1, lent by 10.9.0.1 for 600 s"), "{summary}");
+        assert_eq!((facts.link.as_str(), facts.layer.file.network.mtu), ("eth0", 1400));
+        assert_eq!(facts.time_servers, ["10.9.0.4"]);
+
+        let link = &world.machine.ip("address show dev eth0")[0];
+        assert_eq!(link["mtu"], 1400);
+        let shown = world.address().unwrap();
+        assert_eq!((&shown["local"], &shown["prefixlen"]), (&json!(address), &json!(24)));
+        assert_eq!(shown["broadcast"], "10.9.0.255");
+        let valid = shown["valid_life_time"].as_u64().unwrap();
+        assert!((500..=600).contains(&valid), "{valid}: the kernel would keep it too long or too short");
+        let routes = world.machine.ip("route show proto dhcp");
+        let mut routes: Vec<_> =
+            routes.as_array().unwrap().iter().map(|r| (&r["dst"], &r["gateway"], &r["prefsrc"])).collect();
+        routes.sort_by_key(|route| route.0.to_string());
+        let source = json!(address);
+        assert_eq!(
+            routes,
+            [
+                (&json!("192.0.2.0/24"), &json!("10.9.0.9"), &source),
+                (&json!("default"), &json!("10.9.0.1"), &source),
+            ]
+        );
+        assert_eq!(
+            world.read("/etc/resolv.conf"),
+            "nameserver 10.9.0.2\nnameserver 10.9.0.3\nnameserver 10.20.0.53\nsearch example.com lab.example\n"
+        );
+        assert!(world.read("/etc/hosts").contains(&format!("{address} w9\n")));
+
+        // At the next start the machine is known, and what is set already is no conflict.
+        let (again, _) = world.stage().unwrap();
+        assert_eq!(again.address, facts.address);
+        assert_eq!(world.machine.ip("-4 address show dev eth0")[0]["addr_info"].as_array().unwrap().len(), 1);
+        assert!(server.log().contains("w9"), "the server is told the name: {}", server.log());
+        assert!(!server.log().contains("DHCPDECLINE"), "{}", server.log());
+    });
+}
+
+#[test]
+fn a_lease_is_renewed_and_another_address_is_taken_and_told() {
+    isolated("a_lease_is_renewed_and_another_address_is_taken_and_told", || {
+        let world = World::new();
+        // The least that dnsmasq takes for T1.
+        let soon = ["--dhcp-option=option:T1,3", "--dhcp-option=option:T2,100"];
+        let server =
+            world.server(&[&["--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,120"][..], &soon].concat());
+        let (facts, _) = world.stage().unwrap();
+        let mut keeper = world.keeper(&facts);
+        let first = keeper.held().clone();
+        assert_eq!(
+            (first.lease.renewal_seconds, first.lease.rebinding_seconds),
+            (3, 100),
+            "{}",
+            server.log()
+        );
+
+        world.machine.enter(|| keeper.step()).unwrap();
+        assert_eq!(keeper.held().lease.address, first.lease.address);
+        assert!(keeper.held().since_ms >= first.since_ms + 3_000);
+        let log = server.log();
+        assert_eq!((log.matches("DHCPDISCOVER(").count(), log.matches("DHCPACK(").count()), (1, 2), "{log}");
+
+        // The server's administrator has changed the range.
+        drop(server);
+        let server =
+            world.server(&[&["--dhcp-range=10.9.0.70,10.9.0.80,255.255.255.0,120"][..], &soon].concat());
+        world.machine.enter(|| keeper.step()).unwrap();
+        assert!(server.log().contains("DHCPNAK("), "{}", server.log());
+        let moved = keeper.held().lease.address.addr();
+        assert!((70..=80).contains(&moved.octets()[3]), "{moved}");
+        assert_eq!(world.address().unwrap()["local"], json!(moved.to_string()));
+        assert_eq!(world.machine.ip("-4 address show dev eth0")[0]["addr_info"].as_array().unwrap().len(), 1);
+        assert!(world.read(layout::LEASE).contains(&moved.to_string()));
+        let told = world.read("/dev/console");
+        let was = facts.address.addr();
+        assert!(told.contains(&format!("address was {was} when it started")), "{told}");
+        assert!(
+            told.contains(&format!("lends it {moved}")) && told.contains("restart the machine"),
+            "{told}"
+        );
+    });
+}
+
+#[test]
+fn a_lease_that_is_over_is_given_up_and_asked_for_again() {
+    isolated("a_lease_that_is_over_is_given_up_and_asked_for_again", || {
+        let world = World::new();
+        let _server = world.server(&["--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,120"]);
+        let (facts, _) = world.stage().unwrap();
+        let keeper = world.keeper(&facts);
+        // As after a day without a server; the kernel has taken the address away meanwhile.
+        let mut held = keeper.held().clone();
+        held.since_ms = uptime_ms() - 200_000;
+        held.write(world.root()).unwrap();
+        world.machine.ip("address flush dev eth0");
+        let mut keeper = world.keeper(&facts);
+        world.machine.enter(|| keeper.step()).unwrap();
+        assert_eq!(std::net::IpAddr::V4(keeper.held().lease.address.addr()), facts.address.addr());
+        assert_eq!(world.address().unwrap()["local"], json!(facts.address.addr().to_string()));
+        assert_eq!(world.machine.ip("route show default")[0]["gateway"], "10.9.0.1");
+        assert!(!world.read("/dev/console").contains("restart"), "the same address is no trouble");
+    });
+}
+
+#[test]
+fn an_address_that_another_machine_has_is_declined() {
+    isolated("an_address_that_another_machine_has_is_declined", || {
+        let world = World::new();
+        // The server does not look itself before it lends (`--no-ping`, in World).
+        let range = ["--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,120"];
+        let server = world.server(&range);
+        let (facts, _) = world.stage().unwrap();
+        let address = facts.address.addr();
+        drop(server);
+        world.machine.ip("address flush dev eth0");
+        // Linux answers for addresses of all its links on each of them.
+        world.other.ip(&format!("address add {address}/32 dev lo"));
+        let server = world.server(&range);
+        let (facts, _) = world.stage().unwrap();
+        assert_ne!(facts.address.addr(), address, "{}", server.log());
+        assert!(server.log().contains(&format!("DHCPDECLINE(srv) {address} {MAC}")), "{}", server.log());
+    });
+}
+
+#[test]
+fn without_a_server_or_a_cable_it_ends_in_time_and_says_what_was_seen() {
+    isolated("without_a_server_or_a_cable_it_ends_in_time_and_says_what_was_seen", || {
+        let world = World::new();
+        world.cable("eth1", "52:54:00:09:00:02", "out");
+        let begin = Instant::now();
+        let error = world.machine.enter(|| {
+            let links = links::set_up(None).unwrap();
+            let cards: Vec<Card> = links.iter().filter_map(Card::of).collect();
+            dhcp::first(world.root(), &cards, "w9", Duration::from_secs(2)).unwrap_err()
+        });
+        let took = begin.elapsed();
+        assert!(took < Duration::from_secs(6), "{took:?}");
+        let text = chain(&error).join(": ");
+        assert!(text.starts_with("no DHCP server lent this machine an address within 2 s; "), "{text}");
+        for seen in ["eth0 (52:54:00:09:00:01): no answer to ", "eth1 (52:54:00:09:00:02): no carrier"] {
+            assert!(text.contains(seen), "{text}");
+        }
+    });
+}
+
+#[test]
+fn all_links_are_asked_at_once_and_the_others_are_left_as_they_were() {
+    isolated("all_links_are_asked_at_once_and_the_others_are_left_as_they_were", || {
+        let world = World::new();
+        // One to a switch where nobody lends addresses, and one that is not plugged in.
+        world.cable("aaa0", "52:54:00:09:00:03", "far");
+        world.other.ip("link set far up");
+        world.cable("aaa1", "52:54:00:09:00:04", "out");
+        // As some clouds lend it: the router is on no network of the address.
+        let _server = world.server(&[
+            "--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,120",
+            "--dhcp-option=option:netmask,255.255.255.255",
+            "--dhcp-option=121,10.9.0.1/32,0.0.0.0,0.0.0.0/0,10.9.0.1",
+        ]);
+        let (facts, _) = world.stage().unwrap();
+        assert_eq!(facts.link, "eth0");
+        assert_eq!(facts.address.primary().prefix_len(), 32);
+        assert_eq!(world.machine.ip("route show default")[0]["gateway"], "10.9.0.1");
+        for link in ["aaa0", "aaa1"] {
+            let flags = &world.machine.ip(&format!("link show dev {link}"))[0]["flags"];
+            assert!(!flags.as_array().unwrap().contains(&json!("UP")), "{link}: {flags}");
+        }
+    });
+}
