@@ -60,10 +60,14 @@ fn mac(last: u8) -> String {
     format!("52:54:00:00:00:0{last}")
 }
 
+fn macs(macs: &[String]) -> Recognised {
+    Recognised { macs: macs.to_vec() }
+}
+
 #[test]
 fn the_only_node_of_the_role_needs_no_seed() {
     let layer = layer(vec![node("cp1", "all-in-one", None, 15), node("w1", "worker", None, 16)]);
-    let identity = resolve(None, &layer, &[mac(9)]).unwrap();
+    let identity = resolve(&[], &layer, &macs(&[mac(9)])).unwrap();
     assert_eq!(identity.name, "cp1");
     insta::assert_snapshot!(
         identity.sources.join("; "),
@@ -77,7 +81,7 @@ fn a_mac_tells_one_of_many_whatever_its_case() {
         node("cp1", "all-in-one", Some("52:54:00:00:00:01"), 15),
         node("cp2", "all-in-one", Some("52:54:00:00:00:0A"), 16),
     ];
-    let identity = resolve(None, &layer(nodes), &[mac(7), "52:54:00:00:00:0a".into()]).unwrap();
+    let identity = resolve(&[], &layer(nodes), &macs(&[mac(7), "52:54:00:00:00:0a".into()])).unwrap();
     assert_eq!(identity.name, "cp2");
     assert_eq!(identity.mac.as_deref(), Some("52:54:00:00:00:0a"));
 }
@@ -87,12 +91,12 @@ fn seed_and_inventory_complete_each_other() {
     let layer = layer(vec![node("cp1", "all-in-one", None, 15), node("cp2", "all-in-one", None, 16)]);
     let clock = SeedClock { servers: Some(vec!["10.0.2.4".into()]) };
     let seed = seed(Seed { name: Some("cp2".into()), mac: Some(mac(3)), clock, ..Seed::default() });
-    let identity = resolve(Some(&seed), &layer, &[mac(3)]).unwrap();
+    let identity = resolve(&[seed], &layer, &macs(&[mac(3)])).unwrap();
     assert_eq!(identity.address, "10.0.2.16/24".parse().ok());
     assert_eq!(identity.time_servers, Some(vec!["10.0.2.4".to_owned()]));
     insta::assert_snapshot!(
         identity.sources.join("; "),
-        @"name, mac, clock by the seed (/dev/vda4); address, gateway, pod-cidr by the inventory's node cp2 (named by the seed)"
+        @"name, mac, clock by the seed (/dev/vda4); address, gateway, pod-cidr by the inventory's node cp2 (named by the seed (/dev/vda4))"
     );
 }
 
@@ -107,12 +111,12 @@ fn in_a_cluster_of_both_families_a_seed_has_both_in_any_order() {
         pod_cidr: "fd00:10:10:99::/64,10.10.99.0/24".parse().ok(),
         ..Seed::default()
     };
-    let identity = resolve(Some(&seed(says.clone())), &layer, &[]).unwrap();
+    let identity = resolve(&[seed(says.clone())], &layer, &macs(&[])).unwrap();
     assert_eq!(identity.address.unwrap().to_string(), "10.0.2.99/24,fd00:2::99/64");
     assert_eq!(identity.pod_cidr.unwrap().to_string(), "10.10.99.0/24,fd00:10:10:99::/64");
     let half = Seed { address: "10.0.2.99/24".parse().ok(), ..says };
     insta::assert_snapshot!(
-        resolve(Some(&seed(half)), &layer, &[]).unwrap_err(),
+        resolve(&[seed(half)], &layer, &macs(&[])).unwrap_err(),
         @"the seed (/dev/vda4): address 10.0.2.99/24: in this cluster a node has one IPv4 and one IPv6 value"
     );
 }
@@ -129,7 +133,7 @@ fn a_gateway_goes_with_the_address_whoever_says_either() {
         layer
     };
     let says = |gateway: &str| seed(Seed { gateway: gateway.parse().ok(), ..Seed::default() });
-    let gateway = |address, gateway| resolve(Some(&says(gateway)), &inventory(address), &[]);
+    let gateway = |address, gateway| resolve(&[says(gateway)], &inventory(address), &macs(&[]));
     // A router announces itself by its link-local address.
     let identity = gateway("fd00:2::15/64", "fe80::1").unwrap();
     assert_eq!(identity.gateway.unwrap().to_string(), "fe80::1");
@@ -148,17 +152,17 @@ fn a_machine_of_etcd_has_no_pods_and_needs_the_primary_family_alone() {
     let mut layer = layer(vec![Node { pod_cidr: None, ..node("e1", "etcd", None, 21) }]);
     layer.role = "etcd".into();
     layer.file.cluster.pod_cidr = "10.10.0.0/16,fd00:10:10::/56".parse().unwrap();
-    assert_eq!(resolve(None, &layer, &[]).unwrap().pod_cidr, None);
+    assert_eq!(resolve(&[], &layer, &macs(&[])).unwrap().pod_cidr, None);
     let says =
         |address: &str| Seed { name: Some("e9".into()), address: address.parse().ok(), ..Seed::default() };
     for address in ["10.0.2.29/24", "fd00:2::29/64,10.0.2.29/24"] {
-        let identity = resolve(Some(&seed(says(address))), &layer, &[]).unwrap();
+        let identity = resolve(&[seed(says(address))], &layer, &macs(&[])).unwrap();
         let primary = identity.address.unwrap().addr().to_string();
         assert_eq!((identity.pod_cidr, primary), (None, "10.0.2.29".to_owned()));
     }
     let pods = Seed { pod_cidr: "10.10.9.0/24,fd00:10:10:9::/64".parse().ok(), ..says("10.0.2.29/24") };
     let lines = [says("fd00:2::29/64"), pods]
-        .map(|says| resolve(Some(&seed(says)), &layer, &[]).unwrap_err().to_string());
+        .map(|says| resolve(&[seed(says)], &layer, &macs(&[])).unwrap_err().to_string());
     insta::assert_snapshot!(lines.join("\n"), @r"
     the seed (/dev/vda4): address fd00:2::29/64: in this cluster a machine of the role etcd has one IPv4 value
     the seed (/dev/vda4): pod-cidr 10.10.9.0/24, fd00:10:10:9::/64: a machine of the role etcd runs no pods
@@ -166,7 +170,7 @@ fn a_machine_of_etcd_has_no_pods_and_needs_the_primary_family_alone() {
     // A node without a range is not known well enough.
     layer.role = "all-in-one".into();
     layer.file.nodes[0].role = "all-in-one".into();
-    let error = resolve(None, &layer, &[]).unwrap_err();
+    let error = resolve(&[], &layer, &macs(&[])).unwrap_err();
     assert!(matches!(error, IdentityError::Missing { field: "pod-cidr", .. }), "{error}");
 }
 
@@ -179,14 +183,14 @@ fn all_links_are_of_one_source() {
         ..Seed::default()
     };
     let plain = layer(vec![node("cp1", "all-in-one", None, 15)]);
-    let identity = resolve(Some(&seed(described(&["a", "b"]))), &plain, &[]).unwrap();
+    let identity = resolve(&[seed(described(&["a", "b"]))], &plain, &macs(&[])).unwrap();
     assert_eq!(identity.links, [link("a"), link("b")]);
     let written = Node { links: vec![link("c")], ..node("cp1", "all-in-one", None, 15) };
     let written = layer(vec![written]);
-    assert_eq!(resolve(Some(&seed(described(&[]))), &written, &[]).unwrap().links, [link("c")]);
+    assert_eq!(resolve(&[seed(described(&[]))], &written, &macs(&[])).unwrap().links, [link("c")]);
     insta::assert_snapshot!(
-        resolve(Some(&seed(described(&["a", "b"]))), &written, &[]).unwrap_err(),
-        @"link is a, b by the seed (/dev/vda4), and c by the inventory's node cp1 (named by the seed)"
+        resolve(&[seed(described(&["a", "b"]))], &written, &macs(&[])).unwrap_err(),
+        @"link is a, b by the seed (/dev/vda4), and c by the inventory's node cp1 (named by the seed (/dev/vda4))"
     );
 }
 
@@ -198,7 +202,7 @@ fn a_seed_alone_is_enough() {
         pod_cidr: Some("10.10.99.0/24".parse().unwrap()),
         ..Seed::default()
     });
-    assert_eq!(resolve(Some(&seed), &layer(vec![]), &[]).unwrap().name, "cp9");
+    assert_eq!(resolve(&[seed], &layer(vec![]), &macs(&[])).unwrap().name, "cp9");
 }
 
 #[test]
@@ -206,7 +210,7 @@ fn a_worker_that_nobody_gives_an_address_is_lent_one_and_a_control_plane_is_not(
     let says =
         Seed { name: Some("w9".into()), pod_cidr: Some("10.10.99.0/24".parse().unwrap()), ..Seed::default() };
     let worker = ClusterLayer { role: "worker".into(), ..layer(vec![node("cp1", "all-in-one", None, 15)]) };
-    let identity = resolve(Some(&seed(says.clone())), &worker, &[mac(9)]).unwrap();
+    let identity = resolve(&[seed(says.clone())], &worker, &macs(&[mac(9)])).unwrap();
     assert_eq!((identity.address, identity.gateway), (None, None));
 
     let mut both = worker.clone();
@@ -218,7 +222,7 @@ fn a_worker_that_nobody_gives_an_address_is_lent_one_and_a_control_plane_is_not(
         (Seed { gateway: "10.0.2.2".parse().ok(), ..says }, worker),
     ];
     let refusals = cases.map(|(says, layer)| {
-        resolve(Some(&seed(says)), &layer, &[])
+        resolve(&[seed(says)], &layer, &macs(&[]))
             .unwrap_err()
             .to_string()
             .split("; looked at")
@@ -266,13 +270,16 @@ fn every_refusal_names_its_sources() {
     ];
     let lines: Vec<String> = cases
         .into_iter()
-        .map(|(says, mac)| resolve(says.map(seed).as_ref(), &layer(nodes()), &[mac]).unwrap_err().to_string())
+        .map(|(says, mac)| {
+            let said: Vec<Claim> = says.map(seed).into_iter().collect();
+            resolve(&said, &layer(nodes()), &macs(&[mac])).unwrap_err().to_string()
+        })
         .collect();
     insta::assert_snapshot!(lines.join("\n"), @r"
     name is cp1 by the seed (/dev/vda4), and cp2 by the inventory's node cp2 (link 52:54:00:00:00:02)
-    address is 10.0.2.77/24 by the seed (/dev/vda4), and 10.0.2.15/24 by the inventory's node cp1 (named by the seed)
+    address is 10.0.2.77/24 by the seed (/dev/vda4), and 10.0.2.15/24 by the inventory's node cp1 (named by the seed (/dev/vda4))
     no source gives this machine's pod-cidr; looked at: the seed (/dev/vda4); this machine's MAC addresses are 52:54:00:00:00:09
-    no source gives this machine's name; looked at: no seed; no node of the inventory fits; this machine's MAC addresses are 52:54:00:00:00:09
+    no source gives this machine's name; looked at: nothing from the seed partition; no node of the inventory fits; this machine's MAC addresses are 52:54:00:00:00:09
     the inventory's node w1 (link 52:54:00:00:00:03) says that this machine is `w1` with the role worker; this image is for all-in-one
     the seed (/dev/vda4): name `Web_1`: a name has lower-case letters, digits and inner dashes, at most 63
     the seed (/dev/vda4): mac `5254`: six pairs of hexadecimal digits with colons are expected

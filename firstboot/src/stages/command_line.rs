@@ -13,7 +13,7 @@ const HOLD: &str = "bootwright.hold";
 const USUAL_HOLD: Duration = Duration::from_secs(300);
 
 /// The command line.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommandLine(String);
 
 impl CommandLine {

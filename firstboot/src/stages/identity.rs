@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 
 use bootwright_model::baked::{ClusterLayer, OsRelease};
 use bootwright_model::families::PerFamily;
-use bootwright_model::layout;
 use ipnet::IpNet;
 
 use super::baked::{self, BakedError};
 use super::{Advice, Done, Problem, problem};
-use crate::identity::{self, Claim, Identity, IdentityError, seed, smbios};
+use crate::identity::machine::Machine;
+use crate::identity::smbios::{Firmware, Unknown};
+use crate::identity::source::{SOURCES, ask};
+use crate::identity::{self, Claim, Identity, IdentityError, Recognised};
 use crate::network::links::{self, LinkError};
 use crate::network::resolvers::resolv_conf;
 use crate::report::under;
-use crate::storage::disks;
 
 /// Why it is not known who this machine is.
 #[derive(Debug, thiserror::Error)]
@@ -74,9 +75,11 @@ pub struct Known {
 pub fn run(root: &Path) -> Result<Done<Known>, StageError> {
     let layer = baked::cluster_layer(root)?;
     let os = baked::os_release(root)?;
-    let (seed, mut problems) = read_seed(root)?;
-    let mut identity = resolve(seed.as_ref(), &layer)?;
-    problems.extend(name_in_cloud(root, &layer, &mut identity));
+    let machine = Machine::look(root);
+    let said = ask(&SOURCES, &machine).map_err(IdentityError::from)?;
+    let mut problems = said.problems;
+    let mut identity = resolve(&said.claims, &layer)?;
+    problems.extend(name_in_cloud(&machine.firmware, &layer, &mut identity));
     rustix::system::sethostname(identity.name.as_bytes())
         .map_err(|errno| StageError::HostName { name: identity.name.clone(), source: errno.into() })?;
     write_files(root, &identity, &layer)?;
@@ -86,53 +89,36 @@ pub fn run(root: &Path) -> Result<Done<Known>, StageError> {
 
 /// How the cloud calls this machine, unless seed or inventory say so. Without it the cloud controller manager looks for
 /// the machine by its name, so that this is a problem and not an end.
-fn name_in_cloud(root: &Path, layer: &ClusterLayer, identity: &mut Identity) -> Option<Problem> {
+fn name_in_cloud(firmware: &Firmware, layer: &ClusterLayer, identity: &mut Identity) -> Option<Problem> {
     let cloud = &layer.file.cloud;
     if !cloud.is_external() {
         identity.provider_id = None;
         return None;
     }
     let pattern = cloud.provider_id.as_deref().filter(|_| identity.provider_id.is_none())?;
-    match smbios::provider_id(root, pattern, &identity.name) {
+    match firmware.provider_id(pattern, &identity.name) {
         Ok(id) => identity.provider_id = Some(id),
         Err(error) => return Some(problem(&error)),
     }
     None
 }
 
-impl Advice for smbios::Unknown {
+impl Advice for Unknown {
     fn advice(&self) -> String {
-        "write provider-id into node.toml on the seed partition, or into the cluster file's node".to_owned()
+        "write provider-id into the machine's node.toml, or into the cluster file's node".to_owned()
     }
 }
 
-/// A seed partition that cannot be read is a problem, not an end: the inventory may be enough. A
-/// mistake in `node.toml` is an end, because a person meant something by it.
-fn read_seed(root: &Path) -> Result<(Option<Claim>, Vec<Problem>), IdentityError> {
-    let Some(device) = seed_device(root) else { return Ok((None, Vec::new())) };
-    match seed::read(&device) {
-        Ok(claim) => Ok((claim, Vec::new())),
-        Err(error @ seed::SeedError::Syntax { .. }) => Err(error.into()),
-        Err(error) => Ok((None, vec![problem(&error)])),
-    }
-}
-
-fn seed_device(root: &Path) -> Option<PathBuf> {
-    let disk = disks::boot_disk(root).ok()?;
-    let table = disk.table().ok()?;
-    let (number, _) = table.by_name(layout::SEED_LABEL)?;
-    disk.partition(root, number)
-}
-
-fn resolve(seed: Option<&Claim>, layer: &ClusterLayer) -> Result<Identity, StageError> {
-    match identity::resolve(seed, layer, &links::macs()?) {
+fn resolve(said: &[Claim], layer: &ClusterLayer) -> Result<Identity, StageError> {
+    let by = || Ok::<_, LinkError>(Recognised { macs: links::macs()? });
+    match identity::resolve(said, layer, &by()?) {
         // A card whose driver is slow may be the one that the inventory knows.
         Err(IdentityError::Missing { .. }) => {
             let known: Vec<String> = layer.file.nodes.iter().filter_map(|node| node.mac.clone()).collect();
             if !known.is_empty() {
                 links::wait_for_any(&known)?;
             }
-            Ok(identity::resolve(seed, layer, &links::macs()?)?)
+            Ok(identity::resolve(said, layer, &by()?)?)
         }
         result => Ok(result?),
     }
@@ -226,28 +212,24 @@ mod tests {
 
     #[test]
     fn a_cloud_is_told_who_the_machine_is() {
-        let root = tempfile::tempdir().unwrap();
-        let folder = root.path().join("sys/class/dmi/id");
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("product_serial"), "4711\n").unwrap();
+        let firmware = Firmware { serial: Some("4711".to_owned()), ..Firmware::default() };
         let (mut identity, mut layer) = known();
         let cloud = |provider: &str| {
             let text = format!("provider = '{provider}'\nprovider-id = 'hcloud://{{serial}}'");
             toml::from_str(&text).unwrap()
         };
         layer.file.cloud = cloud("external");
-        assert!(name_in_cloud(root.path(), &layer, &mut identity).is_none());
+        assert!(name_in_cloud(&firmware, &layer, &mut identity).is_none());
         assert_eq!(identity.provider_id.as_deref(), Some("hcloud://4711"));
         // What is written comes first.
         identity.provider_id = Some("hcloud://1".to_owned());
-        assert!(name_in_cloud(root.path(), &layer, &mut identity).is_none());
+        assert!(name_in_cloud(&firmware, &layer, &mut identity).is_none());
         assert_eq!(identity.provider_id.as_deref(), Some("hcloud://1"));
         identity.provider_id = None;
-        fs::remove_file(folder.join("product_serial")).unwrap();
-        assert!(name_in_cloud(root.path(), &layer, &mut identity).is_some());
+        assert!(name_in_cloud(&Firmware::default(), &layer, &mut identity).is_some());
         assert_eq!(identity.provider_id, None);
         layer.file.cloud = cloud("none");
-        assert!(name_in_cloud(root.path(), &layer, &mut identity).is_none());
+        assert!(name_in_cloud(&firmware, &layer, &mut identity).is_none());
     }
 
     #[test]

@@ -4,38 +4,44 @@ use bootwright_model::baked::ClusterLayer;
 use bootwright_model::cluster::Node;
 use bootwright_model::seed::Seed;
 
-use super::{Claim, IdentityError};
+use super::{Claim, IdentityError, Recognised};
 
-/// The entries that fit this machine: by the name in the seed, by a MAC address, else the only node of
-/// this image's role. Two different entries are two claims; putting them together finds the conflict.
-pub fn claims(
-    layer: &ClusterLayer,
-    seed: Option<&Seed>,
-    macs: &[String],
-) -> Result<Vec<Claim>, IdentityError> {
+/// The entries that fit this machine: by the name that a source gives, by a MAC address, else the only node of this image's
+/// role. Two different entries are two claims; putting them together finds the conflict.
+pub fn claims(layer: &ClusterLayer, said: &[Claim], by: &Recognised) -> Result<Vec<Claim>, IdentityError> {
     let nodes = &layer.file.nodes;
-    let has_mac = |mac: &str| macs.iter().any(|ours| ours.eq_ignore_ascii_case(mac));
+    let named = said.iter().find_map(|claim| Some((claim.says.name.as_deref()?, claim.source.as_str())));
     let mut found: Vec<(&Node, String)> = Vec::new();
-
-    let seeded = seed.and_then(|seed| seed.name.as_deref());
-    if let Some(node) = nodes.iter().find(|node| Some(node.name.as_str()) == seeded) {
-        found.push((node, format!("the inventory's node {} (named by the seed)", node.name)));
+    if let Some((name, source)) = named
+        && let Some(node) = nodes.iter().find(|node| node.name == name)
+    {
+        found.push((node, format!("named by {source}")));
     }
     for node in nodes {
-        if let Some(mac) = node.mac.as_deref().filter(|mac| has_mac(mac))
+        if let Some(sign) = sign(node, by)
             && found.iter().all(|(known, _)| known.name != node.name)
         {
-            found.push((node, format!("the inventory's node {} (link {mac})", node.name)));
+            found.push((node, sign));
         }
     }
-    // A seed with a name of its own is a machine that the inventory does not know.
-    if found.is_empty() && seeded.is_none() {
+    // A machine that a source has a name of its own for is one that the inventory does not know.
+    if found.is_empty() && named.is_none() {
         let mut of_role = nodes.iter().filter(|node| node.role == layer.role);
         if let (Some(node), None) = (of_role.next(), of_role.next()) {
-            found.push((node, format!("the inventory's node {} (the only one of its role)", node.name)));
+            found.push((node, "the only one of its role".to_owned()));
         }
     }
-    found.into_iter().map(|(node, source)| claim(layer, node, source)).collect()
+    let claim = |(node, why): (&Node, String)| {
+        let source = format!("the inventory's node {} ({why})", node.name);
+        claim(layer, node, source)
+    };
+    found.into_iter().map(claim).collect()
+}
+
+/// What of this machine the entry names, a phrase.
+fn sign(node: &Node, by: &Recognised) -> Option<String> {
+    let has_mac = |mac: &&str| by.macs.iter().any(|ours| ours.eq_ignore_ascii_case(mac));
+    node.mac.as_deref().filter(has_mac).map(|mac| format!("link {mac}"))
 }
 
 fn claim(layer: &ClusterLayer, node: &Node, source: String) -> Result<Claim, IdentityError> {

@@ -48,7 +48,7 @@ fn a_mistake_is_shown_at_its_place() {
 fn what_is_no_fat_and_no_text_is_an_error() {
     let image = tempfile::NamedTempFile::new().unwrap();
     image.as_file().set_len(1 << 20).unwrap();
-    assert!(matches!(read(image.path()), Err(SeedError::Filesystem { .. })));
+    assert!(matches!(read(image.path()), Err(SourceError::Unreadable { .. })));
     let image = fat_with("node.toml", b"\xff\xfe\x00");
-    assert!(matches!(read(image.path()), Err(SeedError::File { .. })));
+    assert!(matches!(read(image.path()), Err(SourceError::Mistake { .. })));
 }

@@ -1,12 +1,56 @@
-//! What the firmware says of the machine (SMBIOS, system information), as far as clouds name their machines by it.
+//! What the firmware says of the machine (SMBIOS): its UUID and serial number, by which clouds know it.
 
 use std::fs;
 use std::path::Path;
 
+use super::Claim;
 use crate::report::under;
 
-/// Where the kernel shows it.
+/// Where the kernel shows the fields of its system information.
 const FOLDER: &str = "/sys/class/dmi/id";
+
+/// What the firmware says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Firmware {
+    /// UUID of the machine as the kernel spells it: lower case, in the byte order that hypervisors and clouds use. That of
+    /// nobody is left out.
+    pub uuid: Option<String>,
+    /// Serial number of the machine.
+    pub serial: Option<String>,
+}
+
+impl Firmware {
+    /// Reads it; what a machine does not say is absent.
+    pub fn read(root: &Path) -> Firmware {
+        let field = |name: &str| {
+            let text = fs::read_to_string(under(root, FOLDER).join(name)).ok()?;
+            Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+        };
+        Firmware {
+            // Not set, or not present (DSP0134, section 7.2.1).
+            uuid: field("product_uuid").filter(|uuid| {
+                let mut digits = uuid.bytes().filter(|byte| *byte != b'-');
+                digits.clone().any(|digit| digit != b'0')
+                    && digits.any(|digit| !digit.eq_ignore_ascii_case(&b'f'))
+            }),
+            serial: field("product_serial"),
+        }
+    }
+
+    /// The provider ID after a pattern of the cluster file: `{serial}` and `{uuid}` from the firmware, `{name}` the node's.
+    pub fn provider_id(&self, pattern: &str, name: &str) -> Result<String, Unknown> {
+        let mut id = pattern.replace("{name}", name);
+        for (what, value) in [("serial", &self.serial), ("uuid", &self.uuid)] {
+            let placeholder = format!("{{{what}}}");
+            if id.contains(&placeholder) {
+                let value = value.as_ref().filter(|value| value.chars().all(|c| c.is_ascii_graphic()));
+                let unknown = || Unknown { what, pattern: pattern.to_owned() };
+                id = id.replace(&placeholder, value.ok_or_else(unknown)?);
+            }
+        }
+        Ok(id)
+    }
+}
 
 /// Why a machine cannot be named after what its firmware says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,41 +62,42 @@ pub struct Unknown {
     pub pattern: String,
 }
 
-/// The provider ID after a pattern of the cluster file: `{serial}` and `{uuid}` from the firmware, `{name}` the node's.
-pub fn provider_id(root: &Path, pattern: &str, name: &str) -> Result<String, Unknown> {
-    let mut id = pattern.replace("{name}", name);
-    // The UUID as the kernel spells it, which is in lower case and in the byte order that clouds use.
-    for (what, file) in [("serial", "product_serial"), ("uuid", "product_uuid")] {
-        let placeholder = format!("{{{what}}}");
-        if id.contains(&placeholder) {
-            let text = fs::read_to_string(under(root, FOLDER).join(file)).unwrap_or_default();
-            let value = text.trim();
-            if value.is_empty() || !value.chars().all(|c| c.is_ascii_graphic()) {
-                return Err(Unknown { what, pattern: pattern.to_owned() });
-            }
-            id = id.replace(&placeholder, value);
-        }
-    }
-    Ok(id)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A machine whose firmware says this.
+    fn machine(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (path, contents) in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, contents).unwrap();
+        }
+        root
+    }
+
     #[test]
     fn the_firmware_names_the_machine() {
-        let root = tempfile::tempdir().unwrap();
-        let folder = root.path().join("sys/class/dmi/id");
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("product_serial"), "4711\n").unwrap();
-        fs::write(folder.join("product_uuid"), "b08dfaa6-fb5c-469a-8cb0-0b6b6a1ea4c3\n").unwrap();
-        let id = |pattern: &str| provider_id(root.path(), pattern, "w1");
+        let uuid = b"b08dfaa6-fb5c-469a-8cb0-0b6b6a1ea4c3\n";
+        let root = machine(&[
+            ("sys/class/dmi/id/product_serial", b"4711\n"),
+            ("sys/class/dmi/id/product_uuid", uuid),
+        ]);
+        let id = |pattern: &str| Firmware::read(root.path()).provider_id(pattern, "w1");
         assert_eq!(id("hcloud://{serial}").unwrap(), "hcloud://4711");
         assert_eq!(id("x:///{name}/{uuid}").unwrap(), "x:///w1/b08dfaa6-fb5c-469a-8cb0-0b6b6a1ea4c3");
         for text in ["", " \n", "Not Specified\n"] {
-            fs::write(folder.join("product_serial"), text).unwrap();
+            fs::write(root.path().join("sys/class/dmi/id/product_serial"), text).unwrap();
             assert_eq!(id("hcloud://{serial}").unwrap_err().what, "serial", "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_uuid_of_nobody_is_none() {
+        for nobody in ["00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"] {
+            let root = machine(&[("sys/class/dmi/id/product_uuid", nobody.as_bytes())]);
+            assert_eq!(Firmware::read(root.path()).uuid, None, "{nobody}");
         }
     }
 }

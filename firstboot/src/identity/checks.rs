@@ -1,0 +1,126 @@
+//! What a person wrote, checked as far as it can be by itself; the inventory was checked by the builder.
+
+use bootwright_model::baked::ClusterLayer;
+use bootwright_model::clock::is_server;
+use bootwright_model::cloud::is_provider_id;
+use bootwright_model::families::{Family, PerFamily};
+use bootwright_model::host_address::{reserved_in, unusable};
+use bootwright_model::kubernetes::{has_families, is_control_plane, is_node, runs_etcd};
+use ipnet::IpNet;
+
+use super::{Claim, Identity, IdentityError};
+
+/// Whether the values of a claim can be, in an image of this role. `families` are the cluster's.
+///
+/// # Errors
+/// One cannot: the source, the field, and why.
+pub fn check(claim: &Claim, role: &str, families: &PerFamily<IpNet>) -> Result<(), IdentityError> {
+    let invalid = |what: String| Err(IdentityError::Invalid { source_name: claim.source.clone(), what });
+    let says = &claim.says;
+    if let Some(name) = &says.name
+        && !is_label(name)
+    {
+        return invalid(format!(
+            "name `{name}`: a name has lower-case letters, digits and inner dashes, at most 63"
+        ));
+    }
+    if let Some(mac) = &says.mac
+        && !is_mac(mac)
+    {
+        return invalid(format!("mac `{mac}`: six pairs of hexadecimal digits with colons are expected"));
+    }
+    if let Some(id) = &says.provider_id
+        && !is_provider_id(id)
+    {
+        return invalid(format!("provider-id `{id}`: a cloud's scheme is expected, as in hcloud://42"));
+    }
+    if let Some(ranges) = says.pod_cidr.filter(|_| !is_node(role)) {
+        return invalid(format!("pod-cidr {ranges:#}: a machine of the role {role} runs no pods"));
+    }
+    if let Some(server) = says.clock.servers.iter().flatten().find(|server| !is_server(server)) {
+        return invalid(format!(
+            "time server `{server}`: a host name in lower case or an address is expected, without scheme or port"
+        ));
+    }
+    for (key, values) in [("address", says.address), ("pod-cidr", says.pod_cidr)] {
+        if let Some(values) = values.filter(|values| !has_families(role, values, families)) {
+            let wanted: Vec<String> = families.families().map(|family| family.to_string()).collect();
+            let wanted = if is_node(role) {
+                format!("a node has one {} value", wanted.join(" and one "))
+            } else {
+                format!("a machine of the role {role} has one {} value", wanted[0])
+            };
+            return invalid(format!("{key} {values:#}: in this cluster {wanted}"));
+        }
+    }
+    for address in says.address.iter().flat_map(PerFamily::iter) {
+        if let Some(why) = unusable(address.addr()) {
+            return invalid(format!("address {address} is {why}, and not a machine's"));
+        }
+        if let Some(name) = reserved_in(address, address.addr()) {
+            return invalid(format!(
+                "address {address} is the {name} address of its network, and not a machine's"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a DHCP server may lend the address of this node.
+///
+/// # Errors
+/// It may not: why.
+pub fn lendable(identity: &Identity, layer: &ClusterLayer) -> Result<(), &'static str> {
+    if is_control_plane(&layer.role) || runs_etcd(&layer.role, &layer.file) {
+        // It stands in the certificates and flags of every machine.
+        return Err("the address of a control plane or of etcd is a fixed one");
+    }
+    if layer.file.cluster.pod_cidr.families().any(|family| family != Family::V4) {
+        return Err("DHCPv4 lends IPv4 addresses, and this cluster has IPv6");
+    }
+    if !identity.links.is_empty() {
+        return Err("its links are described, and the address of a node with described links is a fixed one");
+    }
+    if identity.gateway.is_some() {
+        return Err("there is a gateway without an address, and a lease has its own");
+    }
+    Ok(())
+}
+
+/// A label of RFC 1123.
+fn is_label(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&name.len())
+        && name.bytes().all(inner)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+fn is_mac(text: &str) -> bool {
+    let pairs: Vec<&str> = text.split(':').collect();
+    pairs.len() == 6
+        && pairs.iter().all(|pair| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use bootwright_model::seed::Seed;
+
+    use super::*;
+
+    fn checked(text: &str) -> Result<(), String> {
+        let says: Seed = toml::from_str(text).unwrap();
+        let claim = Claim { source: "the test".to_owned(), says };
+        check(&claim, "worker", &"10.10.0.0/16".parse().unwrap()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn names_are_labels_of_rfc_1123() {
+        for good in ["a", "cp1", "0-a", &"a".repeat(63)] {
+            assert_eq!(checked(&format!("name = \"{good}\"")), Ok(()), "{good}");
+        }
+        for bad in ["", "Cp1", "cp_1", "-cp", "cp-", "cp1.example", "c p", "ü", &"a".repeat(64)] {
+            assert!(checked(&format!("name = \"{bad}\"")).is_err(), "{bad}");
+        }
+    }
+}

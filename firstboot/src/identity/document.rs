@@ -1,0 +1,140 @@
+//! A `node.toml`, wherever it was kept: as text, in base64, compressed with gzip, or both.
+
+use std::io::{self, Read};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bootwright_model::seed::Seed;
+use serde::de::DeserializeOwned;
+
+use super::source::SourceError;
+
+/// Far more than a node's description needs, bytes.
+pub const MOST_BYTES: u64 = 64 << 10;
+/// First bytes of a gzip member (RFC 1952, section 2.3.1).
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// Reads the seed in `bytes`. `place` is where it was found (`node.toml on /dev/vda4`) and `next` what to do about a
+/// mistake in it.
+pub fn seed(bytes: &[u8], place: &str, next: &'static str) -> Result<Seed, SourceError> {
+    let text = text(bytes).map_err(|source| SourceError::Mistake {
+        document: place.to_owned(),
+        message: source.to_string(),
+        next,
+    })?;
+    toml::from_str(&text).map_err(|error| {
+        let (line, column) = error.span().map_or((1, 1), |span| position(&text, span.start));
+        SourceError::Mistake {
+            document: format!("{place}, line {line}, column {column}"),
+            message: error.message().replace('\n', " "),
+            next,
+        }
+    })
+}
+
+/// Reads YAML, of which JSON is a part. The error is one line with its place.
+pub fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string().replace('\n', " "))
+}
+
+/// The text that `bytes` are, or that is packed in them.
+///
+/// # Errors
+/// It is damaged, no UTF-8, or more than [`MOST_BYTES`].
+pub fn text(bytes: &[u8]) -> io::Result<String> {
+    let mut bytes = bytes.to_vec();
+    if let Some(decoded) = from_base64(&bytes) {
+        bytes = decoded;
+    }
+    if bytes.starts_with(&GZIP) {
+        let mut unpacked = Vec::new();
+        flate2::read::MultiGzDecoder::new(bytes.as_slice())
+            .take(MOST_BYTES + 1)
+            .read_to_end(&mut unpacked)?;
+        bytes = unpacked;
+    }
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(io::Error::other(format!("it has more than {MOST_BYTES} bytes")));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is no UTF-8 text"))?;
+    // Some editors put a byte order mark in front.
+    Ok(text.trim_start_matches('\u{feff}').to_owned())
+}
+
+/// No TOML and no YAML that says anything is made of the letters of base64 alone: both have `=` or `:` before a value.
+fn from_base64(bytes: &[u8]) -> Option<Vec<u8>> {
+    let letters: Vec<u8> = bytes.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    if letters.is_empty() {
+        return None;
+    }
+    STANDARD.decode(letters).ok()
+}
+
+/// Line and column of an offset, both from 1 and in characters.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TEXT: &str = "name = \"w1\"\n";
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn a_seed_may_be_packed() {
+        let wrapped = STANDARD.encode(gzip(TEXT.as_bytes())).replace('A', "A\r\n");
+        let forms =
+            [TEXT.as_bytes().to_vec(), gzip(TEXT.as_bytes()), STANDARD.encode(TEXT).into(), wrapped.into()];
+        for bytes in forms {
+            assert_eq!(seed(&bytes, "node.toml", "").unwrap().name.as_deref(), Some("w1"));
+        }
+        assert_eq!(seed(b"", "node.toml", "").unwrap(), Seed::default());
+    }
+
+    #[test]
+    fn what_is_torn_or_too_large_is_refused() {
+        let packed = gzip(TEXT.as_bytes());
+        assert!(text(&packed[..packed.len() - 6]).is_err());
+        let bomb = gzip(&vec![b'#'; 100 << 20]);
+        assert!(text(&bomb).unwrap_err().to_string().contains("more than"));
+        assert!(text(b"\xff\xfe\x00").is_err());
+    }
+
+    #[test]
+    fn a_mistake_is_shown_at_its_place() {
+        let error = seed("# ü\nname = \"w1\"\n  nahme = 1\n".as_bytes(), "node.toml", "").unwrap_err();
+        assert!(
+            error.to_string().starts_with("node.toml, line 3, column 3: unknown field `nahme`"),
+            "{error}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), cut in 0_usize..60) {
+            let _ = seed(&bytes, "node.toml", "");
+            let mut packed = gzip(&bytes);
+            packed.truncate(cut);
+            let _ = seed(&packed, "node.toml", "");
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "(name|address|link|mac|\\[|\\]|\\{|=|\"|'|,|\\.| |\n|[a-z0-9:/]){0,40}") {
+            let _ = seed(text.as_bytes(), "node.toml", "");
+        }
+    }
+}
