@@ -336,6 +336,13 @@ pub struct Node {
     /// MAC address of the link that carries `address`; recognises the machine.
     #[serde(default)]
     pub mac: Option<String>,
+    /// UUID of the machine as its firmware says it (SMBIOS), `"4c4c4544-0042-3510-8054-b7c04f4a3832"`; recognises the
+    /// machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// Serial number of the machine as its firmware says it (SMBIOS); recognises the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
     /// The node's address with the prefix length of its network: `10.0.2.15/24`. A list with one of each family in a
     /// cluster of both; a machine of the role `etcd` needs the primary one only.
     pub address: PerFamily<IpNet>,

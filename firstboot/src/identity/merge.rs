@@ -144,5 +144,8 @@ pub fn looked(claims: &[Claim], by: &Recognised) -> String {
         [] => "this machine has no network link".to_owned(),
         macs => format!("this machine's MAC addresses are {}", macs.join(", ")),
     });
+    for (what, value) in [("UUID", &by.firmware.uuid), ("serial number", &by.firmware.serial)] {
+        parts.extend(value.as_ref().map(|value| format!("its {what} is {value}")));
+    }
     parts.join("; ")
 }

@@ -22,6 +22,7 @@ use bootwright_model::seed::Seed;
 use ipnet::IpNet;
 
 pub use merge::merge;
+use smbios::Firmware;
 
 use crate::stages::Advice;
 
@@ -153,7 +154,7 @@ impl Advice for IdentityError {
                 "correct one of the two (every field of a node.toml is optional), or the cluster file and build again"
             }
             IdentityError::Missing { .. } => {
-                "write name = \"<a node of the cluster file>\" into node.toml on the seed partition, or set the node's mac in the cluster file"
+                "write name = \"<a node of the cluster file>\" into node.toml on the seed partition, or set the node's mac, uuid or serial in the cluster file"
             }
             IdentityError::NoAddress { .. } => {
                 "write address into node.toml on the seed partition, or give the machine a node of the cluster file"
@@ -171,6 +172,8 @@ impl Advice for IdentityError {
 pub struct Recognised {
     /// MAC addresses of its links.
     pub macs: Vec<String>,
+    /// What its firmware says.
+    pub firmware: Firmware,
 }
 
 /// Puts together what the sources and the baked inventory say of this machine.

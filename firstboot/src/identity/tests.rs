@@ -12,6 +12,8 @@ fn node(name: &str, role: &str, mac: Option<&str>, last: u8) -> Node {
         gateway: Some("10.0.2.2".parse().unwrap()),
         links: Vec::new(),
         pod_cidr: Some(format!("10.10.{last}.0/24").parse().unwrap()),
+        uuid: None,
+        serial: None,
         provider_id: None,
         labels: Default::default(),
     }
@@ -61,7 +63,7 @@ fn mac(last: u8) -> String {
 }
 
 fn macs(macs: &[String]) -> Recognised {
-    Recognised { macs: macs.to_vec() }
+    Recognised { macs: macs.to_vec(), firmware: Firmware::default() }
 }
 
 #[test]
@@ -287,5 +289,34 @@ fn every_refusal_names_its_sources() {
     the seed (/dev/vda4): address 10.0.2.0/24 is the network address of its network, and not a machine's
     the seed (/dev/vda4): address 169.254.0.7/16 is a link-local address, and not a machine's
     the seed (/dev/vda4): time server `ntp allow`: a host name in lower case or an address is expected, without scheme or port
+    ");
+}
+
+#[test]
+fn a_uuid_or_a_serial_number_tells_one_of_many() {
+    let mut nodes = vec![node("cp1", "all-in-one", None, 15), node("cp2", "all-in-one", None, 16)];
+    nodes[0].serial = Some("4711".into());
+    nodes[1].uuid = Some("B08DFAA6-fb5c-469a-8cb0-0b6b6a1ea4c3".into());
+    let by = |uuid: Option<&str>, serial: Option<&str>| Recognised {
+        macs: vec![mac(9)],
+        firmware: Firmware {
+            uuid: uuid.map(str::to_owned),
+            serial: serial.map(str::to_owned),
+            ..Firmware::default()
+        },
+    };
+    let (uuid, layer) = ("b08dfaa6-fb5c-469a-8cb0-0b6b6a1ea4c3", layer(nodes));
+    assert_eq!(resolve(&[], &layer, &by(Some(uuid), None)).unwrap().name, "cp2");
+    assert_eq!(resolve(&[], &layer, &by(None, Some("4711"))).unwrap().name, "cp1");
+    let named = seed(Seed { name: Some("cp1".into()), ..Seed::default() });
+    let errors = [
+        resolve(&[], &layer, &by(Some(uuid), Some("4711"))).unwrap_err(),
+        resolve(&[named], &layer, &by(None, Some("4712"))).unwrap_err(),
+        resolve(&[], &layer, &by(Some("00000000-0000-0000-0000-000000000007"), Some("1"))).unwrap_err(),
+    ];
+    insta::assert_snapshot!(errors.map(|error| error.to_string()).join("\n"), @r"
+    name is cp1 by the inventory's node cp1 (serial number 4711), and cp2 by the inventory's node cp2 (UUID B08DFAA6-fb5c-469a-8cb0-0b6b6a1ea4c3)
+    serial is 4712 by this machine's firmware, and 4711 by the inventory's node cp1 (named by the seed (/dev/vda4))
+    no source gives this machine's name; looked at: nothing from the seed partition; no node of the inventory fits; this machine's MAC addresses are 52:54:00:00:00:09; its UUID is 00000000-0000-0000-0000-000000000007; its serial number is 1
     ");
 }

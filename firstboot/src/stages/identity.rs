@@ -78,7 +78,7 @@ pub fn run(root: &Path) -> Result<Done<Known>, StageError> {
     let machine = Machine::look(root);
     let said = ask(&SOURCES, &machine).map_err(IdentityError::from)?;
     let mut problems = said.problems;
-    let mut identity = resolve(&said.claims, &layer)?;
+    let mut identity = resolve(&said.claims, &layer, &machine.firmware)?;
     problems.extend(name_in_cloud(&machine.firmware, &layer, &mut identity));
     rustix::system::sethostname(identity.name.as_bytes())
         .map_err(|errno| StageError::HostName { name: identity.name.clone(), source: errno.into() })?;
@@ -109,8 +109,8 @@ impl Advice for Unknown {
     }
 }
 
-fn resolve(said: &[Claim], layer: &ClusterLayer) -> Result<Identity, StageError> {
-    let by = || Ok::<_, LinkError>(Recognised { macs: links::macs()? });
+fn resolve(said: &[Claim], layer: &ClusterLayer, firmware: &Firmware) -> Result<Identity, StageError> {
+    let by = || Ok::<_, LinkError>(Recognised { macs: links::macs()?, firmware: firmware.clone() });
     match identity::resolve(said, layer, &by()?) {
         // A card whose driver is slow may be the one that the inventory knows.
         Err(IdentityError::Missing { .. }) => {

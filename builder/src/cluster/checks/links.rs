@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bootwright_model::cluster::{ClusterFile, Node};
 use bootwright_model::links::Link;
 
-use super::nodes::parse_mac;
+use super::recognition::parse_mac;
 use super::{duplicates, each, link_options, link_traffic, node};
 use crate::cluster::text::finding::{Finding, KeyPath};
 use crate::cluster::text::similar;

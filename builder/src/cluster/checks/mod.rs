@@ -16,6 +16,7 @@ mod network;
 mod nodes;
 mod profile;
 mod ranges;
+mod recognition;
 mod settings;
 mod virtual_ip;
 

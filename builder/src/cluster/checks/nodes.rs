@@ -9,7 +9,7 @@ use bootwright_model::host_address::{GatewayFault, check_gateway, reserved_in, u
 use bootwright_model::kubernetes::{CONTROL_PLANE_ROLES, has_etcd_machines, is_node, runs_etcd};
 use ipnet::IpNet;
 
-use super::{Context, cluster, duplicates, each, is_control_plane, node, of_family};
+use super::{Context, cluster, duplicates, each, is_control_plane, node, of_family, recognition};
 use crate::cluster::text::finding::{Finding, KeyPath};
 use crate::cluster::text::similar;
 
@@ -33,7 +33,7 @@ pub fn check(context: &Context<'_>, findings: &mut Vec<Finding>) {
                 gateway(index, one, path, address, findings);
             }
         }
-        mac(index, one, findings);
+        recognition::check(index, one, findings);
         no_node(index, one, findings);
     }
     same_values(file, findings);
@@ -117,23 +117,6 @@ fn gateway(index: usize, one: &Node, path: KeyPath, gateway: IpAddr, findings: &
     );
 }
 
-fn mac(index: usize, one: &Node, findings: &mut Vec<Finding>) {
-    let Some(text) = &one.mac else { return };
-    let finding =
-        |message: String, label: &str| Finding::new("mac", message).at_value(node(index, "mac"), label);
-    match parse_mac(text) {
-        None => findings.push(
-            finding(format!("\"{text}\" is not a MAC address"), "not a MAC address")
-                .help("write six pairs of hexadecimal digits with colons: \"52:54:00:00:00:01\""),
-        ),
-        Some(bytes) if bytes[0] & 1 == 1 || bytes == [0; 6] => findings.push(
-            finding(format!("{text} cannot be the MAC address of a machine"), "multicast or zero")
-                .help("the first byte must be even; read it from the machine's link"),
-        ),
-        Some(_) => {}
-    }
-}
-
 /// A machine that is no Node has none of what Nodes have.
 fn no_node(index: usize, one: &Node, findings: &mut Vec<Finding>) {
     if is_node(&one.role) {
@@ -152,17 +135,6 @@ fn no_node(index: usize, one: &Node, findings: &mut Vec<Finding>) {
                 .help("leave it out, or give the machine another role"),
         );
     }
-}
-
-pub(super) fn parse_mac(text: &str) -> Option<[u8; 6]> {
-    let mut bytes = [0; 6];
-    let mut parts = text.split(':');
-    for byte in &mut bytes {
-        let part =
-            parts.next().filter(|part| part.len() == 2 && part.bytes().all(|c| c.is_ascii_hexdigit()))?;
-        *byte = u8::from_str_radix(part, 16).ok()?;
-    }
-    parts.next().is_none().then_some(bytes)
 }
 
 fn same_values(file: &ClusterFile, findings: &mut Vec<Finding>) {
@@ -188,6 +160,10 @@ fn same_values(file: &ClusterFile, findings: &mut Vec<Finding>) {
     });
     let macs = nodes.iter().map(|one| Some(one.mac.as_ref()?.to_ascii_lowercase()));
     duplicates(macs, |a, b, v| report("MAC address", node(a, "mac"), node(b, "mac"), v));
+    let uuids = nodes.iter().map(|one| Some(one.uuid.as_ref()?.to_ascii_lowercase()));
+    duplicates(uuids, |a, b, v| report("UUID", node(a, "uuid"), node(b, "uuid"), v));
+    let serials = nodes.iter().map(|one| Some(one.serial.as_ref()?.to_ascii_lowercase()));
+    duplicates(serials, |a, b, v| report("serial number", node(a, "serial"), node(b, "serial"), v));
 }
 
 /// etcd works while a majority of its members does. With one more than an odd number no more of them can be missed, and
@@ -281,26 +257,6 @@ fn one_link(file: &ClusterFile, findings: &mut Vec<Finding>) {
                 .at_value(KeyPath::of("network").key("mode"), "needs one link")
                 .help(help),
             );
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mac_addresses() {
-        assert_eq!(parse_mac("52:54:00:aB:00:01"), Some([0x52, 0x54, 0, 0xab, 0, 1]));
-        for bad in [
-            "",
-            "52:54:00:00:00",
-            "52:54:00:00:00:01:02",
-            "5:54:00:00:00:01",
-            "52-54-00-00-00-01",
-            "+2:54:00:00:00:01",
-        ] {
-            assert_eq!(parse_mac(bad), None, "{bad}");
         }
     }
 }

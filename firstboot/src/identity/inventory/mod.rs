@@ -6,8 +6,9 @@ use bootwright_model::seed::Seed;
 
 use super::{Claim, IdentityError, Recognised};
 
-/// The entries that fit this machine: by the name that a source gives, by a MAC address, else the only node of this image's
-/// role. Two different entries are two claims; putting them together finds the conflict.
+/// The entries that fit this machine: by the name that a source gives, by a MAC address, the UUID or the serial number,
+/// else the only node of this image's role. Two different entries are two claims; putting them together finds the
+/// conflict.
 pub fn claims(layer: &ClusterLayer, said: &[Claim], by: &Recognised) -> Result<Vec<Claim>, IdentityError> {
     let nodes = &layer.file.nodes;
     let named = said.iter().find_map(|claim| Some((claim.says.name.as_deref()?, claim.source.as_str())));
@@ -33,6 +34,7 @@ pub fn claims(layer: &ClusterLayer, said: &[Claim], by: &Recognised) -> Result<V
     }
     let claim = |(node, why): (&Node, String)| {
         let source = format!("the inventory's node {} ({why})", node.name);
+        same_machine(node, &source, by)?;
         claim(layer, node, source)
     };
     found.into_iter().map(claim).collect()
@@ -41,7 +43,38 @@ pub fn claims(layer: &ClusterLayer, said: &[Claim], by: &Recognised) -> Result<V
 /// What of this machine the entry names, a phrase.
 fn sign(node: &Node, by: &Recognised) -> Option<String> {
     let has_mac = |mac: &&str| by.macs.iter().any(|ours| ours.eq_ignore_ascii_case(mac));
-    node.mac.as_deref().filter(has_mac).map(|mac| format!("link {mac}"))
+    let same = |ours: &Option<String>, theirs: &Option<String>| match (ours, theirs) {
+        (Some(ours), Some(theirs)) => ours.eq_ignore_ascii_case(theirs),
+        _ => false,
+    };
+    if let Some(mac) = node.mac.as_deref().filter(has_mac) {
+        return Some(format!("link {mac}"));
+    }
+    if same(&by.firmware.uuid, &node.uuid) {
+        return node.uuid.as_ref().map(|uuid| format!("UUID {uuid}"));
+    }
+    let serial = node.serial.as_ref().filter(|_| same(&by.firmware.serial, &node.serial));
+    serial.map(|serial| format!("serial number {serial}"))
+}
+
+/// An entry with the UUID or serial number of another machine is not this machine's, whatever led to it. Another MAC is
+/// found when the link is looked for: cards are exchanged, and it is said there which ones the machine has.
+fn same_machine(node: &Node, source: &str, by: &Recognised) -> Result<(), IdentityError> {
+    let pairs = [("uuid", &node.uuid, &by.firmware.uuid), ("serial", &node.serial, &by.firmware.serial)];
+    for (field, theirs, ours) in pairs {
+        if let (Some(theirs), Some(ours)) = (theirs, ours)
+            && !theirs.eq_ignore_ascii_case(ours)
+        {
+            return Err(IdentityError::Conflict {
+                field,
+                ours: ours.clone(),
+                our_source: "this machine's firmware".to_owned(),
+                theirs: theirs.clone(),
+                their_source: source.to_owned(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn claim(layer: &ClusterLayer, node: &Node, source: String) -> Result<Claim, IdentityError> {

@@ -1,4 +1,5 @@
-//! What the firmware says of the machine (SMBIOS): its UUID and serial number, by which clouds know it.
+//! What the firmware says of the machine (SMBIOS): its UUID and serial number, by which the inventory
+//! and clouds know it.
 
 use std::fs;
 use std::path::Path;
