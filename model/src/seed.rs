@@ -1,4 +1,7 @@
 //! The node seed, `node.toml`: who this machine is.
+//!
+//! It is what first boot reads from the seed partition and from what hypervisors and clouds hand over; docs/identity.md
+//! lists the places.
 
 use std::net::IpAddr;
 
@@ -8,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::families::PerFamily;
 use crate::links::Link;
 
-/// `node.toml` on the seed partition. Every field is optional: what is absent comes from the baked inventory.
+/// `node.toml`. Every field is optional: what is absent comes from the baked inventory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Seed {
@@ -25,7 +28,7 @@ pub struct Seed {
     /// How the cloud calls this machine.
     pub provider_id: Option<String>,
     /// The machine's links; all of them, if there are any here.
-    #[serde(rename = "link")]
+    #[serde(rename = "link", skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<Link>,
     /// Where the time comes from.
     pub clock: SeedClock,

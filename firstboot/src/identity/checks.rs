@@ -1,4 +1,4 @@
-//! What a person wrote, checked as far as it can be by itself; the inventory was checked by the builder.
+//! What a person or a cloud wrote, checked as far as it can be by itself; the inventory was checked by the builder.
 
 use bootwright_model::baked::ClusterLayer;
 use bootwright_model::clock::is_server;
@@ -6,9 +6,13 @@ use bootwright_model::cloud::is_provider_id;
 use bootwright_model::families::{Family, PerFamily};
 use bootwright_model::host_address::{reserved_in, unusable};
 use bootwright_model::kubernetes::{has_families, is_control_plane, is_node, runs_etcd};
+use bootwright_model::links::Link;
 use ipnet::IpNet;
 
 use super::{Claim, Identity, IdentityError};
+
+/// Longest name of a device, bytes: `IFNAMSIZ` without the zero (linux/if.h).
+const DEVICE_BYTES: usize = 15;
 
 /// Whether the values of a claim can be, in an image of this role. `families` are the cluster's.
 ///
@@ -61,6 +65,32 @@ pub fn check(claim: &Claim, role: &str, families: &PerFamily<IpNet>) -> Result<(
             return invalid(format!(
                 "address {address} is the {name} address of its network, and not a machine's"
             ));
+        }
+    }
+    match links(&says.links) {
+        Ok(()) => Ok(()),
+        Err(what) => invalid(what),
+    }
+}
+
+/// What a link is made of, and whether there is a way to make it, is found when the network is planned
+/// (`network/links/plan.rs`).
+fn links(links: &[Link]) -> Result<(), String> {
+    for link in links {
+        let name = &link.name;
+        let fits = name.bytes().all(|byte| byte.is_ascii_graphic() && !b"/:".contains(&byte));
+        if !fits || !(1..=DEVICE_BYTES).contains(&name.len()) || [".", ".."].contains(&name.as_str()) {
+            return Err(format!(
+                "link `{name}`: a name has 1 to {DEVICE_BYTES} letters, digits and signs, no space, / or :"
+            ));
+        }
+        if let Some(mac) = link.mac.as_ref().filter(|mac| !is_mac(mac)) {
+            return Err(format!(
+                "link {name}: mac `{mac}`: six pairs of hexadecimal digits with colons are expected"
+            ));
+        }
+        if let Some(vlan) = link.vlan.as_ref().filter(|vlan| !(1..=4094).contains(&vlan.id)) {
+            return Err(format!("link {name}: VLAN {}: 1 to 4094 is expected", vlan.id));
         }
     }
     Ok(())
@@ -122,5 +152,25 @@ mod tests {
         for bad in ["", "Cp1", "cp_1", "-cp", "cp-", "cp1.example", "c p", "ü", &"a".repeat(64)] {
             assert!(checked(&format!("name = \"{bad}\"")).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn links_have_names_of_devices() {
+        assert_eq!(checked("[[link]]\nname = \"eth0\"\nvlan = { id = 4094, link = \"bond0\" }"), Ok(()));
+        let bad = [
+            "name = \"a link of many letters\"",
+            "name = \"\"",
+            "name = \"a/b\"",
+            "name = \"a\"\nmac = \"5\"",
+            "name = \"a\"\nvlan = { id = 0, link = \"b\" }",
+        ];
+        let lines = bad.map(|text| checked(&format!("[[link]]\n{text}")).unwrap_err());
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        the test: link `a link of many letters`: a name has 1 to 15 letters, digits and signs, no space, / or :
+        the test: link ``: a name has 1 to 15 letters, digits and signs, no space, / or :
+        the test: link `a/b`: a name has 1 to 15 letters, digits and signs, no space, / or :
+        the test: link a: mac `5`: six pairs of hexadecimal digits with colons are expected
+        the test: link a: VLAN 0: 1 to 4094 is expected
+        ");
     }
 }

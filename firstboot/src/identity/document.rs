@@ -5,12 +5,26 @@ use std::io::{self, Read};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bootwright_model::seed::Seed;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::source::SourceError;
 
-/// Far more than a node's description needs, bytes.
-pub const MOST_BYTES: u64 = 64 << 10;
+/// Far more than a node's description needs, bytes; clouds take user data of a quarter.
+pub const MOST_BYTES: u64 = 256 << 10;
+/// How user data begins that is for cloud-init alone, which clouds and hypervisors' tools make without being asked
+/// (<https://cloudinit.readthedocs.io/en/latest/explanation/format.html>).
+const CLOUD_INIT: [&str; 9] = [
+    "#cloud-",
+    "#include",
+    "#!",
+    "#part-handler",
+    "#upstart-job",
+    "## template:",
+    "content-type:",
+    "mime-version:",
+    "from ",
+];
 /// First bytes of a gzip member (RFC 1952, section 2.3.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
@@ -36,6 +50,32 @@ pub fn seed(bytes: &[u8], place: &str, next: &'static str) -> Result<Seed, Sourc
 pub fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let options = serde_saphyr::options! { with_snippet: false };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string().replace('\n', " "))
+}
+
+/// Reads the seed that user data is. Of what is for cloud-init only a host name is taken, which is where Proxmox has it.
+pub fn user_data(bytes: &[u8], place: &str, next: &'static str) -> Result<Seed, SourceError> {
+    let Ok(text) = text(bytes) else { return seed(bytes, place, next) };
+    let start = text.lines().next().unwrap_or_default().to_ascii_lowercase();
+    if !CLOUD_INIT.iter().any(|known| start.starts_with(known)) {
+        return seed(bytes, place, next);
+    }
+    // A mistake in it is cloud-init's to tell.
+    let config = start.starts_with("#cloud-config").then(|| yaml::<CloudConfig>(&text).ok());
+    let name = config.flatten().and_then(|config| config.hostname.or(config.fqdn));
+    Ok(Seed { name: name.as_deref().and_then(first_label), ..Seed::default() })
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct CloudConfig {
+    hostname: Option<String>,
+    fqdn: Option<String>,
+}
+
+/// The first label of a host name, by which clouds call a machine: the node's name has no domain.
+pub fn first_label(host_name: &str) -> Option<String> {
+    let label = host_name.trim().split('.').next().unwrap_or_default();
+    (!label.is_empty()).then(|| label.to_owned())
 }
 
 /// The text that `bytes` are, or that is packed in them.
@@ -103,6 +143,27 @@ mod tests {
             assert_eq!(seed(&bytes, "node.toml", "").unwrap().name.as_deref(), Some("w1"));
         }
         assert_eq!(seed(b"", "node.toml", "").unwrap(), Seed::default());
+    }
+
+    #[test]
+    fn user_data_for_cloud_init_gives_a_host_name_at_most() {
+        let read = |text: &str| user_data(&gzip(text.as_bytes()), "user-data", "").unwrap();
+        for text in [
+            "#cloud-config\nusers: [\n",
+            "#!/bin/sh\n",
+            "Content-Type: multipart/mixed",
+            "## template: jinja\n",
+        ] {
+            assert_eq!(read(text), Seed::default(), "{text}");
+        }
+        assert_eq!(
+            read("#cloud-config\nusers: [default]\nfqdn: w1.harbor.example\n").name.as_deref(),
+            Some("w1")
+        );
+        assert_eq!(read("# for w1\nname = \"w1\"\n").name.as_deref(), Some("w1"));
+        assert!(user_data(b"hostname: w1\n", "user-data", "").is_err());
+        assert_eq!(first_label("w1.novalocal\n").as_deref(), Some("w1"));
+        assert_eq!(first_label(".x"), None);
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! The signs that a machine shows of who may tell its identity, read once. Nothing here waits for anything to appear.
+//! The signs that a machine shows of who may tell its identity: read once, from what the kernel has in memory and the
+//! first sectors of small drives. Nothing here waits for anything to appear.
 
 use std::path::{Path, PathBuf};
 
 use bootwright_model::layout;
 
+use super::drives::{self, Found};
 use super::smbios::Firmware;
 use crate::stages::command_line::CommandLine;
 use crate::storage::disks;
@@ -19,12 +21,15 @@ pub struct Machine {
     pub firmware: Firmware,
     /// The partition `SEED` of the disk that was booted from.
     pub seed_partition: Option<PathBuf>,
+    /// Small drives that were made for it.
+    pub drives: Found,
 }
 
 impl Machine {
     /// Looks at this machine.
     pub fn look(root: &Path) -> Machine {
-        let seed_partition = disks::boot_disk(root).ok().and_then(|disk| {
+        let boot_disk = disks::boot_disk(root).ok();
+        let seed_partition = boot_disk.as_ref().and_then(|disk| {
             let (number, _) = disk.table().ok()?.by_name(layout::SEED_LABEL)?;
             disk.partition(root, number)
         });
@@ -33,6 +38,7 @@ impl Machine {
             command_line: CommandLine::read(root),
             firmware: Firmware::read(root),
             seed_partition,
+            drives: drives::find(root, boot_disk.map(|disk| disk.name).as_deref()),
         }
     }
 }

@@ -30,6 +30,7 @@ pub fn merge(claims: &[Claim], layer: &ClusterLayer, by: &Recognised) -> Result<
     let time_servers = field(claims, &mut used, "clock", |says| says.clock.servers.clone().map(Servers))?;
     let links = field(claims, &mut used, "link", |says| Described::of(&says.links))?;
     let links = links.map_or(Vec::new(), |described| described.0);
+    let address = address.or_else(|| address_of(&links, layer));
 
     let missing = |field| IdentityError::Missing { field, looked: looked(claims, by) };
     let sources = claims.iter().zip(used).filter(|(_, fields)| !fields.is_empty());
@@ -50,6 +51,24 @@ pub fn merge(claims: &[Claim], layer: &ClusterLayer, by: &Recognised) -> Result<
             .map(|(claim, fields)| format!("{} by {}", fields.join(", "), claim.source))
             .collect(),
     })
+}
+
+/// The node's address where links are described and nobody says which of their addresses it is: of each family the first
+/// on the link that has the default route, else the first of all. A machine that is no Node needs the primary family
+/// alone.
+fn address_of(links: &[Link], layer: &ClusterLayer) -> Option<PerFamily<IpNet>> {
+    let families = &layer.file.cluster.pod_cidr;
+    let is_default = |link: &&Link| link.routes.iter().any(|route| route.to.prefix_len() == 0);
+    let ordered = links.iter().filter(is_default).chain(links);
+    let addresses: Vec<IpNet> = ordered.flat_map(|link| link.addresses.iter().copied()).collect();
+    let of_family = |family: IpNet| {
+        let same = |address: &&IpNet| address.addr().is_ipv4() == family.addr().is_ipv4();
+        addresses.iter().find(same).copied().ok_or(())
+    };
+    match families.try_map(of_family) {
+        Err(()) if !is_node(&layer.role) => of_family(families.primary()).ok().map(PerFamily::one),
+        addresses => addresses.ok(),
+    }
 }
 
 /// All links that one source describes: a link of one and another of the other make no network.

@@ -1,13 +1,20 @@
 //! Who this machine is: one folder per source, and what they say put together field by field.
 //!
 //! [`machine`] reads the signs that the machine shows, [`source`] asks the sources in their order, [`inventory`] adds
-//! the cluster file's node, and [`merge`] puts the claims together.
+//! the cluster file's node, and [`merge`] puts the claims together. A source whose documents are known to others too has
+//! its formats beside it: [`document`], [`network_config`].
 
 pub mod checks;
+pub mod config_drive;
 pub mod document;
+pub mod drives;
+pub mod fw_cfg;
 pub mod inventory;
+pub mod kernel_command_line;
 pub mod machine;
 mod merge;
+pub mod network_config;
+pub mod nocloud;
 pub mod seed;
 pub mod smbios;
 pub mod source;
@@ -154,7 +161,7 @@ impl Advice for IdentityError {
                 "correct one of the two (every field of a node.toml is optional), or the cluster file and build again"
             }
             IdentityError::Missing { .. } => {
-                "write name = \"<a node of the cluster file>\" into node.toml on the seed partition, or set the node's mac, uuid or serial in the cluster file"
+                "hand over a node.toml with name = \"<a node of the cluster file>\", on the seed partition, say, or set the node's mac, uuid or serial in the cluster file and build again (docs/identity.md)"
             }
             IdentityError::NoAddress { .. } => {
                 "write address into node.toml on the seed partition, or give the machine a node of the cluster file"

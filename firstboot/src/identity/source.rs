@@ -1,8 +1,13 @@
 //! What a source of identity is, and the order in which sources are asked.
 
 use super::Claim;
+use super::config_drive::ConfigDrive;
+use super::fw_cfg::FwCfg;
+use super::kernel_command_line::KernelCommandLine;
 use super::machine::Machine;
+use super::nocloud::NoCloud;
 use super::seed::SeedPartition;
+use super::smbios::OemStrings;
 use crate::stages::{Advice, Problem, problem};
 
 /// A place that may say who this machine is. It is asked only if the machine shows a sign of it, so that none costs
@@ -19,8 +24,9 @@ pub trait Source: Sync {
 }
 
 /// All sources but the baked inventory, which is asked last, as it needs the name that these may give. Of values that
-/// one source is enough for, that of the first in this order counts.
-pub const SOURCES: [&dyn Source; 1] = [&SeedPartition];
+/// one source is enough for, that of the first in this order counts; docs/identity.md has the same order.
+pub const SOURCES: [&dyn Source; 6] =
+    [&SeedPartition, &KernelCommandLine, &FwCfg, &OemStrings, &NoCloud, &ConfigDrive];
 
 /// Why what a source has cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +76,13 @@ pub struct Said {
 /// A mistake in what a person wrote.
 pub fn ask(sources: &[&dyn Source], machine: &Machine) -> Result<Said, SourceError> {
     let mut said = Said::default();
+    for device in &machine.drives.silent {
+        said.problems.push(problem(&SourceError::Unreadable {
+            what: format!("{} gave no answer, whether it says who this machine is", device.display()),
+            next: "take it out, or mend it if it does",
+            source: std::io::Error::from(std::io::ErrorKind::TimedOut),
+        }));
+    }
     for source in sources.iter().filter(|source| source.evidence(machine)) {
         for result in source.read(machine) {
             match result {

@@ -281,7 +281,7 @@ fn every_refusal_names_its_sources() {
     name is cp1 by the seed (/dev/vda4), and cp2 by the inventory's node cp2 (link 52:54:00:00:00:02)
     address is 10.0.2.77/24 by the seed (/dev/vda4), and 10.0.2.15/24 by the inventory's node cp1 (named by the seed (/dev/vda4))
     no source gives this machine's pod-cidr; looked at: the seed (/dev/vda4); this machine's MAC addresses are 52:54:00:00:00:09
-    no source gives this machine's name; looked at: nothing from the seed partition; no node of the inventory fits; this machine's MAC addresses are 52:54:00:00:00:09
+    no source gives this machine's name; looked at: nothing from the seed partition, the kernel command line, QEMU's fw_cfg, the firmware's OEM strings, NoCloud, the OpenStack config drive; no node of the inventory fits; this machine's MAC addresses are 52:54:00:00:00:09
     the inventory's node w1 (link 52:54:00:00:00:03) says that this machine is `w1` with the role worker; this image is for all-in-one
     the seed (/dev/vda4): name `Web_1`: a name has lower-case letters, digits and inner dashes, at most 63
     the seed (/dev/vda4): mac `5254`: six pairs of hexadecimal digits with colons are expected
@@ -317,6 +317,42 @@ fn a_uuid_or_a_serial_number_tells_one_of_many() {
     insta::assert_snapshot!(errors.map(|error| error.to_string()).join("\n"), @r"
     name is cp1 by the inventory's node cp1 (serial number 4711), and cp2 by the inventory's node cp2 (UUID B08DFAA6-fb5c-469a-8cb0-0b6b6a1ea4c3)
     serial is 4712 by this machine's firmware, and 4711 by the inventory's node cp1 (named by the seed (/dev/vda4))
-    no source gives this machine's name; looked at: nothing from the seed partition; no node of the inventory fits; this machine's MAC addresses are 52:54:00:00:00:09; its UUID is 00000000-0000-0000-0000-000000000007; its serial number is 1
+    no source gives this machine's name; looked at: nothing from the seed partition, the kernel command line, QEMU's fw_cfg, the firmware's OEM strings, NoCloud, the OpenStack config drive; no node of the inventory fits; this machine's MAC addresses are 52:54:00:00:00:09; its UUID is 00000000-0000-0000-0000-000000000007; its serial number is 1
     ");
+}
+
+#[test]
+fn sources_complete_each_other_and_the_first_is_credited() {
+    let layer = layer(vec![node("cp1", "all-in-one", None, 15), node("cp2", "all-in-one", None, 16)]);
+    let link = |name: &str| Link { name: name.into(), ..Link::default() };
+    let claim = |source: &str, name: Option<&str>, links: Vec<Link>| Claim {
+        source: source.into(),
+        says: Seed { name: name.map(str::to_owned), links, ..Seed::default() },
+    };
+    let said = [
+        claim("fw_cfg", Some("cp2"), Vec::new()),
+        claim("NoCloud", Some("cp2"), vec![link("eth0")]),
+        claim("OpenStack", None, vec![link("eth0")]),
+    ];
+    let identity = resolve(&said, &layer, &macs(&[mac(3)])).unwrap();
+    assert_eq!(identity.links, [link("eth0")]);
+    insta::assert_snapshot!(
+        identity.sources.join("; "),
+        @"name by fw_cfg; link by NoCloud; address, gateway, pod-cidr by the inventory's node cp2 (named by fw_cfg)"
+    );
+    let said = [claim("fw_cfg", Some("cp2"), Vec::new()), claim("NoCloud", Some("cp1"), Vec::new())];
+    insta::assert_snapshot!(
+        resolve(&said, &layer, &macs(&[mac(3)])).unwrap_err(),
+        @"name is cp2 by fw_cfg, and cp1 by NoCloud"
+    );
+}
+
+#[test]
+fn links_alone_say_the_address() {
+    let text = "name = 'cp9'\npod-cidr = '10.10.99.0/24'\n[[link]]\nname = 'a'\naddresses = ['10.0.3.9/24']\n\
+                [[link]]\nname = 'b'\naddresses = ['fd00::9/64', '10.0.2.9/24', '10.0.2.8/24']\n\
+                route = [{ to = '0.0.0.0/0', via = '10.0.2.1' }]\n";
+    let claim = seed(toml::from_str(text).unwrap());
+    let identity = resolve(&[claim], &layer(vec![]), &macs(&[])).unwrap();
+    assert_eq!(identity.address, "10.0.2.9/24".parse().unwrap());
 }

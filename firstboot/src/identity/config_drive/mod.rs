@@ -1,0 +1,93 @@
+//! OpenStack's config drive: a drive with the label `config-2`
+//! (<https://docs.openstack.org/nova/latest/user/metadata.html#config-drives>). Ironic writes it to a partition of
+//! the machine's own disk; clouds that do as OpenStack does have it too.
+
+use std::collections::BTreeMap;
+
+use bootwright_model::seed::Seed;
+use serde::Deserialize;
+
+use super::drives::Drive;
+use super::machine::Machine;
+use super::source::{Source, SourceError};
+use super::{Claim, document, network_config};
+
+/// Of the drive, in lower case.
+pub const LABEL: &str = "config-2";
+const META_DATA: &str = "openstack/latest/meta_data.json";
+const USER_DATA: &str = "openstack/latest/user_data";
+const NETWORK_DATA: &str = "openstack/latest/network_data.json";
+/// Files of the drive.
+pub const FILES: [&str; 3] = [META_DATA, USER_DATA, NETWORK_DATA];
+
+/// The config drive.
+pub struct ConfigDrive;
+
+impl Source for ConfigDrive {
+    fn name(&self) -> &'static str {
+        "the OpenStack config drive"
+    }
+
+    fn evidence(&self, machine: &Machine) -> bool {
+        drives(machine).next().is_some()
+    }
+
+    fn read(&self, machine: &Machine) -> Vec<Result<Claim, SourceError>> {
+        drives(machine).map(read).collect()
+    }
+}
+
+fn drives(machine: &Machine) -> impl Iterator<Item = &Drive> {
+    machine.drives.drives.iter().filter(|drive| drive.label == LABEL)
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct MetaData {
+    hostname: Option<String>,
+}
+
+fn read(drive: &Drive) -> Result<Claim, SourceError> {
+    let device = drive.device.display();
+    let files = drive.files.as_ref().map_err(|error| SourceError::Unreadable {
+        what: format!("the OpenStack config drive {device} cannot be read"),
+        next: "rebuild the machine's config drive",
+        source: std::io::Error::new(error.kind(), error.to_string()),
+    })?;
+    Ok(Claim {
+        source: format!("the OpenStack config drive ({device})"),
+        says: says(files, &device.to_string())?,
+    })
+}
+
+/// What the files say: the node.toml comes first, as it was written for this.
+fn says(files: &BTreeMap<&'static str, Vec<u8>>, device: &str) -> Result<Seed, SourceError> {
+    let place = |name: &str| format!("{name} on {device}");
+    let mistake = |name: &str| {
+        let document = place(name);
+        move |message: String| SourceError::Mistake {
+            document: document.clone(),
+            message,
+            next: "rebuild the machine's config drive; report it if OpenStack itself wrote this",
+        }
+    };
+    let mut says = Seed::default();
+    if let Some(bytes) = files.get(USER_DATA) {
+        let next = "correct the node.toml that is the server's user data, and rebuild the server";
+        says = document::user_data(bytes, &place(USER_DATA), next)?;
+    }
+    if let Some(bytes) = files.get(META_DATA).filter(|_| says.name.is_none()) {
+        let meta: MetaData =
+            serde_json::from_slice(bytes).map_err(|error| mistake(META_DATA)(error.to_string()))?;
+        says.name = meta.hostname.as_deref().and_then(document::first_label);
+    }
+    if let Some(bytes) = files.get(NETWORK_DATA).filter(|_| says.links.is_empty()) {
+        let mistake = mistake(NETWORK_DATA);
+        let text = document::text(bytes).map_err(|error| mistake(error.to_string()))?;
+        says.links = network_config::from_network_data(&text).map_err(|error| mistake(error.to_string()))?;
+    }
+    Ok(says)
+}
+
+#[cfg(test)]
+mod tests;
