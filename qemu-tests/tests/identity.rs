@@ -1,0 +1,89 @@
+//! Who a machine is, as hypervisors and clouds hand it over: each way in a machine of its own, until its network is up.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bootwright::lab::Firmware;
+use bootwright_model::report::Outcome;
+use qemu_tests::{FIRST_SERVICES, Image, repository};
+
+#[test]
+fn a_seed_by_fw_cfg_names_the_node() {
+    let file = seeds().join("fw_cfg/node.toml");
+    let argument = format!("name=opt/bootwright/seed,file={}", file.display());
+    let said = identity("fw-cfg", |_| vec!["-fw_cfg".to_owned(), argument]);
+    assert_eq!(said[0], "name by QEMU's fw_cfg opt/bootwright/seed");
+    assert!(said[1].contains("(named by QEMU's fw_cfg opt/bootwright/seed)"), "{said:?}");
+}
+
+#[test]
+fn a_seed_in_an_oem_string_names_the_node() {
+    let seed = STANDARD.encode(read(&seeds().join("smbios/node.toml")));
+    let argument = format!("type=11,value=bootwright:seed={seed}");
+    let said = identity("smbios", |_| vec!["-smbios".to_owned(), argument]);
+    assert_eq!(said[0], "name by the firmware's OEM string bootwright:seed");
+}
+
+#[test]
+fn a_nocloud_disc_names_the_node() {
+    let said = identity("nocloud", |folder| {
+        drive("cidata", &seeds().join("nocloud"), &folder.join("seed.iso"));
+        // As Proxmox and libvirt's tools attach it.
+        let drive = "if=none,id=seed,format=raw,readonly=on,media=cdrom,file=seed.iso";
+        let devices = ["-device", "virtio-scsi-pci,id=scsi", "-device", "scsi-cd,bus=scsi.0,drive=seed"];
+        ["-drive", drive].into_iter().chain(devices).map(str::to_owned).collect()
+    });
+    assert_eq!(said[0], "name, link by NoCloud (/dev/sr0)");
+}
+
+#[test]
+fn an_openstack_config_drive_names_the_node() {
+    let said = identity("config-2", |folder| {
+        drive("config-2", &seeds().join("config-2"), &folder.join("seed.iso"));
+        let drive = "if=none,id=seed,format=raw,readonly=on,file=seed.iso";
+        ["-drive", drive, "-device", "virtio-blk-pci,drive=seed"].map(str::to_owned).into()
+    });
+    assert_eq!(said[0], "name, link by the OpenStack config drive (/dev/vdb)");
+}
+
+/// Boots a machine with further arguments of QEMU, which are made with its folder, until its network is up; what the
+/// stage says who gave which value.
+fn identity(name: &str, arguments: impl FnOnce(&Path) -> Vec<String>) -> Vec<String> {
+    let image = Image::under_test();
+    let mut spec = image.spec(&format!("identity-{name}"), Firmware::Bios);
+    spec.arguments = arguments(&spec.folder);
+    let mut boot = image.boot(spec);
+    let outcome = boot.session.wait_report("the network", FIRST_SERVICES, |report| {
+        report.stages.iter().any(|stage| stage.name == "network")
+    });
+    let report = boot.expect("the boot report", outcome);
+    for stage in &report.stages {
+        assert_eq!(stage.outcome, Outcome::Passed, "stage {}", stage.name);
+    }
+    let stage =
+        report.stages.iter().find(|stage| stage.name == "identity").expect("it comes before the network");
+    println!("{name}: identity took {} ms: {}", stage.duration_us / 1000, stage.summary);
+    let node = &image.node().name;
+    assert_eq!(report.node.as_ref(), Some(node));
+    let said = stage.summary.strip_prefix(&format!("{node} (")).expect("the node comes first");
+    said.split("; ").map(str::to_owned).collect()
+}
+
+/// The examples that users are shown.
+fn seeds() -> PathBuf {
+    repository().join("examples/seeds")
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    std::fs::read(path).expect("it is one of the examples")
+}
+
+/// A drive as clouds make it.
+fn drive(label: &str, files: &Path, image: &Path) {
+    let mut command = Command::new("genisoimage");
+    command.args(["-quiet", "-V", label, "-J", "-r", "-o"]).args([image, files]);
+    let done = command.output().expect("setup/packages has genisoimage");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
