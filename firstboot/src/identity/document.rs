@@ -46,10 +46,15 @@ pub fn seed(bytes: &[u8], place: &str, next: &'static str) -> Result<Seed, Sourc
     })
 }
 
-/// Reads YAML, of which JSON is a part. The error is one line with its place.
+/// Reads YAML, of which JSON is a part. The error is one line; that of the syntax has its place.
+///
+/// In two steps, so that the parser is compiled for one type: for each of those that are read here it would be a tenth of
+/// this program again, which every boot unpacks and reads.
 pub fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let options = serde_saphyr::options! { with_snippet: false };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string().replace('\n', " "))
+    let value: serde_json::Value = serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| error.to_string().replace('\n', " "))?;
+    serde_json::from_value(value).map_err(|error| error.to_string())
 }
 
 /// Reads the seed that user data is. Of what is for cloud-init only a host name is taken, which is where Proxmox has it.

@@ -62,7 +62,7 @@ fn the_host_name_is_taken_without_its_domain_and_after_node_toml() {
     let both = [("meta-data", "local-hostname: i-1\n"), ("user-data", "name = \"w3\"\n")];
     assert_eq!(name(&both).as_deref(), Some("w3"));
     assert_eq!(name(&[("meta-data", ""), ("user-data", "")]), None);
-    assert_eq!(name(&[("meta-data", "instance-id: 7\nlocal-hostname: 12\n")]).as_deref(), Some("12"));
+    assert_eq!(name(&[("meta-data", "instance-id: 7\nlocal-hostname: '12'\n")]).as_deref(), Some("12"));
 }
 
 #[test]
