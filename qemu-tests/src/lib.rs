@@ -44,6 +44,10 @@ const CLOUD: &str = "examples/cloud.toml";
 const HA_IMAGES: &str = "BOOTWRIGHT_HA";
 /// Cluster file of several control planes, relative to the repository.
 const HA: &str = "examples/ha.toml";
+/// Folder of the image of [`BOND`].
+const BOND_IMAGE: &str = "BOOTWRIGHT_BOND";
+/// Cluster file of a node with bonds and a VLAN, relative to the repository.
+const BOND: &str = "examples/bond.toml";
 /// Workload that the image has a container image for.
 const MANIFEST: &str = "examples/web.yaml";
 /// Port of its Service on the node.
@@ -103,6 +107,14 @@ impl Image {
     /// There are none.
     pub fn of_ha() -> Image {
         Image::named(HA_IMAGES, HA)
+    }
+
+    /// The image of a node with bonds and a VLAN that `BOOTWRIGHT_BOND` names.
+    ///
+    /// # Panics
+    /// There is none.
+    pub fn of_bond() -> Image {
+        Image::named(BOND_IMAGE, BOND)
     }
 
     /// The cluster's authorities, which are no part of the image of a worker.
