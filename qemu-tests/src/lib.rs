@@ -8,6 +8,7 @@ pub mod packages;
 pub mod reports;
 
 use std::fs::File;
+use std::io::Write;
 use std::net::IpAddr;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use bootwright::lab::session::Session;
 use bootwright::lab::spec::Network;
 use bootwright::lab::{self, Firmware, Lifetime, Spec, console, disk, machine};
 use bootwright_model::cluster::Node;
+use fscommon::StreamSlice;
 
 /// Folder of the built image and its kubeconfig.
 const IMAGE: &str = "BOOTWRIGHT_IMAGE";
@@ -40,6 +42,10 @@ const DUAL: &str = "examples/dual.toml";
 const CLOUD_IMAGE: &str = "BOOTWRIGHT_CLOUD";
 /// Cluster file of a node that waits for a cloud's controller manager, relative to the repository.
 const CLOUD: &str = "examples/cloud.toml";
+/// Folder of the images of [`BGP`].
+const BGP_IMAGES: &str = "BOOTWRIGHT_BGP";
+/// Cluster file of a control plane and a worker with IPv4, relative to the repository.
+const BGP: &str = "examples/bgp.toml";
 /// Folder of the images of [`HA`].
 const HA_IMAGES: &str = "BOOTWRIGHT_HA";
 /// Cluster file of several control planes, relative to the repository.
@@ -99,6 +105,14 @@ impl Image {
     /// There is none.
     pub fn of_cloud() -> Image {
         Image::named(CLOUD_IMAGE, CLOUD)
+    }
+
+    /// The images of a control plane and a worker with IPv4 alone that `BOOTWRIGHT_BGP` names.
+    ///
+    /// # Panics
+    /// There are none.
+    pub fn of_bgp() -> Image {
+        Image::named(BGP_IMAGES, BGP)
     }
 
     /// The images of three control planes and a worker that `BOOTWRIGHT_HA` names.
@@ -364,4 +378,19 @@ pub fn flip_bit(file: &File, offset: u64) {
     file.read_exact_at(&mut byte, offset).expect("the offset lies in the file");
     byte[0] ^= 1;
     file.write_all_at(&byte, offset).expect("the file is writable");
+}
+
+/// Puts a FAT filesystem with `node.toml` where the seed partition is.
+///
+/// # Panics
+/// The file is not writable.
+pub fn write_seed(file: &File, offset: u64, length: u64, text: &str) {
+    let open = || {
+        let file = file.try_clone().expect("a descriptor is free");
+        StreamSlice::new(file, offset, offset + length).expect("the partition lies in the file")
+    };
+    fatfs::format_volume(open(), fatfs::FormatVolumeOptions::new()).expect("the partition is large enough");
+    let filesystem = fatfs::FileSystem::new(open(), fatfs::FsOptions::new()).expect("it was just made");
+    let mut seed = filesystem.root_dir().create_file("node.toml").expect("the folder is empty");
+    seed.write_all(text.as_bytes()).expect("there is room");
 }

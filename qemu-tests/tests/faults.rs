@@ -2,7 +2,6 @@
 //! goes on) and says why, on the console and in the report. docs/troubleshoot.md shows what is said.
 
 use std::fs::File;
-use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::time::Duration;
@@ -11,8 +10,7 @@ use bootwright::image::bios::CONFIG_PATH;
 use bootwright::lab::{Error, Firmware, Spec};
 use bootwright_model::layout::{ESP_LABEL, SEED_LABEL};
 use bootwright_model::report::Outcome;
-use fscommon::StreamSlice;
-use qemu_tests::{Boot, FIRST_SERVICES, Image, damaged, flip_bit, partition};
+use qemu_tests::{Boot, FIRST_SERVICES, Image, damaged, flip_bit, partition, write_seed};
 
 /// Label of the first root partition, as the image names it.
 const ROOT_LABEL: &str = "root-a";
@@ -271,16 +269,4 @@ fn replace_in_bios_config(file: &File, image: &Image, from: &str, to: &str) {
     let at = esp.windows(from.len()).position(|window| window == from.as_bytes());
     let at = at.unwrap_or_else(|| panic!("no {from} on the ESP"));
     file.write_all_at(to.as_bytes(), offset + at as u64).expect("the copy is writable");
-}
-
-/// Puts a FAT filesystem with `node.toml` where the seed partition is.
-fn write_seed(file: &File, offset: u64, length: u64, text: &str) {
-    let open = || {
-        let file = file.try_clone().expect("a descriptor is free");
-        StreamSlice::new(file, offset, offset + length).expect("the partition lies in the file")
-    };
-    fatfs::format_volume(open(), fatfs::FormatVolumeOptions::new()).expect("the partition is large enough");
-    let filesystem = fatfs::FileSystem::new(open(), fatfs::FsOptions::new()).expect("it was just made");
-    let mut seed = filesystem.root_dir().create_file("node.toml").expect("the folder is empty");
-    seed.write_all(text.as_bytes()).expect("there is room");
 }
