@@ -10,4 +10,5 @@
 
 mod answers;
 mod chronyd;
+mod machines;
 mod rendered;
