@@ -20,8 +20,13 @@ fn uefi_boots_through_every_stage_and_again_after_a_power_cut() {
 
 fn boots_again_after_a_power_cut(name: &str, firmware: Firmware) {
     let image = Image::under_test();
-    let mut boot = image.boot(image.spec(name, firmware));
+    let mut spec = image.spec(name, firmware);
+    spec.arguments = ["-vga", "std"].map(str::to_owned).into();
+    let mut boot = image.boot(spec);
     let first = stages_passed(&mut boot, None);
+    if firmware == Firmware::Bios {
+        shown_on_the_screen(&mut boot, summary(&first, "services"));
+    }
     let outcome = boot.session.reset();
     boot.expect("the reset", outcome);
     let second = stages_passed(&mut boot, Some(&first.boot_id));
@@ -31,6 +36,19 @@ fn boots_again_after_a_power_cut(name: &str, firmware: Firmware) {
     assert!(!found.contains("filesystem made"), "{found}");
     let outcome = boot.session.power_off(STOP);
     boot.expect("the power button", outcome);
+}
+
+/// The screen is a console like the serial line. Looked for in VGA's memory (B8000, text mode), which has every other byte
+/// a character, and more lines than the screen.
+fn shown_on_the_screen(boot: &mut Boot, words: &str) {
+    let machine = boot.session.machine();
+    let path = machine.folder().join("screen");
+    let arguments = serde_json::json!({ "val": 0xb8000, "size": 0x8000, "filename": path });
+    let qmp = machine.qmp().expect("the machine runs");
+    qmp.execute("pmemsave", arguments).expect("QEMU writes the memory");
+    let memory = std::fs::read(&path).expect("QEMU has written it");
+    let text: String = memory.iter().step_by(2).map(|&byte| char::from(byte)).collect();
+    assert!(text.contains(words), "no '{words}' on the screen: {}", text.replace('\0', " "));
 }
 
 /// Waits for the first services of a boot other than `before`, and checks what led there.
