@@ -14,6 +14,7 @@ use crate::cloud::Cloud;
 use crate::families::{Family, PerFamily};
 use crate::links::Link;
 use crate::profile::KernelFlavour;
+use crate::state_disk::StateDisk;
 
 /// A whole cluster file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -359,6 +360,10 @@ pub struct Node {
     /// With `cloud.provider = "external"`: how the cloud calls this machine, `"openstack:///0c7b…"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_id: Option<String>,
+    /// Disk that keeps etcd's data, images, logs and certificates; the rest of the disk that the machine boots from if
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_disk: Option<StateDisk>,
     /// Labels of the Node object.
     #[serde(default)]
     pub labels: std::collections::BTreeMap<String, String>,

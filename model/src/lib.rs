@@ -24,4 +24,5 @@ pub mod profile;
 pub mod report;
 pub mod seed;
 pub mod services;
+pub mod state_disk;
 pub mod vxlan;

@@ -14,7 +14,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bootwright::cli::BuildOptions;
 use bootwright::cluster::{self, Loaded};
+use bootwright::compose;
 use bootwright::image::esp;
 use bootwright::lab::accelerator::{self, Choice};
 use bootwright::lab::api::Api;
@@ -23,6 +25,7 @@ use bootwright::lab::kubectl::Kubectl;
 use bootwright::lab::session::Session;
 use bootwright::lab::spec::Network;
 use bootwright::lab::{self, Firmware, Lifetime, Spec, console, disk, machine};
+use bootwright::progress::Lines;
 use bootwright_model::cluster::Node;
 use fscommon::StreamSlice;
 
@@ -157,6 +160,30 @@ impl Image {
         let choice =
             accelerator::choose(&image.path(), &image.folder).expect("QEMU and the image's kernel are there");
         Image { choice, ..image }
+    }
+
+    /// Builds the only image of a cluster file of the test's own into `folder`.
+    ///
+    /// # Panics
+    /// It cannot be built.
+    pub fn build(folder: &Path, text: &str) -> Image {
+        let kubernetes = repository().join(".cache/kubernetes-1.20.2");
+        let text = text.replace("../.cache/kubernetes-1.20.2", &kubernetes.display().to_string());
+        let cluster_file = folder.join("cluster.toml");
+        std::fs::write(&cluster_file, text).expect("the folder is writable");
+        let options = BuildOptions {
+            cluster_file,
+            output: folder.to_owned(),
+            update: false,
+            runtime: std::env::var_os("BOOTWRIGHT_RUNTIME").map(Into::into),
+            profiles: None,
+            cache: None,
+            source_date_epoch: None,
+            json: false,
+        };
+        compose::build(&options, &Lines::new(std::io::stdout(), false))
+            .unwrap_or_else(|error| panic!("{error}"));
+        Image::open(folder, &options.cluster_file)
     }
 
     /// Its folder, in which each test has one of its own below `tests`.

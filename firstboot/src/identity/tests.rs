@@ -15,6 +15,7 @@ fn node(name: &str, role: &str, mac: Option<&str>, last: u8) -> Node {
         uuid: None,
         serial: None,
         provider_id: None,
+        state_disk: None,
         labels: Default::default(),
     }
 }

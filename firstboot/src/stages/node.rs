@@ -18,7 +18,7 @@ use super::parameters::{self, ParametersError};
 use super::pod_network::{self, PodNetworkError};
 use super::root::RootError;
 use super::services::{self as services_stage, ReportObserver};
-use super::state::{self, Prepared, StateError};
+use super::state::{self, Early, StateError};
 use super::{Advice, Done, Runner, Stop, clock, hold, identity, network, readahead};
 use crate::certificates::{self, Roots};
 use crate::report::Reporter;
@@ -68,7 +68,7 @@ fn stages(
     reporter.node(&known.identity.name);
     let facts = runner.run("network", || network::run(root, known))?;
     runner.run("clock", || clock::run(root, &facts))?;
-    runner.run("state", || state::run(root, join(prepared, StateError::Lost)?))?;
+    runner.run("state", || state::run(root, join(prepared, StateError::Lost)?, &facts))?;
     runner.run("certificates", || certificates_stage::run(root, &facts))?;
     runner.run("parameters", || join(parameters, ParametersError::Lost).map(parameters::run))?;
     let peers_done = begin_pod_network(root, &facts, reporter);
@@ -126,7 +126,7 @@ fn gather_randomness() {
 
 type Job<T, E> = std::io::Result<JoinHandle<Result<T, E>>>;
 
-fn prepare_state(root: &'static Path, command_line: &CommandLine) -> Job<Prepared, StateError> {
+fn prepare_state(root: &'static Path, command_line: &CommandLine) -> Job<Early, StateError> {
     let guids = command_line.root_hash().and_then(|hash| RootGuids::of(&hash.to_ascii_lowercase()));
     std::thread::Builder::new().name("state".to_owned()).spawn(move || {
         let guids = guids.ok_or(StateError::Device(RootError::CommandLine))?;

@@ -67,6 +67,44 @@ impl Disk {
     }
 }
 
+/// What tells a disk from others, as far as its driver says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// Serial number.
+    pub serial: Option<String>,
+    /// World Wide Name, as the kernel writes it.
+    pub wwn: Option<String>,
+    /// Where it is plugged in: its folder below `/sys/devices`.
+    pub path: PathBuf,
+}
+
+impl Disk {
+    /// Reads what tells it from others.
+    pub fn marks(&self, root: &Path) -> Marks {
+        let folder = under(root, "/sys/class/block").join(&self.name);
+        let text = |file: &str| {
+            let text = std::fs::read_to_string(folder.join(file)).ok()?;
+            Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+        };
+        Marks {
+            // virtio, NVMe, then SCSI and with it ATA.
+            serial: text("serial").or_else(|| text("device/serial")).or_else(|| vital_serial(&folder)),
+            // NVMe, then SCSI.
+            wwn: text("wwid").or_else(|| text("device/wwid")),
+            path: std::fs::canonicalize(&folder).unwrap_or_default(),
+        }
+    }
+}
+
+/// The serial number among the vital product data of a SCSI disk: four bytes of header, the last two of which are the
+/// length (SPC-4, section 7.8.11).
+fn vital_serial(folder: &Path) -> Option<String> {
+    let page = std::fs::read(folder.join("device/vpd_pg80")).ok()?;
+    let length = usize::from(u16::from_be_bytes([*page.get(2)?, *page.get(3)?]));
+    let text = String::from_utf8_lossy(page.get(4..)?.get(..length)?).trim().to_owned();
+    Some(text).filter(|text| !text.is_empty())
+}
+
 /// The halves of the root hash, as the Discoverable Partitions Specification makes UUIDs of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RootGuids {

@@ -9,7 +9,7 @@ use super::ext4;
 use super::gpt::{Guid, Partition, Step, Table};
 
 /// Partitions begin and end on this boundary, bytes: erase blocks and RAID stripes divide it.
-const ALIGNMENT_BYTES: u64 = 1 << 20;
+pub(super) const ALIGNMENT_BYTES: u64 = 1 << 20;
 /// Less state than this holds neither the workload images nor etcd's log, bytes.
 pub const SMALLEST_STATE_BYTES: u64 = 512 << 20;
 /// No slot is larger, bytes.
@@ -90,7 +90,7 @@ pub fn plan(table: &Table, blocks: u64, root: RootGuids, slot: SecondSlot) -> Re
 }
 
 /// Extends partition `number` to the end of the disk if nothing lies behind it.
-fn extend(table: &mut Table, number: u32) {
+pub(super) fn extend(table: &mut Table, number: u32) {
     let unit = ALIGNMENT_BYTES / table.sector;
     let end = align_down(table.last_usable + 1, unit);
     let last_used = table.partitions().map(|(_, partition)| partition.last).max().unwrap_or(0);
@@ -161,7 +161,7 @@ fn add(mut table: Table, blocks: u64, root: RootGuids, slot: SecondSlot) -> Resu
     Ok(Plan { table, state: STATE, new: true, erase })
 }
 
-fn erase(start: u64, length: u64) -> Vec<Step> {
+pub(super) fn erase(start: u64, length: u64) -> Vec<Step> {
     let places = ext4::SUPERBLOCK_PLACES.iter().filter(|place| place.end <= length);
     places
         .map(|place| Step {
@@ -176,7 +176,7 @@ fn align_up(block: u64, unit: u64) -> u64 {
     block.div_ceil(unit) * unit
 }
 
-fn align_down(block: u64, unit: u64) -> u64 {
+pub(super) fn align_down(block: u64, unit: u64) -> u64 {
     block / unit * unit
 }
 

@@ -5,4 +5,5 @@ pub mod ext4;
 pub mod gpt;
 pub mod grow;
 pub mod kernel;
+pub mod own_disk;
 pub mod verity;

@@ -18,6 +18,7 @@ mod profile;
 mod ranges;
 mod recognition;
 mod settings;
+mod state_disk;
 mod virtual_ip;
 
 use std::collections::BTreeMap;
@@ -53,6 +54,7 @@ pub fn all(context: &Context<'_>) -> Vec<Finding> {
     ranges::check(context.file, &mut findings);
     nodes::check(context, &mut findings);
     links::check(context.file, &mut findings);
+    state_disk::check(context.file, &mut findings);
     virtual_ip::check(context.file, &mut findings);
     kubernetes::check(context, &mut findings);
     images::check(context.file, &mut findings);

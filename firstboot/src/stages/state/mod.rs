@@ -1,15 +1,19 @@
 //! **state**: the partition that keeps what the node must remember, mounted at `/var`.
 //!
-//! [`prepare`] does the slow part, which needs the disk only, beside the stages before; [`run`] mounts.
-//! Every step looks at what is there first, so a boot goes on where a power cut ended the one before.
+//! [`prepare`] does the slow part beside the stages before, as it needs the boot disk only; [`run`] mounts. Where the cluster
+//! file gives nodes disks of their own for it, it waits until it is known which node this is. Every step looks at what is there first, so a boot goes on where a power cut ended the one before.
+
+mod own_disk;
+mod skeleton;
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use bootwright_model::baked::SecondSlot;
+use bootwright_model::node::NodeFacts;
 use rustix::mount::{MountFlags, mount};
 
 use super::baked::{self, BakedError};
@@ -21,6 +25,7 @@ use crate::storage::ext4::{self, Contents, Ext4Error, Superblock};
 use crate::storage::gpt::{self, GptError, Step};
 use crate::storage::grow::{self, GrowError, Plan};
 use crate::storage::kernel::{Extent, resize_partition};
+use crate::storage::own_disk::ChooseError;
 
 const MOUNT_POINT: &str = "/var";
 
@@ -93,6 +98,9 @@ pub enum StateError {
         /// Why.
         source: io::Error,
     },
+    /// The disk that the cluster file gives this node for it.
+    #[error("the disk that is to keep the state of this node cannot be used")]
+    Own(#[from] ChooseError),
     /// The thread that prepared it ended without a result.
     #[error("preparing the state partition failed inside first boot")]
     Lost,
@@ -113,6 +121,15 @@ impl Advice for StateError {
                 "the filesystem needs a person: run e2fsck on the partition from another system, or erase its first megabyte to lose the state"
             }
             StateError::Filesystem(Ext4Error::Run { .. }) => "name the package e2fsprogs in the profile and build again",
+            StateError::Own(ChooseError::None { .. }) => {
+                "connect the disk, or correct state-disk of the node in the cluster file; if the disk is not in the list, add its driver to the profile's kernel.modules"
+            }
+            StateError::Own(ChooseError::Used { .. }) => {
+                "connect an empty disk; or save what is on one of these, and erase its first and last four megabytes from another system"
+            }
+            StateError::Own(ChooseError::Two { .. }) => {
+                "disconnect the one that is a copy, or name the other by its serial in state-disk of the cluster file"
+            }
             StateError::Lost => "restart; report it if it happens again",
             _ => "check the disk and its cable; if it happens again, replace the disk",
         }
@@ -132,23 +149,54 @@ pub struct Prepared {
     did: Vec<String>,
 }
 
-/// Partition table, partition and filesystem of the boot disk, as they should be.
-pub fn prepare(root: &Path, guids: RootGuids) -> Result<Prepared, StateError> {
+/// How far the state is before it is known which node this is.
+#[derive(Debug)]
+pub enum Early {
+    /// It is on the boot disk whichever node this is, and ready to be mounted.
+    Ready(Prepared),
+    /// It may be on a disk of its own.
+    Later(RootGuids),
+}
+
+/// Prepares what can be before it is known which node this is.
+pub fn prepare(root: &Path, guids: RootGuids) -> Result<Early, StateError> {
+    let layer = baked::cluster_layer(root)?;
+    if layer.file.nodes.iter().any(|node| node.state_disk.is_some()) {
+        return Ok(Early::Later(guids));
+    }
     let began = Instant::now();
+    let mut prepared = on_boot_disk(root, guids, layer.second_slot)?;
+    if !prepared.did.is_empty() {
+        prepared.did.push(format!("{:.3} s beside other stages", began.elapsed().as_secs_f64()));
+    }
+    Ok(Early::Ready(prepared))
+}
+
+fn late(root: &Path, guids: RootGuids, facts: &NodeFacts) -> Result<Prepared, StateError> {
+    let node = facts.layer.file.nodes.iter().find(|node| node.name == facts.name);
+    match node.and_then(|node| node.state_disk.as_ref()) {
+        Some(wanted) => own_disk::prepare(root, wanted, facts),
+        None => on_boot_disk(root, guids, facts.layer.second_slot),
+    }
+}
+
+/// Partition table, partition and filesystem of the boot disk, as they should be.
+fn on_boot_disk(root: &Path, guids: RootGuids, slot: SecondSlot) -> Result<Prepared, StateError> {
     let disk = disks::boot_disk(root).map_err(StateError::Disk)?;
-    let slot = baked::cluster_layer(root)?.second_slot;
     let plan = write_table(&disk, guids, slot)?;
+    bring_up(root, disk, &plan)
+}
+
+/// Partition and filesystem, once the table is on the disk.
+fn bring_up(root: &Path, disk: Disk, plan: &Plan) -> Result<Prepared, StateError> {
     let partition = plan.table.entries[plan.state as usize - 1].as_ref();
     let bytes = partition.map_or(0, |partition| partition.blocks() * disk.sector);
-    let device = known_to_kernel(root, &disk, &plan)?;
+    let device = known_to_kernel(root, &disk, plan)?;
     let mut did = Vec::new();
     if plan.new {
         did.push("partitions made".to_owned());
     }
     let superblock = make_or_check(&device, &mut did)?;
-    if !did.is_empty() {
-        did.push(format!("{:.3} s beside other stages", began.elapsed().as_secs_f64()));
-    }
     Ok(Prepared { disk, device, bytes, superblock, did })
 }
 
@@ -165,13 +213,18 @@ fn write_table(disk: &Disk, guids: RootGuids, slot: SecondSlot) -> Result<Plan, 
     let read = file.read_exact_at(&mut mbr, 0).map_err(io(0));
     read.map_err(|source| StateError::Table { disk: name(), source })?;
     let steps = plan.erase.iter().cloned().chain(gpt::steps(&plan.table, &mbr));
-    let pending: Vec<Step> = steps.filter(|step| !is_written(&file, step)).collect();
-    gpt::apply(&file, &pending).map_err(|(step, source)| StateError::Write {
-        disk: name(),
+    write(&disk.name, &file, steps)?;
+    Ok(plan)
+}
+
+/// Writes what of the steps is not on the disk yet.
+fn write(disk: &str, file: &File, steps: impl Iterator<Item = Step>) -> Result<(), StateError> {
+    let pending: Vec<Step> = steps.filter(|step| !is_written(file, step)).collect();
+    gpt::apply(file, &pending).map_err(|(step, source)| StateError::Write {
+        disk: disk.to_owned(),
         what: step.what,
         source,
-    })?;
-    Ok(plan)
+    })
 }
 
 fn is_written(file: &File, step: &Step) -> bool {
@@ -221,9 +274,13 @@ fn make_or_check(device: &Path, did: &mut Vec<String>) -> Result<Option<Superblo
 }
 
 /// Mounts what was prepared, and makes the folders that the image has below `/var`.
-pub fn run(root: &Path, prepared: Prepared) -> Result<Done<()>, StateError> {
+pub fn run(root: &Path, early: Early, facts: &NodeFacts) -> Result<Done<()>, StateError> {
+    let prepared = match early {
+        Early::Ready(prepared) => prepared,
+        Early::Later(guids) => late(root, guids, facts)?,
+    };
     let var = under(root, MOUNT_POINT);
-    let image = skeleton(&var)?;
+    let image = skeleton::read(&var)?;
     // errors=remount-ro: a node that cannot trust its disk stops writing, which its services then say.
     let options = c"errors=remount-ro";
     let mounted = mount(&prepared.device, &var, "ext4", MountFlags::NOATIME, Some(options));
@@ -232,7 +289,7 @@ pub fn run(root: &Path, prepared: Prepared) -> Result<Done<()>, StateError> {
         what: "be mounted",
         source: errno.into(),
     })?;
-    make_skeleton(&var, &image)?;
+    skeleton::make(&var, &image)?;
     let mut did = prepared.did;
     match &prepared.superblock {
         None => ext4::finish(&var)?,
@@ -248,104 +305,4 @@ pub fn run(root: &Path, prepared: Prepared) -> Result<Done<()>, StateError> {
         summary += &format!(": {}", did.join(", "));
     }
     Ok(Done::new((), summary))
-}
-
-/// Something below `/var` in the image.
-struct Entry {
-    path: PathBuf,
-    mode: u32,
-    owner: (u32, u32),
-    kind: Kind,
-}
-
-enum Kind {
-    Folder,
-    Link(PathBuf),
-    File(Vec<u8>),
-}
-
-/// What the image has below `/var`, before the state hides it.
-fn skeleton(var: &Path) -> Result<Vec<Entry>, StateError> {
-    let mut entries = Vec::new();
-    let mut folders = vec![var.to_owned()];
-    while let Some(folder) = folders.pop() {
-        let error = |source| StateError::Io { path: folder.clone(), what: "be read", source };
-        for entry in fs::read_dir(&folder).map_err(error)? {
-            let path = entry.map_err(error)?.path();
-            let metadata = fs::symlink_metadata(&path).map_err(error)?;
-            let kind = if metadata.is_dir() {
-                folders.push(path.clone());
-                Kind::Folder
-            } else if metadata.is_symlink() {
-                Kind::Link(fs::read_link(&path).map_err(error)?)
-            } else {
-                Kind::File(fs::read(&path).map_err(error)?)
-            };
-            let owner = (metadata.uid(), metadata.gid());
-            entries.push(Entry { path, mode: metadata.permissions().mode() & 0o7777, owner, kind });
-        }
-    }
-    entries.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(entries)
-}
-
-/// Makes what is missing. What is there is the node's and stays.
-fn make_skeleton(var: &Path, image: &[Entry]) -> Result<(), StateError> {
-    for entry in image.iter().filter(|entry| fs::symlink_metadata(&entry.path).is_err()) {
-        let made = match &entry.kind {
-            Kind::Folder => fs::DirBuilder::new().mode(entry.mode).create(&entry.path),
-            Kind::Link(target) => std::os::unix::fs::symlink(target, &entry.path),
-            Kind::File(bytes) => fs::write(&entry.path, bytes),
-        };
-        let (uid, gid) = entry.owner;
-        let made = made.and_then(|()| std::os::unix::fs::lchown(&entry.path, Some(uid), Some(gid)));
-        let made = made.and_then(|()| match entry.kind {
-            Kind::Link(_) => Ok(()),
-            _ => fs::set_permissions(&entry.path, fs::Permissions::from_mode(entry.mode)),
-        });
-        made.map_err(|source| StateError::Io { path: entry.path.clone(), what: "be made", source })?;
-    }
-    // Without these nothing of Debian's runs, whatever the profile forgot.
-    for (name, mode) in [("lib", 0o755), ("log", 0o755), ("cache", 0o755), ("tmp", 0o1777)] {
-        let path = var.join(name);
-        if !path.exists() {
-            let made = fs::create_dir(&path)
-                .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(mode)));
-            made.map_err(|source| StateError::Io { path, what: "be made", source })?;
-        }
-    }
-    for (name, target) in [("run", "/run"), ("lock", "/run/lock")] {
-        let path = var.join(name);
-        if fs::symlink_metadata(&path).is_err() {
-            let made = std::os::unix::fs::symlink(target, &path);
-            made.map_err(|source| StateError::Io { path, what: "be made", source })?;
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_state_gets_what_the_image_has_and_keeps_what_is_there() {
-        let folder = tempfile::tempdir().unwrap();
-        let var = folder.path().join("var");
-        fs::create_dir_all(var.join("lib/etcd")).unwrap();
-        fs::set_permissions(var.join("lib/etcd"), fs::Permissions::from_mode(0o700)).unwrap();
-        fs::write(var.join("lib/seed"), "image").unwrap();
-        std::os::unix::fs::symlink("/run", var.join("run")).unwrap();
-        let image = skeleton(&var).unwrap();
-        fs::rename(&var, folder.path().join("image")).unwrap();
-        fs::create_dir_all(var.join("lib")).unwrap();
-        fs::write(var.join("lib/seed"), "node").unwrap();
-        for _ in 0..2 {
-            make_skeleton(&var, &image).unwrap();
-        }
-        assert_eq!(fs::metadata(var.join("lib/etcd")).unwrap().permissions().mode() & 0o777, 0o700);
-        assert_eq!(fs::read_to_string(var.join("lib/seed")).unwrap(), "node");
-        assert_eq!(fs::read_link(var.join("run")).unwrap(), Path::new("/run"));
-        assert_eq!(fs::metadata(var.join("tmp")).unwrap().permissions().mode() & 0o7777, 0o1777);
-    }
 }
