@@ -68,6 +68,19 @@ pub struct Link {
     pub bridge: Option<Bridge>,
 }
 
+impl Link {
+    /// Whether it is a card without addresses, routes and rules, known by nothing but its MAC address or name. Alone it
+    /// describes what every machine has, and the name is the one that another system gives it: clouds hand that over for
+    /// machines whose address their DHCP server lends.
+    pub fn is_plain_card(&self) -> bool {
+        let is_made = self.vlan.is_some() || self.bond.is_some() || self.bridge.is_some();
+        let has_traffic = !(self.addresses.is_empty() && self.routes.is_empty() && self.rules.is_empty());
+        // Another card would be taken if these were passed over.
+        let is_found_elsehow = self.driver.is_some() || self.path.is_some();
+        !is_made && !has_traffic && !is_found_elsehow
+    }
+}
+
 /// `[[link.route]]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -255,6 +268,31 @@ mod schema {
 
         fn json_schema(_: &mut SchemaGenerator) -> Schema {
             json_schema!({ "type": "string", "format": "cidr" })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_card_says_nothing_but_that_it_is_there() {
+        let is_plain = |text: &str| toml::from_str::<Link>(text).unwrap().is_plain_card();
+        for plain in ["", "name = 'ens3'\nmac = '52:54:00:00:00:01'\ndhcp4 = true\nmtu = 1450"] {
+            assert!(is_plain(plain), "{plain}");
+        }
+        for other in [
+            "addresses = ['10.20.0.10/24']",
+            "route = [{ to = '0.0.0.0/0', via = '10.20.0.1' }]",
+            "rule = [{ mark = 1, table = 100 }]",
+            "driver = 'igb'",
+            "path = '0000:03:00.0'",
+            "vlan = { id = 2, link = 'eth0' }",
+            "bond = { members = [] }",
+            "bridge = { members = [] }",
+        ] {
+            assert!(!is_plain(other), "{other}");
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Links that are made of others: bonds and a VLAN, whose cables end in this test. What the host's kernel has is in
-//! `firstboot/src/network/links/tests.rs`.
+//! `firstboot/src/network/links/tests/made.rs`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
@@ -114,17 +114,12 @@ impl Cable {
 }
 
 /// Asks through all cables until one answers; its card.
-fn answering<'a>(cables: &'a [Cable], vlan: Option<u16>, address: Ipv4Addr) -> &'a str {
+fn answering(cables: &[Cable], vlan: Option<u16>, address: Ipv4Addr) -> &str {
     answer_from(cables, vlan, address, |_| true)
 }
 
 /// The same until the card is one that `fits`.
-fn answer_from<'a>(
-    cables: &'a [Cable],
-    vlan: Option<u16>,
-    address: Ipv4Addr,
-    fits: impl Fn(&str) -> bool,
-) -> &'a str {
+fn answer_from(cables: &[Cable], vlan: Option<u16>, address: Ipv4Addr, fits: impl Fn(&str) -> bool) -> &str {
     let end = Instant::now() + PATIENCE;
     let mut other = None;
     while Instant::now() < end {

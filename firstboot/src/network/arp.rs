@@ -44,7 +44,8 @@ pub struct Candidate {
 /// 200 ms for all together. `own` are the MACs of this machine, whose links answer for one another.
 ///
 /// # Errors
-/// A socket cannot be had or written to.
+/// A socket cannot be had, or fails. A link that takes no packet at the moment, or is gone, is no error: nobody on it
+/// answers.
 pub fn probe(candidates: &[Candidate], own: &[[u8; 6]]) -> io::Result<Vec<Option<[u8; 6]>>> {
     let mut others = vec![None; candidates.len()];
     if candidates.is_empty() {
@@ -76,7 +77,7 @@ pub fn probe(candidates: &[Candidate], own: &[[u8; 6]]) -> io::Result<Vec<Option
 /// networks that lose packets, and it would be waited for.
 ///
 /// # Errors
-/// A socket cannot be had or written to.
+/// A socket cannot be had, or fails.
 pub fn announce(candidates: &[Candidate]) -> io::Result<()> {
     if candidates.is_empty() {
         return Ok(());
@@ -155,7 +156,8 @@ impl Socket {
         Ok(Socket(socket))
     }
 
-    /// To all machines on a link.
+    /// To all machines on a link. What the link does not take is as if it were lost on the way: one that was set down or
+    /// unplugged, or is full, is no trouble of the others.
     fn send(&self, index: u32, packet: &[u8]) -> io::Result<()> {
         let mut to = link_address();
         to.sll_ifindex = i32::try_from(index).map_err(io::Error::other)?;
@@ -172,7 +174,14 @@ impl Socket {
                 ADDRESS_LENGTH,
             )
         };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        if sent >= 0 {
+            return Ok(());
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            Some(libc::ENETDOWN | libc::ENOBUFS | libc::ENXIO | libc::ENODEV) => Ok(()),
+            _ => Err(error),
+        }
     }
 
     /// The next ARP packet of another machine until `end`, and the index of the link that it came from.

@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use super::identity::Known;
 use super::modules::{self, ModulesError};
 use super::{Advice, Done, Problem, problem};
-use crate::identity::Identity;
+use crate::identity::{Identity, metadata};
 use crate::network::links::{self, Configured, LinkError, Wanted};
 use crate::report::under;
 
@@ -55,6 +55,17 @@ impl Advice for NetworkError {
     }
 }
 
+/// A link that is described as one that DHCP is done on.
+#[derive(Debug, thiserror::Error)]
+#[error("link {0} asks for DHCP, which is done for the node's own address alone")]
+struct NotLent(String);
+
+impl Advice for NotLent {
+    fn advice(&self) -> String {
+        "describe the link with `addresses`, or without dhcp4 and dhcp6".to_owned()
+    }
+}
+
 /// The node's address, and what came with it.
 struct Addressed {
     configured: Configured,
@@ -68,8 +79,10 @@ struct Addressed {
 
 /// Configures the links; all facts about the node are known then.
 pub fn run(root: &Path, known: Known) -> Result<Done<NodeFacts>, NetworkError> {
-    let Known { identity, mut layer, os } = known;
+    let Known { mut identity, machine, mut layer, os } = known;
     let mut problems = load_modules(root, &identity.links);
+    problems.extend(not_lent(&identity.links));
+    take_plain_card(&mut identity);
     let (name, pod_cidr, provider_id) =
         (identity.name.clone(), identity.pod_cidr, identity.provider_id.clone());
     let seeded = identity.time_servers.clone();
@@ -90,6 +103,7 @@ pub fn run(root: &Path, known: Known) -> Result<Done<NodeFacts>, NetworkError> {
     write_facts(root, &facts)?;
     let summary = summary(&facts, &configured, &origin);
     problems.extend(configured.problems);
+    problems.extend(metadata::report_ready(&machine).err().map(|error| problem(&error)));
     Ok(Done { value: facts, summary, problems })
 }
 
@@ -102,6 +116,33 @@ fn given(
     let Identity { mac, gateway, links, .. } = identity;
     let configured = links::configure(root, &Wanted { mac, address, gateway, mtu, links })?;
     Ok(Addressed { configured, address, gateway, time_servers: Vec::new(), origin: String::new() })
+}
+
+/// The card of a description that knows of one alone, and nothing of its addresses.
+fn plain_card(links: &[Link]) -> Option<&Link> {
+    match links {
+        [card] => Some(card).filter(|card| card.is_plain_card()),
+        _ => None,
+    }
+}
+
+/// Such a card is the machine's card, as if it were not described, but for its MTU and the like. The name is what another
+/// system calls it (`ens3`): the MAC address says which one it is, or that there is no other.
+fn take_plain_card(identity: &mut Identity) {
+    let Some(card) = plain_card(&identity.links) else { return };
+    let mac = identity.mac.take().or_else(|| card.mac.clone());
+    identity.links = vec![Link { name: String::new(), mac: mac.clone(), ..card.clone() }];
+    identity.mac = mac;
+}
+
+/// What is described and not done.
+fn not_lent(links: &[Link]) -> Vec<Problem> {
+    if plain_card(links).is_some() {
+        // Its address is lent, or somebody knew it.
+        return Vec::new();
+    }
+    let asking = links.iter().filter(|link| link.dhcp4 || link.dhcp6);
+    asking.map(|link| problem(&NotLent(link.name.clone()))).collect()
 }
 
 /// Before the kernel asks for them: it would find no program to load them with in an image without one, and `bonding`
@@ -139,4 +180,56 @@ fn write_facts(root: &Path, facts: &NodeFacts) -> Result<(), NetworkError> {
         crate::files::replace(&path, &serde_json::to_vec(facts)?, 0o600)
     };
     write().map_err(|source| NetworkError::Facts { path: path.clone(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(links: &str, mac: Option<&str>) -> Identity {
+        #[derive(serde::Deserialize)]
+        struct File {
+            link: Vec<Link>,
+        }
+        let file: File = toml::from_str(links).unwrap();
+        Identity {
+            name: "w9".into(),
+            address: None,
+            gateway: None,
+            mac: mac.map(str::to_owned),
+            pod_cidr: None,
+            provider_id: None,
+            links: file.link,
+            time_servers: None,
+            sources: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_plain_card_alone_is_the_machines_card_by_its_mac() {
+        let text = "[[link]]\nname = 'ens3'\nmac = '52:54:00:00:00:01'\nmtu = 1450\ndhcp4 = true";
+        for (known, mac) in [(None, "52:54:00:00:00:01"), (Some("52:54:00:00:00:02"), "52:54:00:00:00:02")] {
+            let mut identity = identity(text, known);
+            assert_eq!(not_lent(&identity.links), []);
+            take_plain_card(&mut identity);
+            assert_eq!(identity.mac.as_deref(), Some(mac));
+            let card = &identity.links[0];
+            assert_eq!((card.name.as_str(), card.mac.as_deref(), card.mtu), ("", Some(mac), Some(1450)));
+        }
+    }
+
+    #[test]
+    fn other_links_that_ask_for_dhcp_are_told() {
+        let text =
+            "[[link]]\nname = 'eth0'\naddresses = ['10.20.0.10/24']\n[[link]]\nname = 'eth1'\ndhcp4 = true";
+        let mut identity = identity(text, None);
+        let problems = not_lent(&identity.links);
+        assert_eq!(problems.len(), 1);
+        assert_eq!(
+            problems[0].chain,
+            ["link eth1 asks for DHCP, which is done for the node's own address alone"]
+        );
+        take_plain_card(&mut identity);
+        assert_eq!(identity.links[0].name, "eth0");
+    }
 }

@@ -13,6 +13,7 @@ use super::packet::{self, PacketSocket};
 use super::{hex, random};
 use crate::network::arp::{self, Candidate};
 use crate::network::netlink::{Link, LinkChanges, Netlink};
+use crate::report::uptime_ms;
 
 /// Pauses between two messages that nobody answers, milliseconds; the last one from then on. RFC 2131, section 4.1,
 /// begins with 4 s and ends with 64: the first are shorter, as a frame that was lost should not cost a boot 4 s, and
@@ -40,12 +41,7 @@ pub struct Card {
 impl Card {
     /// None if the link has no Ethernet address.
     pub fn of(link: &Link) -> Option<Card> {
-        let mut mac = [0; 6];
-        let mut pairs = link.mac.as_deref()?.split(':');
-        for byte in &mut mac {
-            *byte = u8::from_str_radix(pairs.next()?, 16).ok()?;
-        }
-        Some(Card { name: link.name.clone(), index: link.index, mac })
+        Some(Card { name: link.name.clone(), index: link.index, mac: link.mac_bytes()? })
     }
 
     /// An address on it.
@@ -63,6 +59,18 @@ impl fmt::Display for Card {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.name, self.shown_mac())
     }
+}
+
+/// A lease, where it is from, and since when it counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lent {
+    /// Which card it was asked for on.
+    pub card: Card,
+    /// What the server said.
+    pub lease: Lease,
+    /// Just before the request that was acknowledged: the lease's time counts from then (RFC 2131, section 4.4.1).
+    /// Milliseconds since the kernel's start, as [`uptime_ms`] has them.
+    pub since_ms: u64,
 }
 
 /// What was seen on a link without a lease.
@@ -111,7 +119,7 @@ pub struct Search<'a> {
 
 /// Where a request led to.
 enum Taken {
-    Lease(Lease),
+    Lease(Lent),
     /// Begin again; after a pause if it is not the first time.
     Again,
     /// No server answers any more.
@@ -120,10 +128,10 @@ enum Taken {
 
 impl Search<'_> {
     /// Looks for a lease until the end. The address is set by nobody yet, and no other machine on the link has it.
-    pub fn run(&self) -> Result<Lease, Seen> {
+    pub fn run(&self) -> Result<Lent, Seen> {
         let mut seen = Seen::default();
         match self.search(&mut seen) {
-            Ok(Some(lease)) => Ok(lease),
+            Ok(Some(lent)) => Ok(lent),
             Ok(None) => Err(seen),
             Err(error) => {
                 seen.note(format!("the link cannot be used: {error}"));
@@ -132,7 +140,7 @@ impl Search<'_> {
         }
     }
 
-    fn search(&self, seen: &mut Seen) -> io::Result<Option<Lease>> {
+    fn search(&self, seen: &mut Seen) -> io::Result<Option<Lent>> {
         if !self.wait_for_carrier()? {
             return Ok(None);
         }
@@ -153,7 +161,7 @@ impl Search<'_> {
             })?;
             let Some(offer) = offer else { continue };
             match self.take(&socket, &offer, transaction, begin, seen)? {
-                Taken::Lease(lease) => return Ok(Some(lease)),
+                Taken::Lease(lent) => return Ok(Some(lent)),
                 Taken::Silence => {}
                 Taken::Again => {
                     setbacks += 1;
@@ -181,6 +189,7 @@ impl Search<'_> {
             }
             let message = self.client.write(Ask::Take { server, address }, transaction, seconds_since(begin));
             seen.sent += 1;
+            let since_ms = uptime_ms();
             let answer = self.ask(socket, &message, transaction, *pause, seen, |answer| match answer {
                 Answer::Acknowledgement(lease) if lease.server == server => Some(Ok(lease)),
                 Answer::Refusal { server: other, message } if other == server => Some(Err(message)),
@@ -188,7 +197,10 @@ impl Search<'_> {
             })?;
             match answer {
                 None => {}
-                Some(Ok(lease)) => return self.probe(socket, lease, seen),
+                Some(Ok(lease)) => {
+                    let lent = Lent { card: self.card.clone(), lease, since_ms };
+                    return self.probe(socket, lent, seen);
+                }
                 Some(Err(message)) => {
                     let why = message.map_or(String::new(), |message| format!(" ({message})"));
                     seen.note(format!("{server} offered {address} and then refused it{why}"));
@@ -200,13 +212,12 @@ impl Search<'_> {
         Ok(Taken::Silence)
     }
 
-    fn probe(&self, socket: &PacketSocket, lease: Lease, seen: &mut Seen) -> io::Result<Taken> {
-        let (server, address) = (lease.server, lease.address.addr());
+    fn probe(&self, socket: &PacketSocket, lent: Lent, seen: &mut Seen) -> io::Result<Taken> {
+        let (server, address) = (lent.lease.server, lent.lease.address.addr());
         // Links of this machine answer for one another.
-        let own: Vec<[u8; 6]> =
-            Netlink::open()?.links()?.iter().filter_map(|link| Some(Card::of(link)?.mac)).collect();
+        let own: Vec<[u8; 6]> = Netlink::open()?.links()?.iter().filter_map(Link::mac_bytes).collect();
         let other = arp::probe(&[self.card.candidate(address)], &own)?;
-        let Some(other) = other.into_iter().flatten().next() else { return Ok(Taken::Lease(lease)) };
+        let Some(other) = other.into_iter().flatten().next() else { return Ok(Taken::Lease(lent)) };
         seen.note(format!("{server} lent {address}, which {} has already", hex(other)));
         let message = self.client.write(Ask::Decline { server, address }, random(), 0);
         socket.broadcast(&packet::to_servers(&message))?;
@@ -294,9 +305,5 @@ pub fn no_lease(cards: &[(Card, Seen)]) -> String {
 /// The address of a lease as it is told: `10.9.0.50/24 by 10.9.0.1 for 3600 s`.
 pub fn told(lease: &Lease) -> String {
     let gateway = lease.gateway().map(|gateway: Ipv4Addr| format!(", gateway {gateway}"));
-    let time = match lease.seconds {
-        super::lease::FOR_EVER => "for ever".to_owned(),
-        seconds => format!("for {seconds} s"),
-    };
-    format!("{}{} by {} {time}", lease.address, gateway.unwrap_or_default(), lease.server)
+    format!("{}{} by {} {}", lease.address, gateway.unwrap_or_default(), lease.server, lease.time())
 }

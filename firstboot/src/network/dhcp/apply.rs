@@ -13,6 +13,7 @@ use pod_network::wire::{Messages, Socket, WireError};
 use super::lease::{Lease, Route};
 use crate::network::resolvers::resolv_conf;
 use crate::report::under;
+use crate::stages::Advice;
 
 /// `RTPROT_DHCP` of linux/rtnetlink.h: `proto dhcp` in what `ip route` shows.
 const ROUTE_PROTOCOL: u8 = 16;
@@ -33,9 +34,31 @@ pub enum ApplyError {
     },
 }
 
-/// Gives a link the address for `seconds`, and the routes. The kernel takes the address away when they are over,
-/// with the routes: also if nobody is left to do it, as another machine may get it then.
-pub fn apply(link: u32, lease: &Lease, seconds: u32) -> Result<(), ApplyError> {
+impl Advice for ApplyError {
+    fn advice(&self) -> String {
+        "compare what the DHCP server says (address, routers, classless routes) with this link".to_owned()
+    }
+}
+
+/// Gives a link an address that it does not have yet for `seconds`, and the routes. The kernel takes the address away
+/// when they are over, with the routes: also if nobody is left to do it, as another machine may get it then.
+///
+/// Returns the routes that the kernel refused and that can be done without: all but the default route.
+///
+/// # Errors
+/// The address or the default route is refused; nothing of the lease is left then.
+pub fn apply(link: u32, lease: &Lease, seconds: u32) -> Result<Vec<ApplyError>, ApplyError> {
+    extend(link, lease, seconds).inspect_err(|_| {
+        // The first error is the one to tell.
+        let _ = withdraw(link, lease.address);
+    })
+}
+
+/// The same for an address that the link has: it stays, whatever is refused.
+///
+/// # Errors
+/// The address or the default route is refused.
+pub fn extend(link: u32, lease: &Lease, seconds: u32) -> Result<Vec<ApplyError>, ApplyError> {
     let mut socket = Socket::open()?;
     let address = lease.address;
     let lent = socket.request(|messages| {
@@ -48,13 +71,17 @@ pub fn apply(link: u32, lease: &Lease, seconds: u32) -> Result<(), ApplyError> {
         messages.attribute(libc::IFA_CACHEINFO, &[seconds, seconds, 0, 0].map(u32::to_ne_bytes).concat());
     });
     refused(lent, || format!("set {address}"))?;
+    let mut without = Vec::new();
     for route in routes(lease) {
         let flags = (libc::NLM_F_CREATE | libc::NLM_F_REPLACE) as u16;
         let set =
             socket.request(|messages| write_route(messages, libc::RTM_NEWROUTE, flags, link, lease, route));
-        refused(set, || format!("set the route to {}", route.to))?;
+        match refused(set, || format!("set the route to {}{}", route.to, through(route))) {
+            Err(error) if route.to.prefix_len() == 0 => return Err(error),
+            result => without.extend(result.err()),
+        }
     }
-    Ok(())
+    Ok(without)
 }
 
 /// Takes the routes of an earlier lease away that the present one of the same address does not have.
@@ -93,6 +120,11 @@ pub fn write_resolvers(root: &Path, lease: &Lease, of_cluster: &[IpAddr]) -> io:
 /// Without that to the network of the address, which comes with it.
 fn routes(lease: &Lease) -> impl Iterator<Item = &Route> {
     lease.routes.iter().filter(|route| route.to != lease.address.trunc())
+}
+
+/// ` through 10.9.0.1`, for a person.
+fn through(route: &Route) -> String {
+    route.via.map_or(String::new(), |via| format!(" through {via}"))
 }
 
 fn write_route(messages: &mut Messages, kind: u16, flags: u16, link: u32, lease: &Lease, route: &Route) {

@@ -15,7 +15,7 @@ use bootwright_model::families::Family;
 use bootwright_model::node::NodeFacts;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::acquire::{Card, Search, told};
+use super::acquire::{Card, Lent, Search, told};
 use super::apply::{self, ApplyError};
 use super::held::{Held, Phase};
 use super::lease::Lease;
@@ -25,7 +25,7 @@ use super::random;
 use crate::bootstrap::{self, BootstrapError};
 use crate::network::arp;
 use crate::network::netlink::Netlink;
-use crate::report::{Consoles, uptime_ms};
+use crate::report::{Consoles, chain, uptime_ms};
 
 /// Shortest pause between two requests that are not answered (RFC 2131, section 4.4.5).
 const SHORTEST_PAUSE_MS: u64 = 60_000;
@@ -151,7 +151,14 @@ impl Keeper {
             // Half of what is left, as the RFC says.
             let pause = ((until - now) / 2).max(SHORTEST_PAUSE_MS).min(until - now);
             match self.ask(server, pause)? {
-                Some(Answer::Acknowledgement(lease)) => return Ok(Asked::Renewed(lease, now)),
+                Some(Answer::Acknowledgement(lease)) => {
+                    let other = lease.address.addr() != self.held.lease.address.addr();
+                    // Nobody has looked whether another machine has that one: a search does.
+                    return Ok(match other {
+                        true => Asked::Lost("the server lends another address"),
+                        false => Asked::Renewed(lease, now),
+                    });
+                }
                 Some(Answer::Refusal { .. }) => {
                     return Ok(Asked::Lost("the server does not lend it any more"));
                 }
@@ -199,10 +206,9 @@ impl Keeper {
     fn search(&self) -> (Lease, u64) {
         let stop = AtomicBool::new(false);
         loop {
-            let since_ms = uptime_ms();
             let end = Instant::now() + SEARCH;
             match (Search { card: &self.card, client: &self.client, end, stop: &stop }).run() {
-                Ok(lease) => return (lease, since_ms),
+                Ok(Lent { lease, since_ms, .. }) => return (lease, since_ms),
                 Err(seen) => {
                     self.tell(&format!("{}: no lease for {} s: {seen}", self.card, SEARCH.as_secs()))
                 }
@@ -224,7 +230,15 @@ impl Keeper {
         Netlink::open()
             .and_then(|mut netlink| netlink.set_mtu(index, mtu.into()))
             .map_err(failed("the link does not take the MTU"))?;
-        apply::apply(index, lease, self.held.seconds_left(uptime_ms()))?;
+        let seconds = self.held.seconds_left(uptime_ms());
+        let refused = match moved {
+            true => apply::apply(index, lease, seconds)?,
+            // What it has already works better than nothing.
+            false => apply::extend(index, lease, seconds)?,
+        };
+        for error in refused {
+            eprintln!("dhcp: {}", chain(&error).join(": "));
+        }
         if !moved {
             apply::forget_routes(index, &before, lease)?;
         }

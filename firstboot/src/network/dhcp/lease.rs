@@ -36,7 +36,7 @@ pub struct Lease {
     pub renewal_seconds: u32,
     /// T2: seconds until every server is asked for more.
     pub rebinding_seconds: u32,
-    /// Default route and others. Those on the link itself come first: others may need them.
+    /// Default route and others, one to each place. Those on the link itself come first: others may need them.
     pub routes: Vec<Route>,
     /// Of the link, bytes.
     pub mtu: Option<u16>,
@@ -54,7 +54,7 @@ pub enum Unusable {
     /// Without it nobody can be asked for the address.
     #[error("it does not say which server it is from")]
     NoServer,
-    /// No machine has it.
+    /// No machine has it, or it is link-local: such an address machines take by themselves (RFC 3927).
     #[error("{0} is no address of a machine")]
     Address(Ipv4Addr),
     /// Missing, or not a row of ones and a row of zeros.
@@ -74,6 +74,7 @@ impl Lease {
         let network = Ipv4Net::with_netmask(address, mask).map_err(|_| Unusable::Mask)?;
         let shared = network.prefix_len() < 31;
         if !is_host(address)
+            || address.is_link_local()
             || network.prefix_len() == 0
             || shared && (address == network.network() || address == network.broadcast())
         {
@@ -94,6 +95,14 @@ impl Lease {
             search: options.search(),
             time_servers: options.addresses(options::TIME_SERVERS),
         })
+    }
+
+    /// How long it lasts, for a person: `for 3600 s`.
+    pub fn time(&self) -> String {
+        match self.seconds {
+            FOR_EVER => "for ever".to_owned(),
+            seconds => format!("for {seconds} s"),
+        }
     }
 
     /// Next hop of the default route.
@@ -132,7 +141,15 @@ fn routes(address: Ipv4Addr, options: &Options) -> Vec<Route> {
     for route in &mut routes {
         route.via = route.via.filter(|via| *via != address);
     }
-    routes.retain(|route| route.via.is_none_or(is_host) && !route.to.addr().is_multicast());
+    let mut known = Vec::new();
+    routes.retain(|route| {
+        let is_first = !known.contains(&route.to);
+        let usable = is_first && route.via.is_none_or(is_host) && !route.to.addr().is_multicast();
+        if usable {
+            known.push(route.to);
+        }
+        usable
+    });
     routes.sort_by_key(|route| route.via.is_some());
     routes
 }
@@ -186,8 +203,43 @@ pub(crate) mod tests {
         assert!(lease.is_neighbour(Ipv4Addr::new(10, 99, 0, 1)));
         assert!(!lease.is_neighbour(Ipv4Addr::new(10, 99, 0, 2)));
         assert_eq!(with(&[249, 5, 0, 10, 9, 0, 7]).gateway(), "10.9.0.7".parse().ok());
+        // A second one to the same place would replace the first in the kernel.
+        let twice = with(&[121, 10, 0, 10, 9, 0, 7, 0, 10, 9, 0, 8]);
+        assert_eq!((twice.routes.len(), twice.gateway()), (1, "10.9.0.7".parse().ok()));
         // Cut off: the router is better than none.
         assert_eq!(with(&[121, 2, 24, 10]).gateway(), "10.9.0.1".parse().ok());
+    }
+
+    #[test]
+    fn a_clouds_servers_may_be_link_local_and_the_machine_may_not() {
+        // As Google lends it: the router is on no network of the address.
+        let google: [&[u8]; 8] = [
+            &[1, 4, 255, 255, 255, 255],
+            &[54, 4, 169, 254, 169, 254],
+            &[51, 4, 0, 1, 81, 128],
+            &[3, 4, 10, 128, 0, 1],
+            &[6, 4, 169, 254, 169, 254],
+            &[42, 4, 169, 254, 169, 254],
+            &[26, 2, 5, 180],
+            &[121, 14, 32, 10, 128, 0, 1, 0, 0, 0, 0, 0, 10, 128, 0, 1],
+        ];
+        let near = Ipv4Addr::new(169, 254, 169, 254);
+        let lease = Lease::read(Ipv4Addr::new(10, 128, 0, 2), &message(&google)).unwrap();
+        assert_eq!(lease.address.to_string(), "10.128.0.2/32");
+        assert_eq!((lease.server, lease.seconds, lease.mtu), (near, 86_400, Some(1460)));
+        assert_eq!((&lease.resolvers[..], &lease.time_servers[..]), (&[near][..], &[near][..]));
+        let router = Ipv4Addr::new(10, 128, 0, 1);
+        assert_eq!((lease.gateway(), lease.is_neighbour(router)), (Some(router), true));
+        // Next hops there are, too.
+        assert_eq!(with(&[121, 5, 0, 169, 254, 0, 1]).gateway(), Some(Ipv4Addr::new(169, 254, 0, 1)));
+        let refused = Lease::read(Ipv4Addr::new(169, 254, 7, 7), &message(&google)).unwrap_err();
+        assert_eq!(refused, Unusable::Address(Ipv4Addr::new(169, 254, 7, 7)));
+    }
+
+    #[test]
+    fn how_long_it_lasts_is_told() {
+        assert_eq!(lease().time(), "for 120 s");
+        assert_eq!(Lease { seconds: FOR_EVER, ..lease() }.time(), "for ever");
     }
 
     #[test]

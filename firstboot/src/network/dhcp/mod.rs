@@ -23,13 +23,14 @@ use std::time::{Duration, Instant};
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use self::acquire::{Card, Search, no_lease};
-use self::lease::Lease;
+use self::acquire::{Card, Lent, Search, no_lease};
 use self::message::Client;
 use crate::stages::Advice;
 
 /// How long a boot waits for a lease: a switch with spanning tree lets nothing through for the first 30 s.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the same cards are asked on before it is looked whether there are more of them.
+pub const ROUND: Duration = Duration::from_secs(10);
 
 /// No server lent an address.
 #[derive(Debug, thiserror::Error)]
@@ -57,12 +58,7 @@ impl Client {
 }
 
 /// Asks on all cards at once, which must be set up; the first lease wins, and the others are not asked for any more.
-pub fn first(
-    root: &Path,
-    cards: &[Card],
-    host_name: &str,
-    patience: Duration,
-) -> Result<(Card, Lease), NoLease> {
+pub fn first(root: &Path, cards: &[Card], host_name: &str, patience: Duration) -> Result<Lent, NoLease> {
     let end = Instant::now() + patience;
     let stop = AtomicBool::new(false);
     let (sender, receiver) = channel();
@@ -83,8 +79,8 @@ pub fn first(
         drop(sender);
         for (card, result) in receiver {
             match result {
-                Ok(lease) => {
-                    won.get_or_insert((card, lease));
+                Ok(lent) => {
+                    won.get_or_insert(lent);
                 }
                 Err(seen) => lost.push((card, seen)),
             }

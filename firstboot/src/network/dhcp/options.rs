@@ -108,7 +108,7 @@ impl Options {
         self.word(number).map(Ipv4Addr::from_bits)
     }
 
-    /// Addresses that machines can have, without those that are there twice.
+    /// Addresses that machines can be reached at, without those that are there twice.
     pub fn addresses(&self, number: u8) -> Vec<Ipv4Addr> {
         let mut addresses = Vec::new();
         for bytes in self.bytes(number).unwrap_or_default().chunks_exact(4).take(MOST_VALUES) {
@@ -161,11 +161,12 @@ impl Options {
     }
 }
 
-/// An address that a machine may have.
+/// An address that a machine may be reached at. A link-local one (169.254.0.0/16) too: clouds have their DHCP server,
+/// resolver and NTP server there, 169.254.169.254 at Google and Oracle, and some routers.
 pub fn is_host(address: Ipv4Addr) -> bool {
     // 240.0.0.0/4 is reserved (RFC 1112, section 4).
     let reserved = address.octets()[0] >= 240 || address.octets()[0] == 0;
-    !reserved && !address.is_loopback() && !address.is_multicast() && !address.is_link_local()
+    !reserved && !address.is_loopback() && !address.is_multicast()
 }
 
 /// Names one after the other, as in DNS (RFC 1035, section 4.1.4). What follows a faulty one is left out.

@@ -25,7 +25,7 @@ const PACKET_BYTES: usize = 2048;
 pub struct PacketSocket {
     socket: Socket,
     index: i32,
-    /// `ETH_P_IP` or `ETH_P_ARP`.
+    /// `ETH_P_…`, in this machine's byte order.
     protocol: u16,
 }
 

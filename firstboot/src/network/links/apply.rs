@@ -8,7 +8,7 @@ use bootwright_model::links::Link as Described;
 use super::error::request;
 use super::plan::{Plan, Planned};
 use super::{CARRIER_PATIENCE, Configured, LINK_PATIENCE, LinkError, autoconf, cards, device};
-use crate::network::netlink::{Link, LinkChanges, Made, Netlink};
+use crate::network::netlink::{Link, LinkChanges, Made, Netlink, parse_mac};
 use crate::stages::{Problem, problem};
 
 /// More looks at a link that never becomes what is wanted are of no use. A bond with members takes five.
@@ -149,7 +149,7 @@ impl Work<'_> {
     }
 
     /// The boot ends if the node's address depends on the link, and goes on without it else.
-    pub fn give_up(&mut self, place: usize, error: LinkError) -> Result<(), LinkError> {
+    fn give_up(&mut self, place: usize, error: LinkError) -> Result<(), LinkError> {
         if self.plan.links[place].carries_node {
             return Err(error);
         }
@@ -178,7 +178,7 @@ impl Work<'_> {
             self.netlink.change_data(index, kind, missing).map_err(failed)?;
             return Ok(Some(what));
         }
-        if let Some(mac) = made_mac(&planned.link).filter(|mac| Some(*mac) != mac_of(present)) {
+        if let Some(mac) = made_mac(&planned.link).filter(|mac| Some(*mac) != present.mac_bytes()) {
             let (what, failed) = step(format!("give {name} its MAC address"));
             self.netlink.set_mac(index, mac).map_err(failed)?;
             return Ok(Some(what));
@@ -326,18 +326,4 @@ fn patience(planned: &Planned) -> Duration {
 fn made_mac(link: &Described) -> Option<[u8; 6]> {
     device::wanted(link, None)?;
     parse_mac(link.mac.as_deref()?)
-}
-
-/// The MAC that a link has.
-pub(super) fn mac_of(link: &Link) -> Option<[u8; 6]> {
-    parse_mac(link.mac.as_deref()?)
-}
-
-fn parse_mac(text: &str) -> Option<[u8; 6]> {
-    let mut bytes = [0; 6];
-    let mut pairs = text.split(':');
-    for byte in &mut bytes {
-        *byte = u8::from_str_radix(pairs.next()?, 16).ok()?;
-    }
-    pairs.next().is_none().then_some(bytes)
 }

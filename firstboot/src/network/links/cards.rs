@@ -37,17 +37,22 @@ pub fn wait_for_any(macs: &[String]) -> Result<bool, LinkError> {
 
 /// The cards that may get an address that nobody has given, as they were, and set up now, with the loopback link: that
 /// with a MAC address, else all. Waits for the first of them, as long as a slow driver takes.
-pub fn set_up(mac: Option<&str>) -> Result<Vec<Link>, LinkError> {
+///
+/// Those that are down get `mtu` (bytes) before, if there is one: many drivers begin anew when the MTU of a card that
+/// runs is changed, and the carrier is gone for seconds. A card that does not take it keeps its own.
+pub fn set_up(mac: Option<&str>, mtu: Option<u16>) -> Result<Vec<Link>, LinkError> {
     let mut changes = LinkChanges::open().map_err(|source| request("listen for links", source))?;
     let mut netlink = Netlink::open().map_err(|source| request("open a netlink socket", source))?;
     let end = Instant::now() + LINK_PATIENCE;
     loop {
         let links = netlink.links().map_err(|source| request("list the links", source))?;
-        let is_meant = |link: &&Link| {
-            mac.is_none_or(|mac| link.own_mac().is_some_and(|own| own.eq_ignore_ascii_case(mac)))
-        };
-        let meant: Vec<Link> = candidates(&links).filter(is_meant).cloned().collect();
+        let meant: Vec<Link> = askable(&links, mac).cloned().collect();
         if !meant.is_empty() {
+            for link in meant.iter().filter(|link| !link.up) {
+                if let Some(mtu) = mtu {
+                    let _ = netlink.set_mtu(link.index, mtu.into());
+                }
+            }
             let loopback = links.iter().filter(|link| link.name == "lo");
             for link in meant.iter().chain(loopback).filter(|link| !link.up) {
                 let up = netlink.set_up(link.index, true);
@@ -65,13 +70,25 @@ pub fn set_up(mac: Option<&str>) -> Result<Vec<Link>, LinkError> {
     }
 }
 
-/// Sets a link down.
+/// Cards that somebody can lend an address to: all, or the one with a MAC address. Not a card that another link has taken
+/// for its own: Azure's fast card of a machine is a member of the slow one, with the same MAC.
+fn askable<'a>(links: &'a [Link], mac: Option<&'a str>) -> impl Iterator<Item = &'a Link> {
+    let has_mac = move |link: &Link| {
+        mac.is_none_or(|mac| link.own_mac().is_some_and(|own| own.eq_ignore_ascii_case(mac)))
+    };
+    candidates(links).filter(move |link| link.master.is_none() && has_mac(link))
+}
+
+/// Sets a card down that was down before [`set_up`], and gives it the MTU that it had.
 pub fn set_down(link: &Link) -> Result<(), LinkError> {
-    let down = Netlink::open().and_then(|mut netlink| netlink.set_up(link.index, false));
+    let down = Netlink::open().and_then(|mut netlink| {
+        netlink.set_up(link.index, false)?;
+        netlink.set_mtu(link.index, link.mtu)
+    });
     down.map_err(|source| request(&format!("set {} down", link.name), source))
 }
 
-/// Gives a link an MTU, bytes.
+/// Gives a link an MTU, bytes. The kernel does nothing if it has that.
 pub fn set_mtu(link: &Link, mtu: u16) -> Result<(), LinkError> {
     let set = Netlink::open().and_then(|mut netlink| netlink.set_mtu(link.index, mtu.into()));
     set.map_err(|source| request(&format!("give {} an MTU of {mtu} bytes", link.name), source))
@@ -194,6 +211,18 @@ mod tests {
             let found = choose(Path::new("/"), &links, &described, "10.20.0.10/24".parse().unwrap());
             assert_eq!(found.unwrap().name, name);
         }
+    }
+
+    #[test]
+    fn a_card_that_belongs_to_another_is_not_asked() {
+        let slow = Link { index: 1, ..link("eth0", "52:54:00:00:00:01") };
+        let fast = Link { index: 2, master: Some(1), ..link("eth1", "52:54:00:00:00:01") };
+        let other = Link { index: 3, ..link("eth2", "52:54:00:00:00:0A") };
+        let links = [fast, slow, other];
+        let asked = |mac| askable(&links, mac).map(|link| link.index).collect::<Vec<_>>();
+        assert_eq!(asked(None), [1, 3]);
+        assert_eq!(asked(Some("52:54:00:00:00:01")), [1]);
+        assert_eq!(asked(Some("52:54:00:00:00:0a")), [3]);
     }
 
     #[test]

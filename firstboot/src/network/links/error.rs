@@ -86,6 +86,9 @@ pub enum LinkError {
         /// The other's MAC.
         mac: String,
     },
+    /// Nobody is known to have the addresses, as nobody could be asked.
+    #[error("the addresses of this node are used without asking by ARP who has them")]
+    Unasked(#[source] io::Error),
     /// A description that contradicts itself.
     #[error("the description of the link {link}: {what}")]
     Description {
@@ -118,6 +121,7 @@ impl Advice for LinkError {
             LinkError::Taken { .. } => "give the link of [[link]] another name",
             LinkError::NotTaken { .. } => "leave out the option that this kernel does not take, or correct its value",
             LinkError::Conflict { .. } => "switch the other machine off, or give one of the two another address",
+            LinkError::Unasked(_) => "make sure that no other machine has them",
             LinkError::Description { .. } => "correct [[link]] in node.toml on the seed partition, or in the cluster file and build again",
             LinkError::NoPlace { .. } => "add the node's address to `addresses` of the link that carries it",
         }

@@ -1,13 +1,14 @@
 //! What is described, put in an order in which it can be made, with what the node adds to it.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bootwright_model::families::{Family, PerFamily};
 use bootwright_model::links::{Link, Route};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{LinkError, Wanted};
+use crate::network::netlink::main_table;
 
 /// All links of the node, each after those that it is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub(super) struct Plan {
     pub node: usize,
     /// The node's address.
     pub address: PerFamily<IpNet>,
+    /// Its default gateway.
+    pub gateway: Option<PerFamily<IpAddr>>,
 }
 
 /// One link.
@@ -28,7 +31,8 @@ pub(super) struct Planned {
     pub mtu: u16,
     /// Place of the bond or bridge that it is a member of.
     pub master: Option<usize>,
-    /// The node's address depends on it: it is the link of the address, or that one is made of it.
+    /// The node's address depends on it: it is the link of the address, or that one is a VLAN of it. Not a member: a
+    /// bond or bridge works with those that are left.
     pub carries_node: bool,
 }
 
@@ -36,6 +40,16 @@ impl Plan {
     /// The place of a link by its name.
     pub fn place(&self, name: &str) -> Option<usize> {
         self.links.iter().position(|planned| planned.link.name == name)
+    }
+
+    /// Whether a route of the link at `place` is the one that the node leaves its network by: the default route through
+    /// its gateway.
+    pub fn is_way_out(&self, place: usize, route: &Route) -> bool {
+        let through = |gateways: PerFamily<IpAddr>| route.via.is_some_and(|via| gateways.contains(&via));
+        place == self.node
+            && route.to.prefix_len() == 0
+            && route.table.is_none_or(|table| table == main_table())
+            && self.gateway.is_some_and(through)
     }
 }
 
@@ -54,15 +68,15 @@ pub(super) fn plan(wanted: &Wanted) -> Result<Plan, LinkError> {
     let node = node_link(&links, wanted)?;
     add_node(&mut links[node], wanted);
     let masters = masters(&links)?;
-    let below = below(&links, node);
+    let carriers = carriers(&links, node);
     let mtus: Vec<u16> = (0..links.len()).map(|place| mtu(&links, &masters, place, wanted.mtu)).collect();
     let planned = links.into_iter().enumerate().map(|(place, mut link)| {
         for route in &mut link.routes {
             route.metric = route.metric.or(link.metric);
         }
-        Planned { link, mtu: mtus[place], master: masters[place], carries_node: below[place] }
+        Planned { link, mtu: mtus[place], master: masters[place], carries_node: carriers[place] }
     });
-    Ok(Plan { links: planned.collect(), node, address: wanted.address })
+    Ok(Plan { links: planned.collect(), node, address: wanted.address, gateway: wanted.gateway })
 }
 
 /// Names of the links that a link is made of.
@@ -116,7 +130,7 @@ fn masters(links: &[Link]) -> Result<Vec<Option<usize>>, LinkError> {
     Ok(masters)
 }
 
-/// The link that has the node's address, else the one that its `mac` names.
+/// The link that has the node's address, else the one that its `mac` names, else the only one, unless its MAC is another.
 fn node_link(links: &[Link], wanted: &Wanted) -> Result<usize, LinkError> {
     let primary = wanted.address.primary();
     let has_address = |link: &Link| link.addresses.iter().any(|address| address.addr() == primary.addr());
@@ -124,7 +138,12 @@ fn node_link(links: &[Link], wanted: &Wanted) -> Result<usize, LinkError> {
         (Some(mac), Some(wanted)) => mac.eq_ignore_ascii_case(wanted),
         _ => false,
     };
-    links.iter().position(has_address).or_else(|| links.iter().position(has_mac)).ok_or_else(|| {
+    let only = || match links {
+        [link] => (link.mac.is_none() || wanted.mac.is_none()).then_some(0),
+        _ => None,
+    };
+    let found = links.iter().position(has_address).or_else(|| links.iter().position(has_mac)).or_else(only);
+    found.ok_or_else(|| {
         let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
         LinkError::NoPlace { address: wanted.address, links: names.join(", ") }
     })
@@ -153,21 +172,17 @@ pub(super) fn default_of(family: Family) -> IpNet {
     }
 }
 
-/// Which links the link at `place` is made of, itself among them.
-fn below(links: &[Link], place: usize) -> Vec<bool> {
-    let mut below = vec![false; links.len()];
-    below[place] = true;
-    // Parts come before what is made of them.
-    for place in (0..links.len()).rev() {
-        if below[place] {
-            for part in parts(&links[place]) {
-                if let Some(part) = links.iter().position(|link| link.name == *part) {
-                    below[part] = true;
-                }
-            }
-        }
+/// Which links the link at `place` cannot be without: itself, the one that carries it as a VLAN, and so on down.
+fn carriers(links: &[Link], place: usize) -> Vec<bool> {
+    let mut carriers = vec![false; links.len()];
+    let mut next = Some(place);
+    // What a VLAN lies on comes before it, so that this ends.
+    while let Some(place) = next {
+        carriers[place] = true;
+        next =
+            links[place].vlan.as_ref().and_then(|vlan| links.iter().position(|link| link.name == vlan.link));
     }
-    below
+    carriers
 }
 
 /// Bytes. A bond gives its members its own; a bridge has the smallest of its members'.
@@ -238,8 +253,8 @@ mod tests {
         assert_eq!(
             shown,
             [
-                ("eth0", 9000, Some(3), true),
-                ("eth1", 9000, Some(3), true),
+                ("eth0", 9000, Some(3), false),
+                ("eth1", 9000, Some(3), false),
                 ("eth2", 4000, None, false),
                 ("bond0", 9000, None, true),
                 ("lan", 1500, None, true),
@@ -260,9 +275,34 @@ mod tests {
     }
 
     #[test]
+    fn the_nodes_address_goes_to_the_only_link() {
+        let only = plan(&wanted("[[link]]\nname = 'a'\nmtu = 9000")).unwrap();
+        assert_eq!((only.node, only.links[0].mtu), (0, 9000));
+        assert_eq!(only.links[0].link.addresses, ["10.20.0.10/24".parse().unwrap()]);
+        let other = refused("[[link]]\nname = 'a'\nmac = '52:54:00:00:00:0a'");
+        assert!(other.contains("is on none of the described links: a"), "{other}");
+    }
+
+    #[test]
+    fn only_the_way_through_the_nodes_gateway_is_the_way_out() {
+        let text = "[[link]]\nname = 'a'\nmac = '52:54:00:00:00:01'\n[[link]]\nname = 'b'";
+        let plan = plan(&wanted(text)).unwrap();
+        let own = plan.links[plan.node].link.routes[0];
+        assert!(plan.is_way_out(plan.node, &own));
+        assert!(!plan.is_way_out(1 - plan.node, &own));
+        let others = [
+            Route { to: "10.0.0.0/8".parse().unwrap(), ..own },
+            Route { via: "10.20.0.2".parse().ok(), ..own },
+            Route { via: None, ..own },
+            Route { table: Some(100), ..own },
+        ];
+        assert!(others.iter().all(|other| !plan.is_way_out(plan.node, other)));
+    }
+
+    #[test]
     fn what_cannot_be_is_refused() {
-        let none = refused("[[link]]\nname = 'a'");
-        assert!(none.contains("10.20.0.10/24 is on none of the described links: a"), "{none}");
+        let none = refused("[[link]]\nname = 'a'\n[[link]]\nname = 'b'");
+        assert!(none.contains("10.20.0.10/24 is on none of the described links: a, b"), "{none}");
         let twice = refused("[[link]]\nname = 'a'\n[[link]]\nname = 'a'");
         assert!(twice.contains("two of that name"), "{twice}");
         let unknown = refused("[[link]]\nname = 'a'\nvlan = { id = 2, link = 'eth9' }");

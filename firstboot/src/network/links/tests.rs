@@ -1,12 +1,15 @@
-//! In network namespaces of the host's kernel, and what `ip` says of it. Bonds and VLANs, which not every kernel has,
-//! are asked for with `--ignored`.
+//! In network namespaces of the host's kernel, and what `ip` says of it.
 
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::*;
+
+mod made;
+mod neighbours;
+mod refused;
 
 /// Runs `test` in a network namespace of its own, on a thread of its own.
 fn in_namespace(test: impl FnOnce() + Send + 'static) {
@@ -164,54 +167,6 @@ fn a_missing_carrier_is_told_and_the_address_is_set() {
     });
 }
 
-#[test]
-fn what_the_kernel_refuses_is_told_with_the_reason() {
-    in_namespace(|| {
-        cable();
-        let far = Wanted { gateway: Some("192.0.2.1".parse().unwrap()), ..wanted(Some("52:54:00:00:00:0a")) };
-        let lines = crate::report::chain(&configure(&far).unwrap_err());
-        assert!(lines[0].contains("192.0.2.1") && lines[1].contains("unreachable"), "{lines:?}");
-    });
-}
-
-/// A network namespace of another machine, which ends with the test.
-struct Other(Child);
-
-impl Other {
-    fn new() -> Other {
-        let other = Other(Command::new("unshare").args(["-n", "sleep", "60"]).spawn().unwrap());
-        let name = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).unwrap();
-        let ours = name("thread-self");
-        for _ in 0..500 {
-            if name(&other.0.id().to_string()) != ours {
-                return other;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("unshare made no network namespace");
-    }
-
-    fn ip(&self, arguments: &str) {
-        let target = self.0.id().to_string();
-        let command = ["-t", &target, "-n", "ip"];
-        let status = Command::new("nsenter").args(command).args(arguments.split(' ')).status().unwrap();
-        assert!(status.success(), "ip {arguments}");
-    }
-
-    /// Takes the far end of [`cable`].
-    fn take(&self, link: &str) {
-        ip(&format!("link set {link} netns {}", self.0.id()));
-        self.ip(&format!("link set {link} up"));
-    }
-}
-
-impl Drop for Other {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// A further cable.
 fn second_cable() {
     ip("link add eth1 address 52:54:00:00:00:0b type veth peer name far1");
@@ -334,124 +289,6 @@ fn two_cards_get_all_that_is_described_and_ip_agrees() {
     });
 }
 
-/// A bond of two cards with a VLAN on it, and what `ip` says of the bond.
-fn bond_with_vlan(options: &str) -> Value {
-    ip("link add eth0 address 52:54:00:00:00:0a type veth peer name far");
-    ip("link add eth1 address 52:54:00:00:00:0b type veth peer name far1");
-    ip("link set far up");
-    ip("link set far1 up");
-    let links = r#"
-        [[link]]
-        name = "lan"
-        addresses = ["10.20.0.10/24"]
-        mtu = 1500
-        vlan = { id = 20, link = "bond0" }
-        [[link]]
-        name = "bond0"
-        mtu = 2000
-        addresses = ["10.30.0.10/24"]
-        [link.bond]
-        members = ["eth0", "eth1"]
-        OPTIONS
-        [[link]]
-        name = "eth0"
-        [[link]]
-        name = "eth1"
-        "#;
-    let wanted = described(&links.replace("OPTIONS", options));
-    for round in 0..2 {
-        let configured = configure(&wanted).unwrap();
-        assert_eq!((configured.link.as_str(), configured.mac.as_str()), ("lan", "52:54:00:00:00:0a"));
-        assert_eq!(configured.problems, []);
-        assert_eq!(configured.changes == 0, round == 1, "{} changes", configured.changes);
-    }
-    let vlan = &ip("-d link show lan")[0];
-    assert_eq!((&vlan["link"], &vlan["mtu"]), (&json!("bond0"), &json!(1500)));
-    assert_eq!(vlan["linkinfo"]["info_data"]["id"], 20);
-    for member in ["eth0", "eth1"] {
-        let member = &ip(&format!("link show {member}"))[0];
-        assert_eq!((&member["master"], &member["mtu"]), (&json!("bond0"), &json!(2000)));
-    }
-    assert_eq!(addresses("bond0", "-4"), ["10.30.0.10/24"]);
-    assert_eq!(addresses("lan", "-4"), ["10.20.0.10/24"]);
-    ip("-d link show bond0")[0]["linkinfo"]["info_data"].clone()
-}
-
-#[test]
-#[ignore = "needs bonding and 8021q in the host's kernel"]
-fn a_bond_of_one_card_at_a_time_has_its_options() {
-    in_namespace(|| {
-        let bond = bond_with_vlan("primary = 'eth1'\nup-delay = 200\ndown-delay = 100");
-        let keys = ["mode", "miimon", "updelay", "downdelay", "primary", "active_slave"];
-        let values: Vec<&Value> = keys.iter().map(|key| &bond[key]).collect();
-        assert_eq!(json!(values), json!(["active-backup", 100, 200, 100, "eth1", "eth1"]));
-    });
-}
-
-#[test]
-#[ignore = "needs bonding and 8021q in the host's kernel"]
-fn a_bond_of_lacp_has_its_options() {
-    in_namespace(|| {
-        let bond = bond_with_vlan(
-            "mode = '802.3ad'\nmiimon = 50\nlacp-rate = 'fast'\ntransmit-hash-policy = 'layer3+4'\nmin-links = 1",
-        );
-        let keys = ["mode", "miimon", "ad_lacp_rate", "xmit_hash_policy", "min_links"];
-        let values: Vec<&Value> = keys.iter().map(|key| &bond[key]).collect();
-        assert_eq!(json!(values), json!(["802.3ad", 50, "fast", "layer3+4", 1]));
-    });
-}
-
-#[test]
-fn a_bridge_has_its_members_and_options() {
-    in_namespace(|| {
-        cable();
-        second_cable();
-        let wanted = described(
-            r#"
-            [[link]]
-            name = "eth0"
-            [[link]]
-            name = "eth1"
-            [[link]]
-            name = "br0"
-            mac = "52:54:00:00:00:0c"
-            mtu = 1300
-            addresses = ["10.20.0.10/24"]
-            [link.bridge]
-            members = ["eth0", "eth1"]
-            stp = true
-            forward-delay = 2
-            "#,
-        );
-        for round in 0..2 {
-            let configured = configure(&wanted).unwrap();
-            assert_eq!((configured.link.as_str(), configured.mac.as_str()), ("br0", "52:54:00:00:00:0c"));
-            assert_eq!(configured.problems, []);
-            assert_eq!(configured.changes == 0, round == 1, "{} changes", configured.changes);
-            // Listening and learning come first.
-            assert!(
-                round == 1 || configured.online.unwrap() > Duration::from_secs(3),
-                "{:?}",
-                configured.online
-            );
-            let bridge = &ip("-d link show br0")[0];
-            let options = &bridge["linkinfo"]["info_data"];
-            assert_eq!((&options["stp_state"], &options["forward_delay"]), (&json!(1), &json!(200)));
-            assert_eq!(bridge["mtu"], 1300);
-            for member in ["eth0", "eth1"] {
-                let member = &ip(&format!("link show {member}"))[0];
-                assert_eq!((&member["master"], &member["mtu"]), (&json!("br0"), &json!(1300)));
-                assert!(member["flags"].as_array().unwrap().contains(&"UP".into()));
-            }
-            assert_eq!(addresses("br0", "-4"), ["10.20.0.10/24"]);
-        }
-        // An option that somebody changed is put right.
-        ip("link set br0 type bridge stp_state 0");
-        assert_eq!(configure(&wanted).unwrap().changes, 1);
-        assert_eq!(ip("-d link show br0")[0]["linkinfo"]["info_data"]["stp_state"], 1);
-    });
-}
-
 /// `eth0` with the node's address, and `eth1` without a carrier.
 fn half_a_cable(optional: bool) -> Wanted {
     cable();
@@ -493,66 +330,6 @@ fn a_carrier_that_comes_late_is_waited_for() {
         let configured = configure(&wanted).unwrap();
         assert_eq!(configured.problems, []);
         plug.unwrap().wait().unwrap();
-    });
-}
-
-#[test]
-fn what_is_not_the_nodes_own_does_not_end_the_boot() {
-    in_namespace(|| {
-        cable();
-        second_cable();
-        let wanted = described(
-            "[[link]]\nname = 'eth1'\nmtu = 65535\naddresses = ['10.30.0.10/24']\n[[link.route]]\nto = '198.51.100.0/24'\nvia = '192.0.2.1'\n[[link]]\nname = 'eth0'\naddresses = ['10.20.0.10/24']",
-        );
-        let configured = configure(&wanted).unwrap();
-        assert_eq!(configured.link, "eth0");
-        assert_eq!(configured.problems.len(), 1, "{:?}", configured.problems);
-        assert!(configured.problems[0].chain[0].contains("192.0.2.1"), "{:?}", configured.problems);
-    });
-}
-
-#[test]
-fn an_address_that_another_machine_has_is_not_used() {
-    in_namespace(|| {
-        cable();
-        let other = Other::new();
-        other.take("far");
-        other.ip("link set far address 52:54:00:00:00:99");
-        other.ip("address add 10.20.0.10/24 dev far");
-        let error = configure(&wanted(Some("52:54:00:00:00:0a"))).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "another machine, 52:54:00:00:00:99, has the address 10.20.0.10 that is meant for eth0"
-        );
-        assert_eq!(addresses("eth0", "-4"), [""; 0]);
-
-        // A further address is left to the other, and the node goes on.
-        other.ip("address del 10.20.0.10/24 dev far");
-        other.ip("address add 10.20.0.11/24 dev far");
-        let wanted = described("[[link]]\nname = 'eth0'\naddresses = ['10.20.0.10/24', '10.20.0.11/24']");
-        let began = Instant::now();
-        let configured = configure(&wanted).unwrap();
-        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
-        assert!(configured.problems[0].chain[0].contains("52:54:00:00:00:99"), "{:?}", configured.problems);
-        assert_eq!(addresses("eth0", "-4"), ["10.20.0.10/24"]);
-    });
-}
-
-#[test]
-fn neighbours_are_told_where_an_address_is_now() {
-    in_namespace(|| {
-        cable();
-        let other = Other::new();
-        other.take("far");
-        other.ip("address add 10.20.0.1/24 dev far");
-        // It knew another machine by the address.
-        other.ip("neighbour add 10.20.0.10 lladdr 52:54:00:00:00:77 dev far nud stale");
-        configure(&wanted(Some("52:54:00:00:00:0a"))).unwrap();
-        let target = other.0.id().to_string();
-        let command = ["-t", &target, "-n", "ip", "neighbour", "show", "10.20.0.10"];
-        let told = Command::new("nsenter").args(command).output().unwrap();
-        let told = String::from_utf8(told.stdout).unwrap();
-        assert!(told.contains("52:54:00:00:00:0a"), "{told}");
     });
 }
 

@@ -7,7 +7,7 @@ use bootwright_model::links::{Route as DescribedRoute, Rule};
 use ipnet::IpNet;
 
 use super::LinkError;
-use super::apply::{Work, mac_of};
+use super::apply::Work;
 use super::error::request;
 use crate::network::arp::{self, Candidate};
 use crate::network::netlink::{Link, Route, main_table};
@@ -20,18 +20,16 @@ impl Work<'_> {
     /// Gives the links at `places` the addresses that they miss, and the routes that are possible then. With `probe`
     /// they have a carrier, and an IPv4 address that another machine has is not used.
     pub fn address(&mut self, links: &[Link], places: &[usize], probe: bool) -> Result<(), LinkError> {
+        // At each change of any link: the kernel is asked only if there is something to do.
+        if places.is_empty() {
+            return Ok(());
+        }
         let missing = self.missing_addresses(places)?;
         let candidates: Vec<Candidate> = missing
             .iter()
             .filter_map(|(_, index, address)| candidate(links, *index, address.addr()))
             .collect();
-        let own: Vec<[u8; 6]> = links.iter().filter_map(mac_of).collect();
-        let taken = if probe {
-            arp::probe(&candidates, &own)
-                .map_err(|source| request("look for other machines by ARP", source))?
-        } else {
-            vec![None; candidates.len()]
-        };
+        let taken = if probe { self.probe(links, &candidates) } else { vec![None; candidates.len()] };
         let mut given = Vec::new();
         for (place, index, address) in missing {
             let name = || self.plan.links[place].link.name.clone();
@@ -46,20 +44,46 @@ impl Work<'_> {
             }
             let added = self.netlink.add_address(index, address);
             if let Err(source) = added {
-                self.give_up(place, request(&format!("give {name} the address {address}"), source))?;
+                let error = request(&format!("give {name} the address {address}"), source);
+                self.refused(error, self.is_nodes(address.addr()))?;
                 continue;
             }
             self.changes += 1;
             given.extend(number.map(|number| candidates[number]));
         }
         if probe {
-            arp::announce(&given).map_err(|source| request("announce addresses by ARP", source))?;
+            // Without it neighbours ask again a little later.
+            let _ = arp::announce(&given);
         }
         for &place in places {
             self.states[place].addressed = true;
         }
         // One may need an address of a link that is not there yet: refusals count at the end.
         self.routes(places).map(drop)
+    }
+
+    /// The MACs of other machines that have the addresses. Where nobody can be asked the addresses are used all the same,
+    /// as they are on a link without a carrier.
+    fn probe(&mut self, links: &[Link], candidates: &[Candidate]) -> Vec<Option<[u8; 6]>> {
+        let own: Vec<[u8; 6]> = links.iter().filter_map(Link::mac_bytes).collect();
+        arp::probe(candidates, &own).unwrap_or_else(|source| {
+            self.problems.push(problem(&LinkError::Unasked(source)));
+            vec![None; candidates.len()]
+        })
+    }
+
+    /// A request about one address, route or rule that the kernel refused: the boot ends if the node is none without it.
+    fn refused(&mut self, error: LinkError, fatal: bool) -> Result<(), LinkError> {
+        if fatal {
+            return Err(error);
+        }
+        self.problems.push(problem(&error));
+        Ok(())
+    }
+
+    /// Whether the address is the node's own, of any family.
+    fn is_nodes(&self, address: IpAddr) -> bool {
+        self.plan.address.addrs().contains(&address)
     }
 
     /// Place in the plan, index and address.
@@ -82,31 +106,27 @@ impl Work<'_> {
     fn conflict(&mut self, address: IpAddr, link: String, mac: [u8; 6]) -> Result<(), LinkError> {
         let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
         let error = LinkError::Conflict { address, link, mac };
-        if self.plan.address.addrs().contains(&address) {
-            return Err(error);
-        }
-        self.problems.push(problem(&error));
-        Ok(())
+        self.refused(error, self.is_nodes(address))
     }
 
     /// All routes and rules, now that all addresses are there.
     pub fn routes_and_rules(&mut self) -> Result<(), LinkError> {
         let places: Vec<usize> = (0..self.states.len()).collect();
-        for (place, error) in self.routes(&places)? {
-            self.give_up(place, error)?;
+        for (fatal, error) in self.routes(&places)? {
+            self.refused(error, fatal)?;
         }
         for place in places {
             for rule in self.plan.links[place].link.rules.clone() {
                 if let Err(error) = self.rule(&rule) {
-                    self.give_up(place, error)?;
+                    self.refused(error, false)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Sets the routes that are missing; those that the kernel refused, with the place of their link.
-    fn routes(&mut self, places: &[usize]) -> Result<Vec<(usize, LinkError)>, LinkError> {
+    /// Sets the routes that are missing; those that the kernel refused, with whether the node is none without.
+    fn routes(&mut self, places: &[usize]) -> Result<Vec<(bool, LinkError)>, LinkError> {
         let present = self.netlink.routes().map_err(|source| request("list the routes", source))?;
         let mut refused = Vec::new();
         for &place in places {
@@ -121,10 +141,8 @@ impl Work<'_> {
                 match self.netlink.set_route(&route) {
                     Ok(()) => self.changes += 1,
                     Err(source) => {
-                        refused.push((
-                            place,
-                            request(&format!("set {}", told(described, &planned.name)), source),
-                        ));
+                        let error = request(&format!("set {}", told(described, &planned.name)), source);
+                        refused.push((self.plan.is_way_out(place, described), error));
                     }
                 }
             }
@@ -164,7 +182,7 @@ impl Work<'_> {
 fn candidate(links: &[Link], index: u32, address: IpAddr) -> Option<Candidate> {
     let link = links.iter().find(|link| link.index == index && link.ethernet)?;
     let IpAddr::V4(address) = address else { return None };
-    (address != Ipv4Addr::UNSPECIFIED).then_some(Candidate { index, mac: mac_of(link)?, address })
+    (address != Ipv4Addr::UNSPECIFIED).then_some(Candidate { index, mac: link.mac_bytes()?, address })
 }
 
 /// As the kernel will list it.

@@ -44,6 +44,21 @@ impl Link {
     pub fn own_mac(&self) -> Option<&str> {
         self.permanent_mac.as_deref().or(self.mac.as_deref())
     }
+
+    /// The MAC that it has now, as it stands in frames.
+    pub fn mac_bytes(&self) -> Option<[u8; 6]> {
+        parse_mac(self.mac.as_deref()?)
+    }
+}
+
+/// Six pairs of hexadecimal digits with colons between, in any case.
+pub fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let mut bytes = [0; 6];
+    let mut pairs = text.split(':');
+    for byte in &mut bytes {
+        *byte = u8::from_str_radix(pairs.next()?, 16).ok()?;
+    }
+    pairs.next().is_none().then_some(bytes)
 }
 
 /// A device to make.
@@ -162,4 +177,18 @@ fn link(message: &LinkMessage) -> Link {
 fn mac(bytes: &[u8]) -> Option<String> {
     let pairs: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     (bytes.len() == 6).then(|| pairs.join(":"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mac_has_six_pairs() {
+        assert_eq!(parse_mac("52:54:00:00:00:0A"), Some([0x52, 0x54, 0, 0, 0, 0x0a]));
+        for other in ["", "52:54:00:00:00", "52:54:00:00:00:01:02", "52-54-00-00-00-01", "52:54:00:00:00:0g"]
+        {
+            assert_eq!(parse_mac(other), None, "{other}");
+        }
+    }
 }

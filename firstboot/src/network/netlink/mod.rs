@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::stages::uevent::timespec;
 
-pub use links::{Link, Made};
+pub use links::{Link, Made, parse_mac};
 pub use routes::{Route, main_table};
 
 /// `RTNLGRP_LINK` of linux/rtnetlink.h.

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bootwright_model::baked::ClusterLayer;
 use bootwright_model::families::PerFamily;
@@ -14,14 +14,18 @@ use ipnet::{IpNet, Ipv4Net};
 use super::Addressed;
 use crate::identity::Identity;
 use crate::network::arp;
-use crate::network::dhcp::acquire::Card;
+use crate::network::dhcp::acquire::{Card, Lent};
 use crate::network::dhcp::apply::{self, ApplyError};
 use crate::network::dhcp::held::Held;
-use crate::network::dhcp::lease::{FOR_EVER, Lease};
+use crate::network::dhcp::lease::Lease;
 use crate::network::dhcp::{self, NoLease};
 use crate::network::links::{self, Configured, LinkError};
+use crate::network::netlink::Link;
 use crate::report::{under, uptime_ms};
-use crate::stages::{Advice, identity};
+use crate::stages::{Advice, Problem, identity, problem};
+
+/// Between two rounds: one in which no card can be used ends at once.
+const BREATH: Duration = Duration::from_millis(100);
 
 /// Why there is no lent address.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +67,7 @@ impl Advice for LentError {
             LentError::Taken { .. } => {
                 "take the cluster's addresses out of the range that the DHCP server lends from".to_owned()
             }
-            LentError::Apply(_) => "compare what the DHCP server says with this link".to_owned(),
+            LentError::Apply(error) => error.advice(),
             LentError::Write { .. } => "restart; /run must have room".to_owned(),
         }
     }
@@ -75,50 +79,74 @@ pub(super) fn configure(
     identity: &Identity,
     layer: &ClusterLayer,
 ) -> Result<Addressed, LentError> {
-    let links = links::set_up(identity.mac.as_deref())?;
-    let cards: Vec<Card> = links.iter().filter_map(Card::of).collect();
-    let since_ms = uptime_ms();
-    let (card, lease) = dhcp::first(root, &cards, &identity.name, dhcp::PATIENCE)?;
+    let begin = Instant::now();
+    // A card that is described without an address may have an MTU of its own.
+    let described = identity.links.first().and_then(|link| link.mtu);
+    let most = layer.file.network.mtu.min(described.unwrap_or(u16::MAX));
+    let (links, Lent { card, lease, since_ms }) = search(root, identity, most)?;
     check(&lease, layer)?;
 
-    let network = &layer.file.network;
-    let mtu = lease.mtu.map_or(network.mtu, |mtu| mtu.min(network.mtu));
+    let mtu = lease.mtu.map_or(most, |mtu| mtu.min(most));
+    let mut problems = Vec::new();
     for link in &links {
         match link.index == card.index {
+            // It has the other one already if it was down: then only a lease that says less makes a driver begin anew.
             true => links::set_mtu(link, mtu)?,
             // As it was: nothing is to be reached on a link that nobody speaks of.
-            false if !link.up => links::set_down(link)?,
+            false if !link.up => problems.extend(links::set_down(link).err().map(|error| problem(&error))),
             false => {}
         }
     }
     let held = Held { link: card.name.clone(), since_ms, lease };
-    apply::apply(card.index, &held.lease, held.seconds_left(uptime_ms()))?;
+    let refused = apply::apply(card.index, &held.lease, held.seconds_left(uptime_ms()))?;
+    problems.extend(refused.iter().map(problem));
     // Without it neighbours ask again a little later.
     let _ = arp::announce(&[card.candidate(held.lease.address.addr())]);
     write(root, identity, layer, &held)?;
-    let took = Duration::from_millis(uptime_ms().saturating_sub(since_ms));
-    Ok(addressed(card, mtu, &held.lease, took))
+    Ok(addressed(card, mtu, &held.lease, begin.elapsed(), problems))
 }
 
-fn addressed(card: Card, mtu: u16, lease: &Lease, took: Duration) -> Addressed {
-    let time = match lease.seconds {
-        FOR_EVER => "for ever".to_owned(),
-        seconds => format!("for {seconds} s"),
-    };
+/// Asks on all cards until one has a lease. Each round looks for more of them: the card of a slow driver may be the one
+/// that the server is on. Returns the cards as they were when they were first seen.
+fn search(root: &Path, identity: &Identity, mtu: u16) -> Result<(Vec<Link>, Lent), LentError> {
+    let end = Instant::now() + dhcp::PATIENCE;
+    let mut known: Vec<Link> = Vec::new();
+    loop {
+        let present = links::set_up(identity.mac.as_deref(), Some(mtu))?;
+        let cards: Vec<Card> = present.iter().filter_map(Card::of).collect();
+        for link in present {
+            if known.iter().all(|one| one.index != link.index) {
+                known.push(link);
+            }
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        // The last one is not a short one, so that it can be said what was seen in it.
+        let round = if left < 2 * dhcp::ROUND { left } else { dhcp::ROUND };
+        match dhcp::first(root, &cards, &identity.name, round) {
+            Ok(lent) => return Ok((known, lent)),
+            Err(NoLease { seen, .. }) if Instant::now() >= end => {
+                return Err(NoLease { patience: dhcp::PATIENCE, seen }.into());
+            }
+            Err(_) => std::thread::sleep(BREATH),
+        }
+    }
+}
+
+fn addressed(card: Card, mtu: u16, lease: &Lease, took: Duration, problems: Vec<Problem>) -> Addressed {
     let configured = Configured {
         mac: card.shown_mac(),
         link: card.name,
         mtu: mtu.into(),
         online: Some(took),
         changes: 0,
-        problems: Vec::new(),
+        problems,
     };
     Addressed {
         configured,
         address: PerFamily::from(IpNet::V4(lease.address)),
         gateway: lease.gateway().map(|gateway| PerFamily::from(IpAddr::V4(gateway))),
         time_servers: lease.time_servers.iter().map(ToString::to_string).collect(),
-        origin: format!(", lent by {} {time}", lease.server),
+        origin: format!(", lent by {} {}", lease.server, lease.time()),
     }
 }
 
