@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use bootwright::lab::Firmware;
 use bootwright_model::report::Outcome;
 use qemu_tests::{FIRST_SERVICES, Image, repository};
+use tiny_http::{Response, Server};
 
 #[test]
 fn a_seed_by_fw_cfg_names_the_node() {
@@ -46,6 +47,51 @@ fn an_openstack_config_drive_names_the_node() {
         ["-drive", drive, "-device", "virtio-blk-pci,drive=seed"].map(str::to_owned).into()
     });
     assert_eq!(said[0], "name, link by the OpenStack config drive (/dev/vdb)");
+}
+
+/// The service is behind a second card, so that first boot has to find out on which it answers.
+#[test]
+fn a_clouds_metadata_service_names_the_node() {
+    let server = Server::http("127.0.0.1:0").expect("loopback has a free port");
+    let port = server.server_addr().to_ip().expect("it was given an address").port();
+    let said = std::thread::scope(|scope| {
+        scope.spawn(|| serve(&server));
+        let _end = Unblock(&server);
+        identity("metadata", |_| {
+            // Of all clouds' networks the one that QEMU's user-mode network can be: it has no link-local server.
+            let network = "user,id=cloud,restrict=on,net=100.100.100.0/24,dhcpstart=100.100.100.15";
+            let forward = format!("guestfwd=tcp:100.100.100.200:80-tcp:127.0.0.1:{port}");
+            let network = format!("{network},{forward}");
+            let card = "virtio-net-pci,netdev=cloud,romfile=,mac=52:54:00:00:00:c1";
+            ["-smbios", "type=1,product=Alibaba Cloud ECS", "-netdev", &network, "-device", card]
+                .map(str::to_owned)
+                .into()
+        })
+    });
+    assert_eq!(said[0], "name by the metadata service of Alibaba Cloud");
+}
+
+/// Ends the service, also if the machine does not come up.
+struct Unblock<'a>(&'a Server);
+
+impl Drop for Unblock<'_> {
+    fn drop(&mut self) {
+        self.0.unblock();
+    }
+}
+
+/// Answers as Alibaba Cloud does, until it is unblocked.
+fn serve(server: &Server) {
+    for request in server.incoming_requests() {
+        let (status, body) = match request.url() {
+            "/latest/api/token" => (200, b"AQAEAF==".to_vec()),
+            "/latest/meta-data/hostname" => (200, b"iZbp1abcZ".to_vec()),
+            "/latest/user-data" => (200, read(&seeds().join("alibaba/user-data"))),
+            _ => (404, Vec::new()),
+        };
+        // A machine that has given up does not hear it.
+        let _ = request.respond(Response::from_data(body).with_status_code(status));
+    }
 }
 
 /// Boots a machine with further arguments of QEMU, which are made with its folder, until its network is up; what the

@@ -8,13 +8,15 @@ use bootwright_model::seed::Seed;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::Told;
 use super::source::SourceError;
 
 /// Far more than a node's description needs, bytes; clouds take user data of a quarter.
 pub const MOST_BYTES: u64 = 256 << 10;
-/// How user data begins that is for cloud-init alone, which clouds and hypervisors' tools make without being asked
-/// (<https://cloudinit.readthedocs.io/en/latest/explanation/format.html>).
-const CLOUD_INIT: [&str; 9] = [
+/// How user data begins that is for others: for cloud-init, which clouds and hypervisors' tools make without being asked
+/// (<https://cloudinit.readthedocs.io/en/latest/explanation/format.html>), Ignition, whose documents are JSON, and
+/// Windows. No TOML of ours begins so.
+const OF_OTHERS: [&str; 12] = [
     "#cloud-",
     "#include",
     "#!",
@@ -24,6 +26,9 @@ const CLOUD_INIT: [&str; 9] = [
     "content-type:",
     "mime-version:",
     "from ",
+    "{",
+    "#ps1",
+    "<",
 ];
 /// First bytes of a gzip member (RFC 1952, section 2.3.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -58,16 +63,16 @@ pub fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, String> {
 }
 
 /// Reads the seed that user data is. Of what is for cloud-init only a host name is taken, which is where Proxmox has it.
-pub fn user_data(bytes: &[u8], place: &str, next: &'static str) -> Result<Seed, SourceError> {
-    let Ok(text) = text(bytes) else { return seed(bytes, place, next) };
+pub fn user_data(bytes: &[u8], place: &str, next: &'static str) -> Result<Told, SourceError> {
+    let Ok(text) = text(bytes) else { return seed(bytes, place, next).map(Told::from) };
     let start = text.lines().next().unwrap_or_default().to_ascii_lowercase();
-    if !CLOUD_INIT.iter().any(|known| start.starts_with(known)) {
-        return seed(bytes, place, next);
+    if !OF_OTHERS.iter().any(|known| start.starts_with(known)) {
+        return seed(bytes, place, next).map(Told::from);
     }
     // A mistake in it is cloud-init's to tell.
     let config = start.starts_with("#cloud-config").then(|| yaml::<CloudConfig>(&text).ok());
     let name = config.flatten().and_then(|config| config.hostname.or(config.fqdn));
-    Ok(Seed { name: name.as_deref().and_then(first_label), ..Seed::default() })
+    Ok(Told { host_name: name.as_deref().and_then(first_label), ..Told::default() })
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -77,10 +82,11 @@ struct CloudConfig {
     fqdn: Option<String>,
 }
 
-/// The first label of a host name, by which clouds call a machine: the node's name has no domain.
+/// The first label of a host name, by which clouds call a machine: the node's name has no domain, and no capitals, which
+/// mean the same to the DNS.
 pub fn first_label(host_name: &str) -> Option<String> {
     let label = host_name.trim().split('.').next().unwrap_or_default();
-    (!label.is_empty()).then(|| label.to_owned())
+    (!label.is_empty()).then(|| label.to_lowercase())
 }
 
 /// The text that `bytes` are, or that is packed in them.
@@ -158,14 +164,16 @@ mod tests {
             "#!/bin/sh\n",
             "Content-Type: multipart/mixed",
             "## template: jinja\n",
+            "{\"ignition\": {\"version\": \"3.4.0\"}}",
+            "<powershell>",
         ] {
-            assert_eq!(read(text), Seed::default(), "{text}");
+            assert_eq!(read(text), Told::default(), "{text}");
         }
         assert_eq!(
-            read("#cloud-config\nusers: [default]\nfqdn: w1.harbor.example\n").name.as_deref(),
+            read("#cloud-config\nusers: [default]\nfqdn: W1.harbor.example\n").host_name.as_deref(),
             Some("w1")
         );
-        assert_eq!(read("# for w1\nname = \"w1\"\n").name.as_deref(), Some("w1"));
+        assert_eq!(read("# for w1\nname = \"w1\"\n").says.name.as_deref(), Some("w1"));
         assert!(user_data(b"hostname: w1\n", "user-data", "").is_err());
         assert_eq!(first_label("w1.novalocal\n").as_deref(), Some("w1"));
         assert_eq!(first_label(".x"), None);

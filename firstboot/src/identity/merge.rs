@@ -26,7 +26,9 @@ pub fn merge(claims: &[Claim], layer: &ClusterLayer, by: &Recognised) -> Result<
     }
     let mac = field(claims, &mut used, "mac", |says| says.mac.as_deref().map(str::to_lowercase))?;
     let pod_cidr = field(claims, &mut used, "pod-cidr", |says| says.pod_cidr)?;
-    let provider_id = field(claims, &mut used, "provider-id", |says| says.provider_id.clone())?;
+    // Nobody asks for it without a cloud's controller manager, and then two spellings of it disturb nobody.
+    let of_cloud = |says: &Seed| says.provider_id.clone().filter(|_| layer.file.cloud.is_external());
+    let provider_id = field(claims, &mut used, "provider-id", of_cloud)?;
     let time_servers = field(claims, &mut used, "clock", |says| says.clock.servers.clone().map(Servers))?;
     let links = field(claims, &mut used, "link", |says| Described::of(&says.links))?;
     let links = links.map_or(Vec::new(), |described| described.0);

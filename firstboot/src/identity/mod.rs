@@ -2,17 +2,19 @@
 //!
 //! [`machine`] reads the signs that the machine shows, [`source`] asks the sources in their order, [`inventory`] adds
 //! the cluster file's node, and [`merge`] puts the claims together. A source whose documents are known to others too has
-//! its formats beside it: [`document`], [`network_config`].
+//! its formats beside it: [`document`], [`network_config`]. What is asked over the network goes through [`fetch`].
 
 pub mod checks;
 pub mod config_drive;
 pub mod document;
 pub mod drives;
+pub mod fetch;
 pub mod fw_cfg;
 pub mod inventory;
 pub mod kernel_command_line;
 pub mod machine;
 mod merge;
+pub mod metadata;
 pub mod network_config;
 pub mod nocloud;
 pub mod seed;
@@ -40,9 +42,33 @@ pub struct Claim {
     pub source: String,
     /// The fields.
     pub says: Seed,
+    /// What the cloud or hypervisor calls the machine: made by a program as often as by a person, so that it is the node's
+    /// name only if nothing else tells which node this is.
+    pub host_name: Option<String>,
+}
+
+/// What is read in one place, without where that is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    /// The fields.
+    pub says: Seed,
+    /// As in [`Claim`].
+    pub host_name: Option<String>,
+}
+
+impl From<Seed> for Told {
+    fn from(says: Seed) -> Told {
+        Told { says, host_name: None }
+    }
 }
 
 impl Claim {
+    /// What `source` has told.
+    pub fn new(source: impl Into<String>, told: impl Into<Told>) -> Claim {
+        let Told { says, host_name } = told.into();
+        Claim { source: source.into(), says, host_name }
+    }
+
     /// With the families in the cluster's order, in which the inventory has them.
     fn in_order(&self, order: &PerFamily<IpNet>) -> Claim {
         let says = Seed {
@@ -51,7 +77,7 @@ impl Claim {
             pod_cidr: self.says.pod_cidr.map(|ranges| ranges.ordered_as(order)),
             ..self.says.clone()
         };
-        Claim { source: self.source.clone(), says }
+        Claim { says, ..self.clone() }
     }
 }
 
@@ -190,7 +216,15 @@ pub fn resolve(said: &[Claim], layer: &ClusterLayer, by: &Recognised) -> Result<
     for claim in &claims {
         checks::check(claim, &layer.role, families)?;
     }
-    claims.extend(inventory::claims(layer, &claims, by)?);
+    let of_inventory = inventory::claims(layer, &claims, by)?;
+    if of_inventory.is_empty() && claims.iter().all(|claim| claim.says.name.is_none()) {
+        // A node that the inventory does not know at all.
+        if let Some(claim) = claims.iter_mut().find(|claim| claim.host_name.is_some()) {
+            claim.says.name = claim.host_name.take();
+            checks::check(claim, &layer.role, families)?;
+        }
+    }
+    claims.extend(of_inventory);
     let identity = merge(&claims, layer, by)?;
     if identity.address.is_none() {
         checks::lendable(&identity, layer)

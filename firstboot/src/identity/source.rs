@@ -5,13 +5,14 @@ use super::config_drive::ConfigDrive;
 use super::fw_cfg::FwCfg;
 use super::kernel_command_line::KernelCommandLine;
 use super::machine::Machine;
+use super::metadata::Metadata;
 use super::nocloud::NoCloud;
 use super::seed::SeedPartition;
 use super::smbios::OemStrings;
 use crate::stages::{Advice, Problem, problem};
 
 /// A place that may say who this machine is. It is asked only if the machine shows a sign of it, so that none costs
-/// anything on a machine that has it not, and nothing is waited for.
+/// anything on a machine that has it not, and nothing is waited for that may not be there.
 pub trait Source: Sync {
     /// For messages, with its article: `the seed partition`.
     fn name(&self) -> &'static str;
@@ -25,8 +26,8 @@ pub trait Source: Sync {
 
 /// All sources but the baked inventory, which is asked last, as it needs the name that these may give. Of values that
 /// one source is enough for, that of the first in this order counts; docs/identity.md has the same order.
-pub const SOURCES: [&dyn Source; 6] =
-    [&SeedPartition, &KernelCommandLine, &FwCfg, &OemStrings, &NoCloud, &ConfigDrive];
+pub const SOURCES: [&dyn Source; 7] =
+    [&SeedPartition, &KernelCommandLine, &FwCfg, &OemStrings, &NoCloud, &ConfigDrive, &Metadata];
 
 /// Why what a source has cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -131,7 +132,7 @@ mod tests {
 
     fn named() -> Vec<Result<Claim, SourceError>> {
         let says = Seed { name: Some("w1".to_owned()), ..Seed::default() };
-        vec![Ok(Claim { source: "the mock".to_owned(), says })]
+        vec![Ok(Claim::new("the mock", says))]
     }
 
     fn unreadable() -> Vec<Result<Claim, SourceError>> {

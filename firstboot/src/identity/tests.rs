@@ -56,7 +56,7 @@ fn layer(nodes: Vec<Node>) -> ClusterLayer {
 }
 
 fn seed(says: Seed) -> Claim {
-    Claim { source: "the seed (/dev/vda4)".into(), says }
+    Claim::new("the seed (/dev/vda4)", says)
 }
 
 fn mac(last: u8) -> String {
@@ -282,7 +282,7 @@ fn every_refusal_names_its_sources() {
     name is cp1 by the seed (/dev/vda4), and cp2 by the inventory's node cp2 (link 52:54:00:00:00:02)
     address is 10.0.2.77/24 by the seed (/dev/vda4), and 10.0.2.15/24 by the inventory's node cp1 (named by the seed (/dev/vda4))
     no source gives this machine's pod-cidr; looked at: the seed (/dev/vda4); this machine's MAC addresses are 52:54:00:00:00:09
-    no source gives this machine's name; looked at: nothing from the seed partition, the kernel command line, QEMU's fw_cfg, the firmware's OEM strings, NoCloud, the OpenStack config drive; no node of the inventory fits; this machine's MAC addresses are 52:54:00:00:00:09
+    no source gives this machine's name; looked at: nothing from the seed partition, the kernel command line, QEMU's fw_cfg, the firmware's OEM strings, NoCloud, the OpenStack config drive, the cloud's metadata service; no node of the inventory fits; this machine's MAC addresses are 52:54:00:00:00:09
     the inventory's node w1 (link 52:54:00:00:00:03) says that this machine is `w1` with the role worker; this image is for all-in-one
     the seed (/dev/vda4): name `Web_1`: a name has lower-case letters, digits and inner dashes, at most 63
     the seed (/dev/vda4): mac `5254`: six pairs of hexadecimal digits with colons are expected
@@ -318,7 +318,7 @@ fn a_uuid_or_a_serial_number_tells_one_of_many() {
     insta::assert_snapshot!(errors.map(|error| error.to_string()).join("\n"), @r"
     name is cp1 by the inventory's node cp1 (serial number 4711), and cp2 by the inventory's node cp2 (UUID B08DFAA6-fb5c-469a-8cb0-0b6b6a1ea4c3)
     serial is 4712 by this machine's firmware, and 4711 by the inventory's node cp1 (named by the seed (/dev/vda4))
-    no source gives this machine's name; looked at: nothing from the seed partition, the kernel command line, QEMU's fw_cfg, the firmware's OEM strings, NoCloud, the OpenStack config drive; no node of the inventory fits; this machine's MAC addresses are 52:54:00:00:00:09; its UUID is 00000000-0000-0000-0000-000000000007; its serial number is 1
+    no source gives this machine's name; looked at: nothing from the seed partition, the kernel command line, QEMU's fw_cfg, the firmware's OEM strings, NoCloud, the OpenStack config drive, the cloud's metadata service; no node of the inventory fits; this machine's MAC addresses are 52:54:00:00:00:09; its UUID is 00000000-0000-0000-0000-000000000007; its serial number is 1
     ");
 }
 
@@ -326,9 +326,8 @@ fn a_uuid_or_a_serial_number_tells_one_of_many() {
 fn sources_complete_each_other_and_the_first_is_credited() {
     let layer = layer(vec![node("cp1", "all-in-one", None, 15), node("cp2", "all-in-one", None, 16)]);
     let link = |name: &str| Link { name: name.into(), ..Link::default() };
-    let claim = |source: &str, name: Option<&str>, links: Vec<Link>| Claim {
-        source: source.into(),
-        says: Seed { name: name.map(str::to_owned), links, ..Seed::default() },
+    let claim = |source: &str, name: Option<&str>, links: Vec<Link>| {
+        Claim::new(source, Seed { name: name.map(str::to_owned), links, ..Seed::default() })
     };
     let said = [
         claim("fw_cfg", Some("cp2"), Vec::new()),
@@ -355,5 +354,51 @@ fn links_alone_say_the_address() {
                 route = [{ to = '0.0.0.0/0', via = '10.0.2.1' }]\n";
     let claim = seed(toml::from_str(text).unwrap());
     let identity = resolve(&[claim], &layer(vec![]), &macs(&[])).unwrap();
-    assert_eq!(identity.address, "10.0.2.9/24".parse().unwrap());
+    assert_eq!(identity.address, "10.0.2.9/24".parse().ok());
+}
+
+#[test]
+fn what_a_cloud_calls_a_machine_counts_only_if_nothing_else_tells() {
+    let called =
+        |name: &str| Claim::new("the cloud", Told { host_name: Some(name.to_owned()), ..Told::default() });
+    let two =
+        || layer(vec![node("cp1", "all-in-one", Some(&mac(1)), 15), node("cp2", "all-in-one", None, 16)]);
+    let one = || layer(vec![node("cp1", "all-in-one", None, 15)]);
+    let name = |said: &[Claim], layer: ClusterLayer, ours: u8| {
+        resolve(said, &layer, &macs(&[mac(ours)])).unwrap().name
+    };
+    assert_eq!(name(&[called("ubuntu-4gb-nbg1-1")], two(), 1), "cp1", "its MAC");
+    assert_eq!(name(&[called("cp1"), seed_named("cp2")], two(), 9), "cp2", "the seed");
+    assert_eq!(name(&[called("ubuntu-4gb-nbg1-1")], one(), 9), "cp1", "the only one of its role");
+    assert_eq!(name(&[called("cp2")], two(), 9), "cp2", "nothing else");
+    let identity = resolve(&[called("cp2")], &two(), &macs(&[mac(9)])).unwrap();
+    insta::assert_snapshot!(
+        identity.sources.join("; "),
+        @"name, address, gateway, pod-cidr by the inventory's node cp2 (called so by the cloud)"
+    );
+    // A node that the inventory does not know has to be told the rest.
+    let full = Seed {
+        address: "10.0.2.99/24".parse().ok(),
+        pod_cidr: "10.10.99.0/24".parse().ok(),
+        ..Seed::default()
+    };
+    let full = Claim { says: full, ..called("cp9") };
+    assert_eq!(name(&[full], two(), 9), "cp9");
+    let error = resolve(&[called("CP_9")], &two(), &macs(&[mac(9)])).unwrap_err().to_string();
+    assert!(error.starts_with("the cloud: name `CP_9`"), "{error}");
+}
+
+#[test]
+fn a_provider_id_that_nobody_asks_for_is_no_conflict() {
+    let said =
+        |id: &str| Claim::new("the cloud", Seed { provider_id: Some(id.to_owned()), ..Seed::default() });
+    let mut layer = layer(vec![node("cp1", "all-in-one", None, 15)]);
+    let both = [said("x://a"), said("x://A")];
+    assert_eq!(resolve(&both, &layer, &macs(&[])).unwrap().provider_id, None);
+    layer.file.cloud.provider = bootwright_model::cloud::CloudProvider::External;
+    assert!(matches!(resolve(&both, &layer, &macs(&[])), Err(IdentityError::Conflict { .. })));
+}
+
+fn seed_named(name: &str) -> Claim {
+    seed(Seed { name: Some(name.to_owned()), ..Seed::default() })
 }

@@ -65,6 +65,8 @@ impl Advice for StageError {
 pub struct Known {
     /// Who this machine is.
     pub identity: Identity,
+    /// What it was recognised by.
+    pub machine: Machine,
     /// The cluster layer.
     pub layer: ClusterLayer,
     /// The OS layer.
@@ -84,7 +86,7 @@ pub fn run(root: &Path) -> Result<Done<Known>, StageError> {
         .map_err(|errno| StageError::HostName { name: identity.name.clone(), source: errno.into() })?;
     write_files(root, &identity, &layer)?;
     let summary = format!("{} ({})", identity.name, identity.sources.join("; "));
-    Ok(Done { value: Known { identity, layer, os }, summary, problems })
+    Ok(Done { value: Known { identity, machine, layer, os }, summary, problems })
 }
 
 /// How the cloud calls this machine, unless seed or inventory say so. Without it the cloud controller manager looks for

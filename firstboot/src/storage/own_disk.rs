@@ -95,12 +95,14 @@ pub fn choose(root: &Path, wanted: &StateDisk, own: Guid, boot: &str) -> Result<
             (disk, marks)
         })
         .collect();
-    let (mut ours, mut empty, mut used) = (None::<Disk>, None, Vec::new());
-    for (disk, _) in others.iter().filter(|(disk, marks)| fits(wanted, disk, marks)) {
+    let (mut ours, mut empty, mut used) = (None::<(&Disk, &Marks)>, None, Vec::new());
+    for (disk, marks) in others.iter().filter(|(disk, marks)| fits(wanted, disk, marks)) {
         match contents(disk, own) {
             Ok(Contents::Ours) => match &ours {
-                None => ours = Some(disk.clone()),
-                Some(first) => {
+                None => ours = Some((disk, marks)),
+                // By another path of a storage network.
+                Some((_, known)) if known.wwn.is_some() && known.wwn == marks.wwn => {}
+                Some((first, _)) => {
                     let (first, second) = (first.name.clone(), disk.name.clone());
                     return Err(ChooseError::Two { first, second });
                 }
@@ -111,7 +113,7 @@ pub fn choose(root: &Path, wanted: &StateDisk, own: Guid, boot: &str) -> Result<
         }
     }
     match (ours, empty) {
-        (Some(disk), _) => Ok(Chosen { disk, new: false }),
+        (Some((disk, _)), _) => Ok(Chosen { disk: disk.clone(), new: false }),
         (None, Some(disk)) => Ok(Chosen { disk, new: true }),
         (None, None) if used.is_empty() => {
             let seen: Vec<String> = others.iter().map(|(disk, marks)| describe(disk, marks)).collect();

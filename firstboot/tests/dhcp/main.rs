@@ -1,13 +1,17 @@
 //! Addresses by DHCP from a real server, dnsmasq, in network namespaces: what the stage of first boot and the service do,
-//! compared with what `ip` shows and what the server logs.
+//! compared with what `ip` shows and what the server logs; and what is asked with an address that is borrowed so.
 //!
 //! Run as root, or by a user who may make user namespaces. A test that gets no namespace, or no dnsmasq, fails.
 
 // Clippy allows it in functions marked as tests only; here every function is part of one.
 #![allow(clippy::unwrap_used)]
 
+mod liar;
+mod metadata;
 mod world;
 
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bootwright_model::layout;
@@ -157,9 +161,90 @@ fn an_address_that_another_machine_has_is_declined() {
         // Linux answers for addresses of all its links on each of them.
         world.other.ip(&format!("address add {address}/32 dev lo"));
         let server = world.server(&range);
+        let began = uptime_ms();
         let (facts, _) = world.stage().unwrap();
         assert_ne!(facts.address.addr(), address, "{}", server.log());
+        // The lease counts from its own request, and that before it was looked at for 50 ms.
+        let since = world.keeper(&facts).held().since_ms;
+        assert!(since >= began + 50, "{began} {since}");
         assert!(server.log().contains(&format!("DHCPDECLINE(srv) {address} {MAC}")), "{}", server.log());
+    });
+}
+
+#[test]
+fn another_address_is_not_used_before_somebody_looked_who_has_it() {
+    isolated("another_address_is_not_used_before_somebody_looked_who_has_it", || {
+        let world = World::new();
+        let server = world.server(&[
+            "--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,120",
+            "--dhcp-option=option:T1,3",
+            "--dhcp-option=option:T2,100",
+        ]);
+        let (facts, _) = world.stage().unwrap();
+        let mut keeper = world.keeper(&facts);
+        drop(server);
+        let (taken, free) = (Ipv4Addr::new(10, 9, 0, 98), Ipv4Addr::new(10, 9, 0, 99));
+        world.other.ip(&format!("address add {taken}/32 dev lo"));
+        let socket = world.other.enter(liar::socket);
+        let stop = AtomicBool::new(false);
+        let mut heard = std::thread::scope(|scope| {
+            let server = scope.spawn(|| liar::serve(&socket, &[taken, free], &stop));
+            let stepped = world.machine.enter(|| keeper.step());
+            stop.store(true, Ordering::Relaxed);
+            stepped.unwrap();
+            server.join().unwrap()
+        });
+        assert_eq!(keeper.held().lease.address.addr(), free);
+        assert_eq!(world.address().unwrap()["local"], json!(free.to_string()));
+        // A message may have come twice on a busy machine.
+        heard.dedup();
+        let (ask, take, decline) = (liar::DISCOVER, liar::REQUEST, liar::DECLINE);
+        assert_eq!(heard, [take, ask, take, decline, ask, take]);
+    });
+}
+
+#[test]
+fn a_route_that_the_kernel_refuses_is_told_and_only_the_default_route_is_needed() {
+    isolated("a_route_that_the_kernel_refuses_is_told_and_only_the_default_route_is_needed", || {
+        let world = World::new();
+        let range = "--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,120";
+        // The address of everybody is nobody's.
+        let routes = "198.51.100.0/24,10.9.0.255,0.0.0.0/0,10.9.0.1,192.0.2.0/24,10.9.0.9";
+        let server = world.server(&[range, &format!("--dhcp-option=121,{routes}")]);
+        let done = world.run().unwrap();
+        assert_eq!(done.problems.len(), 1, "{:?}", done.problems);
+        let told = done.problems[0].chain.join(": ");
+        assert!(told.contains("did not set the route to 198.51.100.0/24 through 10.9.0.255"), "{told}");
+        assert_eq!(world.machine.ip("route show default")[0]["gateway"], "10.9.0.1");
+        assert_eq!(world.machine.ip("route show 192.0.2.0/24")[0]["gateway"], "10.9.0.9");
+
+        drop(server);
+        world.machine.ip("address flush dev eth0");
+        let _server = world.server(&[range, "--dhcp-option=121,0.0.0.0/0,10.9.0.255"]);
+        let told = chain(&world.run().unwrap_err()).join(": ");
+        assert!(told.contains("did not set the route to 0.0.0.0/0 through 10.9.0.255"), "{told}");
+        assert_eq!(world.address(), None);
+    });
+}
+
+#[test]
+fn a_card_that_comes_late_is_asked_too() {
+    isolated("a_card_that_comes_late_is_asked_too", || {
+        let world = World::new();
+        world.cable("aaa0", "52:54:00:09:00:03", "far");
+        world.other.ip("link set far up");
+        let _server = world.server(&["--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,120"]);
+        world.machine.ip(&format!("link set eth0 netns {}", world.other.path()));
+        let (facts, _) = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_secs(1));
+                world.other.ip(&format!("link set eth0 netns {}", world.machine.path()));
+            });
+            world.stage().unwrap()
+        });
+        assert_eq!(facts.link, "eth0");
+        let flags = &world.machine.ip("link show dev aaa0")[0]["flags"];
+        assert!(!flags.as_array().unwrap().contains(&json!("UP")), "{flags}");
     });
 }
 
@@ -170,7 +255,7 @@ fn without_a_server_or_a_cable_it_ends_in_time_and_says_what_was_seen() {
         world.cable("eth1", "52:54:00:09:00:02", "out");
         let begin = Instant::now();
         let error = world.machine.enter(|| {
-            let links = links::set_up(None).unwrap();
+            let links = links::set_up(None, None).unwrap();
             let cards: Vec<Card> = links.iter().filter_map(Card::of).collect();
             dhcp::first(world.root(), &cards, "w9", Duration::from_secs(2)).unwrap_err()
         });
@@ -190,6 +275,7 @@ fn all_links_are_asked_at_once_and_the_others_are_left_as_they_were() {
         let world = World::new();
         // One to a switch where nobody lends addresses, and one that is not plugged in.
         world.cable("aaa0", "52:54:00:09:00:03", "far");
+        world.machine.ip("link set aaa0 mtu 1400");
         world.other.ip("link set far up");
         world.cable("aaa1", "52:54:00:09:00:04", "out");
         // As some clouds lend it: the router is on no network of the address.
@@ -206,5 +292,6 @@ fn all_links_are_asked_at_once_and_the_others_are_left_as_they_were() {
             let flags = &world.machine.ip(&format!("link show dev {link}"))[0]["flags"];
             assert!(!flags.as_array().unwrap().contains(&json!("UP")), "{link}: {flags}");
         }
+        assert_eq!(world.machine.ip("link show dev aaa0")[0]["mtu"], 1400);
     });
 }

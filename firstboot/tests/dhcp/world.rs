@@ -7,7 +7,9 @@ use std::process::{Child, Command, Stdio};
 use bootwright_model::baked::{ClusterLayer, OsRelease};
 use bootwright_model::node::NodeFacts;
 use firstboot::identity::Identity;
+use firstboot::identity::machine::Machine;
 use firstboot::network::dhcp::keep::Keeper;
+use firstboot::stages::Done;
 use firstboot::stages::identity::Known;
 use firstboot::stages::network::{self, NetworkError};
 use network_namespaces::Namespace;
@@ -55,8 +57,16 @@ impl World {
         fs::read_to_string(self.root().join(path.trim_start_matches('/'))).unwrap()
     }
 
-    /// Runs the stage as a node that nobody gives an address: its facts, and what the console says.
+    /// Runs the stage as a node that nobody gives an address: its facts, and what the console says. There is nothing that
+    /// it has to go on without.
     pub fn stage(&self) -> Result<(NodeFacts, String), NetworkError> {
+        let done = self.run()?;
+        assert_eq!(done.problems, []);
+        Ok((done.value, done.summary))
+    }
+
+    /// The same, with the problems.
+    pub fn run(&self) -> Result<Done<NodeFacts>, NetworkError> {
         let (layer, os) = baked();
         let identity = Identity {
             name: "w9".to_owned(),
@@ -66,11 +76,11 @@ impl World {
             pod_cidr: "10.10.9.0/24".parse().ok(),
             provider_id: None,
             links: Vec::new(),
+            time_servers: None,
             sources: Vec::new(),
         };
-        let done = self.machine.enter(|| network::run(self.root(), Known { identity, layer, os }))?;
-        assert_eq!(done.problems, []);
-        Ok((done.value, done.summary))
+        let known = Known { identity, machine: Machine::default(), layer, os };
+        self.machine.enter(|| network::run(self.root(), known))
     }
 
     /// The service, about to take up the lease that is there.

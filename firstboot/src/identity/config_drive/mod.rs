@@ -1,24 +1,27 @@
 //! OpenStack's config drive: a drive with the label `config-2`
-//! (<https://docs.openstack.org/nova/latest/user/metadata.html#config-drives>). Ironic writes it to a partition of
-//! the machine's own disk; clouds that do as OpenStack does have it too.
+//! (<https://docs.openstack.org/nova/latest/user/metadata.html#config-drives>). Clouds that do as OpenStack does have
+//! it too.
 
 use std::collections::BTreeMap;
 
-use bootwright_model::seed::Seed;
 use serde::Deserialize;
 
 use super::drives::Drive;
 use super::machine::Machine;
 use super::source::{Source, SourceError};
-use super::{Claim, document, network_config};
+use super::{Claim, Told, document, network_config};
 
 /// Of the drive, in lower case.
 pub const LABEL: &str = "config-2";
-const META_DATA: &str = "openstack/latest/meta_data.json";
+/// What Nova knows of the server.
+pub const META_DATA: &str = "openstack/latest/meta_data.json";
 const USER_DATA: &str = "openstack/latest/user_data";
 const NETWORK_DATA: &str = "openstack/latest/network_data.json";
 /// Files of the drive.
 pub const FILES: [&str; 3] = [META_DATA, USER_DATA, NETWORK_DATA];
+
+const NEXT: &str =
+    "correct the server's user data and rebuild its config drive; report it if OpenStack itself wrote this";
 
 /// The config drive.
 pub struct ConfigDrive;
@@ -54,39 +57,38 @@ fn read(drive: &Drive) -> Result<Claim, SourceError> {
         next: "rebuild the machine's config drive",
         source: std::io::Error::new(error.kind(), error.to_string()),
     })?;
-    Ok(Claim {
-        source: format!("the OpenStack config drive ({device})"),
-        says: says(files, &device.to_string())?,
-    })
+    Ok(Claim::new(format!("the OpenStack config drive ({device})"), says(files, &device.to_string(), NEXT)?))
 }
 
-/// What the files say: the node.toml comes first, as it was written for this.
-fn says(files: &BTreeMap<&'static str, Vec<u8>>, device: &str) -> Result<Seed, SourceError> {
-    let place = |name: &str| format!("{name} on {device}");
+/// What the files of a drive or service say: the node.toml comes first, as it was written for this. `next` is what to do
+/// about a mistake in them.
+pub fn says(
+    files: &BTreeMap<&'static str, Vec<u8>>,
+    origin: &str,
+    next: &'static str,
+) -> Result<Told, SourceError> {
+    let place = |name: &str| format!("{name} on {origin}");
     let mistake = |name: &str| {
         let document = place(name);
-        move |message: String| SourceError::Mistake {
-            document: document.clone(),
-            message,
-            next: "rebuild the machine's config drive; report it if OpenStack itself wrote this",
-        }
+        move |message: String| SourceError::Mistake { document: document.clone(), message, next }
     };
-    let mut says = Seed::default();
+    let mut told = Told::default();
     if let Some(bytes) = files.get(USER_DATA) {
-        let next = "correct the node.toml that is the server's user data, and rebuild the server";
-        says = document::user_data(bytes, &place(USER_DATA), next)?;
+        told = document::user_data(bytes, &place(USER_DATA), next)?;
     }
-    if let Some(bytes) = files.get(META_DATA).filter(|_| says.name.is_none()) {
+    if let Some(bytes) = files.get(META_DATA).filter(|_| told.says.name.is_none() && told.host_name.is_none())
+    {
         let meta: MetaData =
             serde_json::from_slice(bytes).map_err(|error| mistake(META_DATA)(error.to_string()))?;
-        says.name = meta.hostname.as_deref().and_then(document::first_label);
+        told.host_name = meta.hostname.as_deref().and_then(document::first_label);
     }
-    if let Some(bytes) = files.get(NETWORK_DATA).filter(|_| says.links.is_empty()) {
+    if let Some(bytes) = files.get(NETWORK_DATA).filter(|_| told.says.links.is_empty()) {
         let mistake = mistake(NETWORK_DATA);
         let text = document::text(bytes).map_err(|error| mistake(error.to_string()))?;
-        says.links = network_config::from_network_data(&text).map_err(|error| mistake(error.to_string()))?;
+        told.says.links =
+            network_config::from_network_data(&text).map_err(|error| mistake(error.to_string()))?;
     }
-    Ok(says)
+    Ok(told)
 }
 
 #[cfg(test)]

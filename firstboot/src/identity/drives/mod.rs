@@ -4,8 +4,8 @@
 //! this process and not mounted: neither modules nor mount points are needed, and a damaged filesystem is an error
 //! here instead of in the kernel, on a thread that can be given up.
 
-mod iso9660;
-mod volume;
+pub mod iso9660;
+pub mod volume;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};

@@ -1,15 +1,55 @@
 //! A filesystem with a label: FAT or ISO 9660.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
 use super::iso9660;
 
+/// Bytes that are read of one filesystem, all in all: far more than the few small files are.
+const MOST_READ: u64 = 16 << 20;
+
+/// A device that is read so far and no farther, and never written to: the library follows the chains of a filesystem without
+/// an end, and a damaged one may go round in a circle.
+#[derive(Debug)]
+pub struct Bounded {
+    file: File,
+    left: u64,
+}
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
+            io::Error::other(format!(
+                "more than {MOST_READ} bytes would have to be read of a filesystem for small files"
+            ))
+        })?;
+        Ok(read)
+    }
+}
+
+impl Seek for Bounded {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+/// The library wants it; the device is open for reading alone.
+impl Write for Bounded {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// A filesystem to read from.
 pub enum Volume {
     /// FAT, of any width.
-    Fat(fatfs::FileSystem<File>),
+    Fat(fatfs::FileSystem<Bounded>),
     /// ISO 9660, with Joliet or Rock Ridge names or without.
     Iso(iso9660::Volume),
 }
@@ -28,6 +68,7 @@ impl Volume {
         if sector[510..] != [0x55, 0xaa] || !names_fat {
             return None;
         }
+        let file = Bounded { file, left: MOST_READ };
         fatfs::FileSystem::new(file, fatfs::FsOptions::new()).ok().map(Volume::Fat)
     }
 

@@ -52,7 +52,7 @@ fn read(machine: &Machine) -> Result<Claim, SourceError> {
     let source = format!("QEMU's fw_cfg {FILE}");
     let next = "correct the node.toml that QEMU's option -fw_cfg hands over";
     let says = document::seed(&bytes, &format!("node.toml in {source}"), next)?;
-    Ok(Claim { source, says })
+    Ok(Claim::new(source, says))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use bootwright_model::seed::Seed;
 use super::{Claim, IdentityError, Recognised};
 
 /// The entries that fit this machine: by the name that a source gives, by a MAC address, the UUID or the serial number,
-/// else the only node of this image's role. Two different entries are two claims; putting them together finds the
+/// else by its host name, else the only node of this image's role. Two different entries are two claims; putting them together finds the
 /// conflict.
 pub fn claims(layer: &ClusterLayer, said: &[Claim], by: &Recognised) -> Result<Vec<Claim>, IdentityError> {
     let nodes = &layer.file.nodes;
@@ -26,6 +26,11 @@ pub fn claims(layer: &ClusterLayer, said: &[Claim], by: &Recognised) -> Result<V
         }
     }
     // A machine that a source has a name of its own for is one that the inventory does not know.
+    if found.is_empty() && named.is_none() {
+        let called = |node: &&Node| said.iter().find(|claim| claim.host_name.as_ref() == Some(&node.name));
+        let called = nodes.iter().find_map(|node| Some((node, called(&node)?)));
+        found.extend(called.map(|(node, claim)| (node, format!("called so by {}", claim.source))));
+    }
     if found.is_empty() && named.is_none() {
         let mut of_role = nodes.iter().filter(|node| node.role == layer.role);
         if let (Some(node), None) = (of_role.next(), of_role.next()) {
@@ -96,5 +101,5 @@ fn claim(layer: &ClusterLayer, node: &Node, source: String) -> Result<Claim, Ide
         links: node.links.clone(),
         ..Seed::default()
     };
-    Ok(Claim { source, says })
+    Ok(Claim::new(source, says))
 }

@@ -16,8 +16,11 @@ const NAME_BYTES: usize = 15;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Document {
+    #[serde(deserialize_with = "values::or_default")]
     links: Vec<LinkEntry>,
+    #[serde(deserialize_with = "values::or_default")]
     networks: Vec<Network>,
+    #[serde(deserialize_with = "values::or_default")]
     services: Vec<Service>,
 }
 
@@ -29,6 +32,7 @@ struct LinkEntry {
     kind: Option<String>,
     ethernet_mac_address: Option<String>,
     mtu: Option<u16>,
+    #[serde(deserialize_with = "values::or_default")]
     bond_links: Vec<String>,
     bond_mode: Option<Scalar>,
     bond_miimon: Option<Scalar>,
@@ -47,7 +51,9 @@ struct Network {
     ip_address: Option<String>,
     netmask: Option<String>,
     gateway: Option<String>,
+    #[serde(deserialize_with = "values::or_default")]
     routes: Vec<RouteEntry>,
+    #[serde(deserialize_with = "values::or_default")]
     services: Vec<Service>,
 }
 

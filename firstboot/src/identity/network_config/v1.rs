@@ -13,6 +13,7 @@ use super::values::{self, Scalar, Several};
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Body {
+    #[serde(deserialize_with = "values::or_default")]
     config: Vec<Entry>,
 }
 
@@ -26,11 +27,15 @@ struct Entry {
     mtu: Option<Scalar>,
     #[serde(rename = "accept-ra")]
     accept_ra: Option<Scalar>,
+    #[serde(deserialize_with = "values::or_default")]
     subnets: Vec<Subnet>,
     vlan_link: Option<String>,
     vlan_id: Option<Scalar>,
+    #[serde(deserialize_with = "values::or_default")]
     bond_interfaces: Vec<String>,
+    #[serde(deserialize_with = "values::or_default")]
     bridge_interfaces: Vec<String>,
+    #[serde(deserialize_with = "values::or_default")]
     params: BTreeMap<String, Scalar>,
     /// Of `nameserver`.
     address: Several,
@@ -54,6 +59,7 @@ struct Subnet {
     metric: Option<Scalar>,
     dns_nameservers: Several,
     dns_search: Several,
+    #[serde(deserialize_with = "values::or_default")]
     routes: Vec<RouteEntry>,
 }
 

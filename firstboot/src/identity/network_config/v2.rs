@@ -15,15 +15,23 @@ type Devices = BTreeMap<String, Device>;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Body {
+    #[serde(deserialize_with = "values::or_default")]
     ethernets: Devices,
+    #[serde(deserialize_with = "values::or_default")]
     bonds: Devices,
+    #[serde(deserialize_with = "values::or_default")]
     bridges: Devices,
+    #[serde(deserialize_with = "values::or_default")]
     vlans: Devices,
+    #[serde(deserialize_with = "values::or_default")]
     wifis: BTreeMap<String, IgnoredAny>,
+    #[serde(deserialize_with = "values::or_default")]
     modems: BTreeMap<String, IgnoredAny>,
+    #[serde(deserialize_with = "values::or_default")]
     tunnels: BTreeMap<String, IgnoredAny>,
+    #[serde(deserialize_with = "values::or_default")]
     vrfs: BTreeMap<String, IgnoredAny>,
-    #[serde(rename = "dummy-devices")]
+    #[serde(rename = "dummy-devices", deserialize_with = "values::or_default")]
     dummies: BTreeMap<String, IgnoredAny>,
 }
 
@@ -38,15 +46,19 @@ struct Device {
     dhcp6: bool,
     dhcp4_overrides: Overrides,
     accept_ra: Option<bool>,
+    #[serde(deserialize_with = "values::or_default")]
     addresses: Vec<Address>,
     gateway4: Option<String>,
     gateway6: Option<String>,
     nameservers: Nameservers,
     mtu: Option<u16>,
     optional: bool,
+    #[serde(deserialize_with = "values::or_default")]
     routes: Vec<RouteEntry>,
+    #[serde(deserialize_with = "values::or_default")]
     routing_policy: Vec<Policy>,
     /// Of a bond or bridge.
+    #[serde(deserialize_with = "values::or_default")]
     interfaces: Vec<String>,
     parameters: Parameters,
     /// Of a VLAN.
@@ -79,7 +91,9 @@ enum Address {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Nameservers {
+    #[serde(deserialize_with = "values::or_default")]
     addresses: Vec<String>,
+    #[serde(deserialize_with = "values::or_default")]
     search: Vec<String>,
 }
 

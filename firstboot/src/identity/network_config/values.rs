@@ -12,6 +12,11 @@ use super::Unclear;
 /// document advises.
 const MIIMON: u32 = 100;
 
+/// A list or table that some write as nothing at all: `null`.
+pub fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
 /// A scalar that some write in quotes and some do not: `100`, `"100"`, `yes`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scalar(pub String);

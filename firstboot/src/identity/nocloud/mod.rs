@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::drives::Drive;
 use super::machine::Machine;
 use super::source::{Source, SourceError};
-use super::{Claim, document, network_config};
+use super::{Claim, Told, document, network_config};
 
 /// Of the drive, in lower case.
 pub const LABEL: &str = "cidata";
@@ -38,7 +38,7 @@ impl Source for NoCloud {
 
     fn read(&self, machine: &Machine) -> Vec<Result<Claim, SourceError>> {
         let named = names(machine)
-            .map(|(source, name)| Ok(Claim { source, says: Seed { name: Some(name), ..Seed::default() } }));
+            .map(|(source, name)| Ok(Claim::new(source, Seed { name: Some(name), ..Seed::default() })));
         drives(machine).map(read).chain(named).collect()
     }
 }
@@ -86,33 +86,34 @@ fn read(drive: &Drive) -> Result<Claim, SourceError> {
         next: "make the drive again",
         source: std::io::Error::new(error.kind(), error.to_string()),
     })?;
-    Ok(Claim { source: format!("NoCloud ({device})"), says: says(files, &device.to_string())? })
+    Ok(Claim::new(format!("NoCloud ({device})"), says(files, &device.to_string())?))
 }
 
 /// What the files say: the node.toml comes first, as it was written for this.
-fn says(files: &BTreeMap<&'static str, Vec<u8>>, device: &str) -> Result<Seed, SourceError> {
+fn says(files: &BTreeMap<&'static str, Vec<u8>>, device: &str) -> Result<Told, SourceError> {
     let place = |name: &'static str| format!("{name} on {device}");
     let mistake = |name: &'static str, next: &'static str| {
         move |message: String| SourceError::Mistake { document: place(name), message, next }
     };
-    let mut says = Seed::default();
+    let mut told = Told::default();
     if let Some(bytes) = files.get(USER_DATA) {
         let next = "correct the node.toml that is the drive's user-data, and make the drive again";
-        says = document::user_data(bytes, &place(USER_DATA), next)?;
+        told = document::user_data(bytes, &place(USER_DATA), next)?;
     }
-    if let Some(bytes) = files.get(META_DATA).filter(|_| says.name.is_none()) {
+    if let Some(bytes) = files.get(META_DATA).filter(|_| told.says.name.is_none() && told.host_name.is_none())
+    {
         let mistake = mistake(META_DATA, "correct the drive's meta-data, and make the drive again");
         let text = document::text(bytes).map_err(|error| mistake(error.to_string()))?;
         let meta: Option<MetaData> = document::yaml(&text).map_err(mistake)?;
         let meta = meta.unwrap_or_default();
-        says.name = meta.local_hostname.or(meta.hostname).as_deref().and_then(document::first_label);
+        told.host_name = meta.local_hostname.or(meta.hostname).as_deref().and_then(document::first_label);
     }
-    if let Some(bytes) = files.get(NETWORK_CONFIG).filter(|_| says.links.is_empty()) {
+    if let Some(bytes) = files.get(NETWORK_CONFIG).filter(|_| told.says.links.is_empty()) {
         let mistake = mistake(NETWORK_CONFIG, "correct the drive's network-config, and make the drive again");
         let text = document::text(bytes).map_err(|error| mistake(error.to_string()))?;
-        says.links = network_config::links(&text).map_err(|error| mistake(error.to_string()))?;
+        told.says.links = network_config::links(&text).map_err(|error| mistake(error.to_string()))?;
     }
-    Ok(says)
+    Ok(told)
 }
 
 #[cfg(test)]

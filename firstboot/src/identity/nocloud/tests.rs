@@ -45,9 +45,9 @@ fn what_proxmox_makes_is_a_name_and_a_network() {
              'harbor.example'\n",
         ),
     ]);
-    let says = claim.unwrap().says;
-    assert_eq!(says.name.as_deref(), Some("w1"));
-    let link = &says.links[0];
+    let claim = claim.unwrap();
+    assert_eq!((claim.says.name, claim.host_name.as_deref()), (None, Some("w1")));
+    let link = &claim.says.links[0];
     assert_eq!(link.addresses, ["10.20.0.11/24".parse().unwrap()]);
     assert_eq!(link.routes[0].via, Some("10.20.0.1".parse().unwrap()));
     assert_eq!(link.resolvers, ["10.20.0.2".parse::<std::net::IpAddr>().unwrap()]);
@@ -56,7 +56,10 @@ fn what_proxmox_makes_is_a_name_and_a_network() {
 
 #[test]
 fn the_host_name_is_taken_without_its_domain_and_after_node_toml() {
-    let name = |files: &[(&str, &str)]| claim(files).unwrap().says.name;
+    let name = |files: &[(&str, &str)]| {
+        let claim = claim(files).unwrap();
+        claim.says.name.or(claim.host_name)
+    };
     assert_eq!(name(&[("meta-data", "local-hostname: w1.harbor.example\n")]).as_deref(), Some("w1"));
     assert_eq!(name(&[("meta-data", "{\"hostname\": \"w2\"}")]).as_deref(), Some("w2"));
     let both = [("meta-data", "local-hostname: i-1\n"), ("user-data", "name = \"w3\"\n")];

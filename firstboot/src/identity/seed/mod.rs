@@ -56,7 +56,7 @@ pub fn read(device: &Path) -> Result<Option<Claim>, SourceError> {
     let place = format!("{SEED_FILE} on {}", device.display());
     let next = "correct node.toml on the seed partition from any machine that reads FAT";
     let says = document::seed(&bytes, &place, next)?;
-    Ok(Some(Claim { source: format!("the seed ({})", device.display()), says }))
+    Ok(Some(Claim::new(format!("the seed ({})", device.display()), says)))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What the firmware says of the machine (SMBIOS): its UUID and serial number, by which the inventory and clouds know
 //! it, and a seed among its OEM strings.
 
-mod tables;
+pub mod tables;
 
 use std::fs;
 use std::path::Path;
@@ -32,6 +32,14 @@ pub struct Firmware {
     pub uuid: Option<String>,
     /// Serial number of the machine.
     pub serial: Option<String>,
+    /// Who made the machine, by which clouds are known.
+    pub vendor: Option<String>,
+    /// What it is called.
+    pub product: Option<String>,
+    /// Who made the firmware.
+    pub bios_vendor: Option<String>,
+    /// Asset tag of the chassis.
+    pub chassis_asset_tag: Option<String>,
     /// OEM strings.
     pub oem_strings: Vec<String>,
 }
@@ -52,6 +60,10 @@ impl Firmware {
                     && digits.any(|digit| !digit.eq_ignore_ascii_case(&b'f'))
             }),
             serial: field("product_serial"),
+            vendor: field("sys_vendor"),
+            product: field("product_name"),
+            bios_vendor: field("bios_vendor"),
+            chassis_asset_tag: field("chassis_asset_tag"),
             oem_strings: tables::oem_strings(&table),
         }
     }
@@ -99,7 +111,7 @@ impl Source for OemStrings {
             let next =
                 "correct the node.toml that is handed over in the firmware's OEM strings (SMBIOS type 11)";
             let says = document::seed(text.as_bytes(), &format!("node.toml in {source}"), next);
-            says.map(|says| Claim { source, says })
+            says.map(|says| Claim::new(source, says))
         };
         seeds(&machine.firmware).map(claim).collect()
     }

@@ -65,7 +65,7 @@ pub fn ask(question: &Question<'_>) -> Vec<Answer> {
         servers.map(|(number, server)| Asked::begin(question, number, server)).collect();
     let mut deadline = Instant::now() + question.patience + SLACK;
     let mut answered = false;
-    while asked.iter_mut().fold(false, |waiting, one| !one.has_ended() || waiting) {
+    while asked.iter_mut().map(Asked::has_ended).filter(|ended| !ended).count() > 0 {
         if !answered && asked.iter().any(Asked::knows) {
             answered = true;
             deadline = deadline.min(Instant::now() + OTHERS);

@@ -37,7 +37,10 @@ fn find(root: &Path, wanted: &StateDisk, own: Guid, boot: &str) -> Result<Chosen
     let deadline = Instant::now() + APPEAR;
     loop {
         match own_disk::choose(root, wanted, own, boot) {
-            Err(ChooseError::None { .. }) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+            // The one that is in use may be another that fits.
+            Err(ChooseError::None { .. } | ChooseError::Used { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(PAUSE);
+            }
             // The node's own disk may be the slow one, and an empty one there in its place.
             Ok(Chosen { new: true, .. }) if Instant::now() < deadline && is_vague(wanted) => {
                 std::thread::sleep(PAUSE);
@@ -47,7 +50,7 @@ fn find(root: &Path, wanted: &StateDisk, own: Guid, boot: &str) -> Result<Chosen
     }
 }
 
-/// Whether more than one disk may fit.
+/// Whether more than one disk may fit: behind the path of a controller are as many as it has.
 fn is_vague(wanted: &StateDisk) -> bool {
-    wanted.serial.is_none() && wanted.wwn.is_none() && wanted.path.is_none()
+    wanted.serial.is_none() && wanted.wwn.is_none()
 }

@@ -177,3 +177,15 @@ fn of_two_with_the_state_neither_is_taken() {
     assert_eq!(machine.choose(&any()), Err(two));
     assert_eq!(machine.choose(&serial("3")).unwrap().disk.name, "vdc");
 }
+
+#[test]
+fn a_disk_with_two_paths_to_it_is_one() {
+    let machine = Machine::new();
+    machine.disk("vdb", "2");
+    make(&machine.choose(&any()).unwrap(), 9);
+    machine.disk("vdc", "2b");
+    std::fs::copy(machine.device("vdb"), machine.device("vdc")).unwrap();
+    let wwid = |name: &str| machine.0.path().join("sys/class/block").join(name).join("wwid");
+    std::fs::copy(wwid("vdb"), wwid("vdc")).unwrap();
+    assert_eq!(machine.choose(&any()).unwrap().disk.name, "vdb");
+}

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use smoltcp::socket::AnySocket;
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::wire::IpEndpoint;
 
@@ -41,7 +42,7 @@ impl Node {
     fn turn(&mut self, time: smoltcp::time::Instant) {
         self.interface.poll(time, &mut self.queues, &mut self.sockets);
         for (_, socket) in self.sockets.iter_mut() {
-            let smoltcp::socket::Socket::Tcp(socket) = socket;
+            let socket: &mut Socket = AnySocket::downcast_mut(socket).unwrap();
             let mut bytes = [0; 1024];
             while socket.can_recv() && socket.can_send() {
                 let room = (socket.send_capacity() - socket.send_queue()).min(bytes.len());
