@@ -6,8 +6,7 @@ use std::process::Command;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bootwright::lab::Firmware;
-use bootwright_model::report::Outcome;
-use qemu_tests::{FIRST_SERVICES, Image, repository};
+use qemu_tests::{FIRST_SERVICES, Image, reports, repository};
 use tiny_http::{Response, Server};
 
 #[test]
@@ -105,9 +104,7 @@ fn identity(name: &str, arguments: impl FnOnce(&Path) -> Vec<String>) -> Vec<Str
         report.stages.iter().any(|stage| stage.name == "network")
     });
     let report = boot.expect("the boot report", outcome);
-    for stage in &report.stages {
-        assert_eq!(stage.outcome, Outcome::Passed, "stage {}", stage.name);
-    }
+    reports::assert_passed(&report);
     let stage =
         report.stages.iter().find(|stage| stage.name == "identity").expect("it comes before the network");
     println!("{name}: identity took {} ms: {}", stage.duration_us / 1000, stage.summary);

@@ -8,8 +8,8 @@ use bootwright::lab::Firmware;
 use bootwright::lab::disk;
 use bootwright::lab::machine::DISK;
 use bootwright_model::layout::{ESP_LABEL, SEED_LABEL, STATE_LABEL};
-use bootwright_model::report::{BootReport, Outcome};
-use qemu_tests::{Boot, CLUSTER, FIRST_SERVICES, Image, STOP, partition, repository};
+use bootwright_model::report::BootReport;
+use qemu_tests::{Boot, CLUSTER, FIRST_SERVICES, Image, STOP, partition, reports, repository};
 
 /// Name of the archive's image.
 const OWN: &str = "example.org/own:1";
@@ -81,9 +81,7 @@ fn first_services(boot: &mut Boot, before: Option<&str>) -> BootReport {
         before != Some(&report.boot_id) && WAITED_FOR.iter().all(is)
     });
     let report = boot.expect("the boot report", outcome);
-    for stage in &report.stages {
-        assert_eq!(stage.outcome, Outcome::Passed, "stage {}", stage.name);
-    }
+    reports::assert_passed(&report);
     report
 }
 

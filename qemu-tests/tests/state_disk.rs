@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bootwright::lab::{Error, Firmware};
-use bootwright_model::report::{BootReport, Outcome};
-use qemu_tests::{Boot, CLUSTER, FIRST_SERVICES, Image, STOP, repository};
+use bootwright_model::report::BootReport;
+use qemu_tests::{Boot, CLUSTER, FIRST_SERVICES, Image, STOP, reports, repository};
 
 /// Bytes of each further disk.
 const SIZE: u64 = 2 << 30;
@@ -96,9 +96,7 @@ fn first_services(boot: &mut Boot, before: Option<&str>) -> BootReport {
             && report.services.iter().any(|service| service.name == "containerd" && service.state == "ready")
     });
     let report = boot.expect("the boot report", outcome);
-    for stage in &report.stages {
-        assert_eq!(stage.outcome, Outcome::Passed, "stage {}", stage.name);
-    }
+    reports::assert_passed(&report);
     report
 }
 
