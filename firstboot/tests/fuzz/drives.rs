@@ -5,12 +5,10 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use bolero::check;
 use firstboot::identity::drives::volume::Volume;
 
+use crate::ITERATIONS;
 use crate::corpus::Corpus;
-use crate::mutated::Mutated;
-use crate::{ITERATIONS, TIME};
 
 /// Bytes that a file of a drive may have.
 const MOST: u64 = 4096;
@@ -61,8 +59,5 @@ fn try_all(corpus: &Corpus) {
         let Some(volume) = Volume::open(File::open(&device).unwrap()) else { return false };
         volume.label().eq_ignore_ascii_case("cidata") && matches!(volume.read("user-data", MOST), Ok(Some(_)))
     };
-    corpus.is_read(read);
-    check!().with_iterations(ITERATIONS / 10).with_test_time(TIME).with_type::<Mutated>().for_each(|input| {
-        read(&input.of(corpus));
-    });
+    try_changes!(corpus, read, ITERATIONS / 10);
 }

@@ -2,11 +2,25 @@
 //!
 //! Each target begins with a corpus: the examples and fixtures of the repository, and `corpus/<target>/` for what is in no
 //! other place. A document that once did harm is kept in `corpus/<target>/damaged/`. `cargo test` tries every document and
-//! some thousand changes of them; more with `BOLERO_RANDOM_ITERATIONS=1000000` and `BOLERO_RANDOM_TEST_TIME_MS=600000`,
-//! and with coverage by `cargo bolero test --package bootwright-firstboot <target>`.
+//! some thousand changes of them; more with `BOLERO_RANDOM_ITERATIONS=1000000` and `BOLERO_RANDOM_TEST_TIME_MS=600000`.
 
 // Clippy allows it in functions marked as tests only; here every function is part of one.
 #![allow(clippy::unwrap_used)]
+
+/// Reads every document of a corpus, which is to succeed, and then changes of them, which must not panic. A macro, as bolero
+/// names a target by where it is called.
+macro_rules! try_changes {
+    ($corpus:expr, $read:expr, $iterations:expr) => {
+        $corpus.is_read($read);
+        bolero::check!()
+            .with_iterations($iterations)
+            .with_test_time($crate::TIME)
+            .with_type::<$crate::mutated::Mutated>()
+            .for_each(|input| {
+                $read(&input.of(&$corpus));
+            });
+    };
+}
 
 mod corpus;
 mod drives;
@@ -14,11 +28,9 @@ mod mutated;
 
 use std::time::Duration;
 
-use bolero::check;
 use corpus::Corpus;
 use firstboot::identity::{document, network_config, smbios};
 use firstboot::network::dhcp::message::Client;
-use mutated::Mutated;
 
 /// What a target may take at every change, whichever is reached first.
 const ITERATIONS: usize = 4_000;
@@ -43,10 +55,7 @@ fn seed() {
         ],
     );
     let read = |bytes: &[u8]| document::seed(bytes, "node.toml", "").is_ok();
-    corpus.is_read(read);
-    check!().with_iterations(ITERATIONS).with_test_time(TIME).with_type::<Mutated>().for_each(|input| {
-        read(&input.of(&corpus));
-    });
+    try_changes!(corpus, read, ITERATIONS);
 }
 
 #[test]
@@ -57,10 +66,7 @@ fn user_data() {
         &["#cloud-config\n", "hostname: ", "fqdn: ", "#!", "{", "\x1f\u{8b}", "&a [*a", "<<: *a", "\n- "],
     );
     let read = |bytes: &[u8]| document::user_data(bytes, "user-data", "").is_ok();
-    corpus.is_read(read);
-    check!().with_iterations(ITERATIONS).with_test_time(TIME).with_type::<Mutated>().for_each(|input| {
-        read(&input.of(&corpus));
-    });
+    try_changes!(corpus, read, ITERATIONS);
 }
 
 #[test]
@@ -89,10 +95,7 @@ fn network_config() {
         ],
     );
     let read = |bytes: &[u8]| network_config::links(&String::from_utf8_lossy(bytes)).is_ok();
-    corpus.is_read(read);
-    check!().with_iterations(ITERATIONS).with_test_time(TIME).with_type::<Mutated>().for_each(|input| {
-        read(&input.of(&corpus));
-    });
+    try_changes!(corpus, read, ITERATIONS);
 }
 
 #[test]
@@ -106,10 +109,7 @@ fn network_data() {
         &["null", "[]", "{}", "\"links\":", "\"networks\":", "\"id\":", "\"\"", "-1", "1e9", "\"ipv6\""],
     );
     let read = |bytes: &[u8]| network_config::from_network_data(&String::from_utf8_lossy(bytes)).is_ok();
-    corpus.is_read(read);
-    check!().with_iterations(ITERATIONS).with_test_time(TIME).with_type::<Mutated>().for_each(|input| {
-        read(&input.of(&corpus));
-    });
+    try_changes!(corpus, read, ITERATIONS);
 }
 
 #[test]
@@ -120,10 +120,7 @@ fn dmi() {
         &["\0\0", "\x0b\x05", "\x7f\x04"],
     );
     let read = |bytes: &[u8]| !smbios::tables::oem_strings(bytes).is_empty();
-    corpus.is_read(read);
-    check!().with_iterations(ITERATIONS).with_test_time(TIME).with_type::<Mutated>().for_each(|input| {
-        read(&input.of(&corpus));
-    });
+    try_changes!(corpus, read, ITERATIONS);
 }
 
 #[test]
@@ -132,8 +129,5 @@ fn dhcp() {
         Corpus::of("dhcp", &[], &["\x79\x01\x21", "\x77\x02\u{0}", "\x35\x01\x05", "\x34\x01\x03", "\x7f"]);
     let client = Client { mac: [0x52, 0x54, 0, 0, 0, 1], identifier: vec![1; 7], host_name: "w1".to_owned() };
     let read = |bytes: &[u8]| matches!(client.read(bytes, 7), Ok(Some(_)));
-    corpus.is_read(read);
-    check!().with_iterations(ITERATIONS).with_test_time(TIME).with_type::<Mutated>().for_each(|input| {
-        read(&input.of(&corpus));
-    });
+    try_changes!(corpus, read, ITERATIONS);
 }
