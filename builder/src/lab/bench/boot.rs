@@ -40,6 +40,7 @@ pub fn measure(options: &Options, table: &mut Table) -> Result<(), Error> {
                 }
             }
         }
+        table.record(Figure::Given, identity_and_network(&seen.report).as_secs_f64());
         match seen.memory {
             Some(bytes) => table.record(Figure::Memory, megabytes(bytes)),
             None => table.miss(Figure::Memory, "the guest's balloon driver does not tell"),
@@ -112,6 +113,12 @@ pub fn start(options: &demo::Options) -> Result<Booted, Error> {
         }
     }
     Ok(Booted { ready: outcome?, session, kubeconfig, _disk: disk })
+}
+
+/// The stages that find out who the machine is and set its network up.
+pub fn identity_and_network(report: &BootReport) -> Duration {
+    let stages = report.stages.iter().filter(|stage| ["identity", "network"].contains(&stage.name.as_str()));
+    Duration::from_micros(stages.map(|stage| stage.duration_us).sum())
 }
 
 /// What first boot itself took until it handed over to the services: the time in which one of its stages ran, not

@@ -15,6 +15,8 @@ pub enum Part {
     Boot,
     /// Power-on to Ready with 1 processor and 1 GiB.
     Small,
+    /// Identity and network of a worker whose address a DHCP server lends.
+    Dhcp,
     /// Routes to the pods of many nodes, programmed and looked at.
     Routes,
     /// TCP through the pod network.
@@ -40,12 +42,13 @@ pub enum Needs {
 
 impl Part {
     /// All of them, in the order that they are measured in.
-    pub const ALL: [Part; 10] = [
+    pub const ALL: [Part; 11] = [
         Part::Compose,
         Part::Mkosi,
         Part::Size,
         Part::Boot,
         Part::Small,
+        Part::Dhcp,
         Part::Routes,
         Part::Tcp,
         Part::Agent,
@@ -58,7 +61,7 @@ impl Part {
         match self {
             Part::Mkosi | Part::Routes | Part::Tcp => Needs::Nothing,
             Part::Compose | Part::Size | Part::Boot | Part::Small | Part::Agent => Needs::Image,
-            Part::Lab | Part::Nodes => Needs::Several,
+            Part::Dhcp | Part::Lab | Part::Nodes => Needs::Several,
         }
     }
 }
@@ -71,6 +74,7 @@ impl fmt::Display for Part {
             Part::Size => "size",
             Part::Boot => "boot",
             Part::Small => "small",
+            Part::Dhcp => "dhcp",
             Part::Routes => "routes",
             Part::Tcp => "tcp",
             Part::Agent => "agent",
@@ -103,10 +107,14 @@ pub enum Figure {
     ServicesStarted,
     /// The part of it that first boot takes.
     OwnPart,
+    /// The stages identity and network of it, with an address of the cluster file.
+    Given,
     /// Memory in use when the node was left alone.
     Memory,
     /// [`Figure::Ready`] on the smallest machine.
     SmallReady,
+    /// [`Figure::Given`] with an address that a DHCP server lends.
+    Lent,
     /// Entries of many peers, from nothing.
     PeersProgrammed,
     /// The same when nothing changed.
@@ -149,7 +157,7 @@ pub enum Figure {
 
 impl Figure {
     /// All of them, in the order of the table.
-    pub const ALL: [Figure; 31] = [
+    pub const ALL: [Figure; 33] = [
         Figure::ColdCompose,
         Figure::WarmCompose,
         Figure::MkosiCold,
@@ -160,8 +168,10 @@ impl Figure {
         Figure::Ready,
         Figure::ServicesStarted,
         Figure::OwnPart,
+        Figure::Given,
         Figure::Memory,
         Figure::SmallReady,
+        Figure::Lent,
         Figure::PeersProgrammed,
         Figure::PeersUnchanged,
         Figure::IpBatch,
@@ -189,8 +199,11 @@ impl Figure {
             Figure::ColdCompose | Figure::WarmCompose => Part::Compose,
             Figure::MkosiCold | Figure::MkosiIncremental => Part::Mkosi,
             Figure::RawImage | Figure::CompressedImage | Figure::CompressedWorker => Part::Size,
-            Figure::Ready | Figure::ServicesStarted | Figure::OwnPart | Figure::Memory => Part::Boot,
+            Figure::Ready | Figure::ServicesStarted | Figure::OwnPart | Figure::Given | Figure::Memory => {
+                Part::Boot
+            }
             Figure::SmallReady => Part::Small,
+            Figure::Lent => Part::Dhcp,
             Figure::PeersProgrammed | Figure::PeersUnchanged | Figure::IpBatch | Figure::IpBatchMetrics => {
                 Part::Routes
             }
@@ -224,8 +237,10 @@ impl Figure {
             Figure::Ready => "power-on to node Ready",
             Figure::ServicesStarted => "kernel start to all services started",
             Figure::OwnPart => "firstboot's own part of that",
+            Figure::Given => "identity and network, address of the cluster file",
             Figure::Memory => "memory in use, idle, all-in-one",
             Figure::SmallReady => "power-on to node Ready, 1 core and 1 GiB",
+            Figure::Lent => "identity and network, address by DHCP",
             Figure::PeersProgrammed => "5,000 VXLAN peers programmed",
             Figure::PeersUnchanged => "5,000 VXLAN peers, no change",
             Figure::IpBatch => "ip -batch, bridge -batch: the same",
@@ -260,6 +275,8 @@ impl Figure {
             Figure::Ready => ["90 s", "60 s"],
             Figure::ServicesStarted => ["6 s", "3.5 s"],
             Figure::OwnPart => ["1.5 s", "1.0 s"],
+            Figure::Given => ["1.0 s", ""],
+            Figure::Lent => ["1.5 s", ""],
             Figure::Memory => ["500 MB", "400 MB"],
             Figure::SmallReady => ["", "Ready"],
             Figure::PeersProgrammed => ["1000 ms, 5 x", ""],
@@ -327,7 +344,9 @@ impl Figure {
     pub fn times(self, runs: u16) -> usize {
         match self.part() {
             Part::Size | Part::Small | Part::Agent | Part::Lab | Part::Nodes => 1,
-            Part::Compose | Part::Mkosi | Part::Boot | Part::Routes | Part::Tcp => usize::from(runs),
+            Part::Compose | Part::Mkosi | Part::Boot | Part::Dhcp | Part::Routes | Part::Tcp => {
+                usize::from(runs)
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ mod boot;
 mod compose;
 mod figure;
 mod lab;
+mod lent;
 mod mkosi;
 mod nodes;
 mod program;
@@ -122,6 +123,7 @@ fn measure(options: &Options, table: &mut Table) -> Result<(), Error> {
             (_, Part::Size) => size::measure(options, table),
             (_, Part::Boot) => boot::measure(options, table),
             (_, Part::Small) => boot::measure_small(options, table),
+            (_, Part::Dhcp) => lent::measure(options, table),
             (_, Part::Routes) => routes::measure(options, table),
             (_, Part::Tcp) => tcp::measure(options, table),
             (_, Part::Agent) => agent::measure(options, table),

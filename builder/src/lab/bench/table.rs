@@ -193,7 +193,7 @@ mod tests {
         }
         table.give_up(Part::Mkosi, "mkosi failed (exit status: 1):\n  a | b");
         table.miss(Figure::Memory, "the guest does not tell");
-        assert_eq!(table.missing(), 6);
+        assert_eq!(table.missing(), 7);
         let text = table.text();
         let (rows, end) = text.rsplit_once("\n\n").unwrap();
         insta::assert_snapshot!(rows, @r"
@@ -206,6 +206,7 @@ mod tests {
         | power-on to node Ready | 90 s | 60 s | not measured |  |  |
         | kernel start to all services started | 6 s | 3.5 s | not measured |  |  |
         | firstboot's own part of that | 1.5 s | 1.0 s | not measured |  |  |
+        | identity and network, address of the cluster file | 1.0 s |  | not measured |  |  |
         | memory in use, idle, all-in-one | 500 MB | 400 MB | not measured: the guest does not tell |  |  |
         ");
         assert!(end.starts_with("Measured 2 times on "), "{end}");
