@@ -88,15 +88,10 @@ pub fn run(root: &Path, known: Known) -> Result<Done<NodeFacts>, NetworkError> {
     let seeded = identity.time_servers.clone();
     let addressed = match identity.address {
         Some(address) => given(root, identity, address, layer.file.network.mtu)?,
-        None => {
-            let lent = lent::configure(root, &identity, &layer)?;
-            // A lease may ask for less than the cluster file says, and pods have what is left of it.
-            let least = u32::from(layer.file.network.mtu).min(lent.configured.mtu);
-            layer.file.network.mtu = u16::try_from(least).unwrap_or(layer.file.network.mtu);
-            lent
-        }
+        None => lent::configure(root, &identity, &layer)?,
     };
     let Addressed { configured, address, gateway, time_servers, origin } = addressed;
+    layer.file.network.mtu = pods_mtu(layer.file.network.mtu, configured.mtu);
     let link = configured.link.clone();
     let time_servers = clock::servers(&layer.file, &layer.role, seeded, time_servers);
     let facts = NodeFacts { name, address, gateway, link, pod_cidr, provider_id, time_servers, layer, os };
@@ -116,6 +111,12 @@ fn given(
     let Identity { mac, gateway, links, .. } = identity;
     let configured = links::configure(root, &Wanted { mac, address, gateway, mtu, links })?;
     Ok(Addressed { configured, address, gateway, time_servers: Vec::new(), origin: String::new() })
+}
+
+/// What the node's pods are made for, bytes, of the cluster file's and the link's: a lease, or a description in node.toml or of
+/// a cloud, may say less than the cluster file, and packets of pods leave by that link.
+fn pods_mtu(of_cluster: u16, of_link: u32) -> u16 {
+    u16::try_from(of_link).map_or(of_cluster, |of_link| of_link.min(of_cluster))
 }
 
 /// The card of a description that knows of one alone, and nothing of its addresses.
@@ -216,6 +217,12 @@ mod tests {
             let card = &identity.links[0];
             assert_eq!((card.name.as_str(), card.mac.as_deref(), card.mtu), ("", Some(mac), Some(1450)));
         }
+    }
+
+    #[test]
+    fn pods_have_the_least_of_link_and_cluster() {
+        let mtus = [(1500, 1450), (1500, 9000), (1450, 1500), (1500, 65_536)];
+        assert_eq!(mtus.map(|(of_cluster, of_link)| pods_mtu(of_cluster, of_link)), [1450, 1500, 1450, 1500]);
     }
 
     #[test]

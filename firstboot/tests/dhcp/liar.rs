@@ -1,5 +1,5 @@
-//! A DHCP server that acknowledges another address than the one that a machine wants to keep. dnsmasq refuses instead
-//! (DHCPNAK), as RFC 2131 has it.
+//! DHCP servers as dnsmasq is none: one that acknowledges another address than the one that a machine wants to keep, which
+//! dnsmasq refuses (DHCPNAK), as RFC 2131 has it; and one that is late.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
@@ -33,30 +33,56 @@ pub fn socket() -> UdpSocket {
 /// Lends the first of `addresses` to everybody, and the next one once it is declined, until `stop`. What it was told.
 pub fn serve(socket: &UdpSocket, addresses: &[Ipv4Addr], stop: &AtomicBool) -> Vec<u8> {
     let (mut heard, mut place) = (Vec::new(), 0);
+    while let Some(message) = next(socket, stop) {
+        let kind = kind(&message);
+        heard.push(kind);
+        match kind {
+            DISCOVER => say(socket, &message, OFFER, addresses[place]),
+            REQUEST => say(socket, &message, ACKNOWLEDGEMENT, addresses[place]),
+            _ => place += 1,
+        }
+    }
+    heard
+}
+
+/// Lends an address, but offers it to who asked only when the next question is there. What it was told.
+pub fn serve_late(socket: &UdpSocket, address: Ipv4Addr, stop: &AtomicBool) -> Vec<u8> {
+    let mut asked: Vec<Vec<u8>> = Vec::new();
+    let mut heard = Vec::new();
+    while let Some(message) = next(socket, stop) {
+        let kind = kind(&message);
+        heard.push(kind);
+        match kind {
+            DISCOVER => {
+                if let Some(earlier) = asked.last() {
+                    say(socket, earlier, OFFER, address);
+                }
+                asked.push(message);
+            }
+            _ => say(socket, &message, ACKNOWLEDGEMENT, address),
+        }
+    }
+    heard
+}
+
+/// The next message, until `stop`.
+fn next(socket: &UdpSocket, stop: &AtomicBool) -> Option<Vec<u8>> {
     let mut message = [0; 1500];
     let begin = Instant::now();
     while !stop.load(Ordering::Relaxed) && begin.elapsed() < PATIENCE {
-        let length = match socket.recv(&mut message) {
-            Ok(length) => length,
+        match socket.recv(&mut message) {
+            Ok(length) => return Some(message[..length].to_vec()),
             // Nothing came for a while.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => panic!("{error}"),
-        };
-        let message = &message[..length];
-        let kind = kind(message);
-        heard.push(kind);
-        let answer = match kind {
-            DISCOVER => OFFER,
-            REQUEST => ACKNOWLEDGEMENT,
-            _ => {
-                place += 1;
-                continue;
-            }
-        };
-        let everybody = SocketAddrV4::new(Ipv4Addr::BROADCAST, 68);
-        socket.send_to(&written(message, answer, addresses[place]), everybody).unwrap();
+        }
     }
-    heard
+    None
+}
+
+fn say(socket: &UdpSocket, request: &[u8], kind: u8, address: Ipv4Addr) {
+    let everybody = SocketAddrV4::new(Ipv4Addr::BROADCAST, 68);
+    socket.send_to(&written(request, kind, address), everybody).unwrap();
 }
 
 /// The client writes it first.

@@ -8,6 +8,7 @@
 
 mod liar;
 mod metadata;
+mod unusual;
 mod world;
 
 use std::net::Ipv4Addr;
@@ -255,8 +256,8 @@ fn without_a_server_or_a_cable_it_ends_in_time_and_says_what_was_seen() {
         world.cable("eth1", "52:54:00:09:00:02", "out");
         let begin = Instant::now();
         let error = world.machine.enter(|| {
-            let links = links::set_up(None, None).unwrap();
-            let cards: Vec<Card> = links.iter().filter_map(Card::of).collect();
+            let up = links::set_up(world.root(), None, links::Before::default()).unwrap();
+            let cards: Vec<Card> = up.cards.iter().filter_map(Card::of).collect();
             dhcp::first(world.root(), &cards, "w9", Duration::from_secs(2)).unwrap_err()
         });
         let took = begin.elapsed();

@@ -67,8 +67,12 @@ impl World {
 
     /// The same, with the problems.
     pub fn run(&self) -> Result<Done<NodeFacts>, NetworkError> {
-        let (layer, os) = baked();
-        let identity = Identity {
+        self.run_as(World::identity())
+    }
+
+    /// A node that nobody gives an address.
+    pub fn identity() -> Identity {
+        Identity {
             name: "w9".to_owned(),
             address: None,
             gateway: None,
@@ -78,7 +82,12 @@ impl World {
             links: Vec::new(),
             time_servers: None,
             sources: Vec::new(),
-        };
+        }
+    }
+
+    /// Runs the stage as any node.
+    pub fn run_as(&self, identity: Identity) -> Result<Done<NodeFacts>, NetworkError> {
+        let (layer, os) = baked();
         let known = Known { identity, machine: Machine::default(), layer, os };
         self.machine.enter(|| network::run(self.root(), known))
     }

@@ -1,3 +1,4 @@
+use std::os::unix::fs::FileExt;
 use std::process::Command;
 
 use proptest::prelude::*;
@@ -28,6 +29,37 @@ fn fat(folder: &Path, label: &str) -> Vec<u8> {
         run(Command::new("mcopy").arg("-s").arg("-i").args([image.path(), path.as_path()]).arg(to));
     }
     fs::read(image.path()).unwrap()
+}
+
+/// A FAT32 image whose root folder has one cluster full of files, and that cluster is its own next one.
+pub fn fat_in_a_circle() -> tempfile::NamedTempFile {
+    let image = tempfile::NamedTempFile::new().unwrap();
+    // Sparse; FAT32 has at least 65525 clusters, here of 512 bytes.
+    image.as_file().set_len(40 << 20).unwrap();
+    let options = fatfs::FormatVolumeOptions::new().fat_type(fatfs::FatType::Fat32);
+    fatfs::format_volume(image.as_file(), options).unwrap();
+    let file = image.as_file();
+    let mut sector = [0; 512];
+    file.read_exact_at(&mut sector, 0).unwrap();
+    // `BPB_RsvdSecCnt`, `BPB_NumFATs`, `BPB_FATSz32`, `BPB_RootClus` (Microsoft's FAT specification, section 3).
+    let half = |at: usize| u64::from(u16::from_le_bytes([sector[at], sector[at + 1]]));
+    let word = |at: usize| half(at) | (half(at + 2) << 16);
+    let (reserved, fats, fat_sectors, root) = (half(14), u64::from(sector[16]), word(36), word(44));
+    assert_eq!(
+        (half(11), sector[13], root),
+        (512, 1, 2),
+        "sectors and clusters of 512 bytes, the first is the root's"
+    );
+    for fat in 0..fats {
+        let at = (reserved + fat * fat_sectors) * 512 + root * 4;
+        file.write_all_at(&u32::try_from(root).unwrap().to_le_bytes(), at).unwrap();
+    }
+    // An entry that is neither the last, nor deleted, nor a label, nor a part of a long name.
+    let mut entry = [0; 32];
+    entry[..11].copy_from_slice(b"FILE    TXT");
+    entry[11] = 0x20;
+    file.write_all_at(&entry.repeat(16), (reserved + fats * fat_sectors) * 512).unwrap();
+    image
 }
 
 /// A folder with these files.
@@ -144,6 +176,18 @@ fn a_file_that_is_too_large_or_torn_is_told() {
         device(root.path(), "sr0", None, true, &image);
         assert!(find(root.path(), None).drives[0].files.is_err());
     }
+}
+
+#[test]
+fn a_folder_that_goes_round_in_a_circle_ends() {
+    let begin = Instant::now();
+    let image = fat_in_a_circle();
+    let volume = Volume::open(File::open(image.path()).unwrap()).unwrap();
+    let error = volume.read("user-data", MOST_BYTES).unwrap_err();
+    assert!(error.to_string().starts_with("more than 16777216 bytes would have to be read"), "{error}");
+    // Nothing more is read of it.
+    assert_eq!(volume.label(), "NO NAME");
+    assert!(begin.elapsed() < Duration::from_secs(120), "{:?}", begin.elapsed());
 }
 
 proptest! {

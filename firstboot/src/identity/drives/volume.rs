@@ -14,15 +14,24 @@ const MOST_READ: u64 = 16 << 20;
 #[derive(Debug)]
 pub struct Bounded {
     file: File,
+    most: u64,
     left: u64,
+}
+
+impl Bounded {
+    /// The device, of which `most` bytes are read all in all.
+    pub fn new(file: File, most: u64) -> Bounded {
+        Bounded { file, most, left: most }
+    }
 }
 
 impl Read for Bounded {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read(buffer)?;
         self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
+            let most = self.most;
             io::Error::other(format!(
-                "more than {MOST_READ} bytes would have to be read of a filesystem for small files"
+                "more than {most} bytes would have to be read of a filesystem for small files"
             ))
         })?;
         Ok(read)
@@ -68,7 +77,7 @@ impl Volume {
         if sector[510..] != [0x55, 0xaa] || !names_fat {
             return None;
         }
-        let file = Bounded { file, left: MOST_READ };
+        let file = Bounded::new(file, MOST_READ);
         fatfs::FileSystem::new(file, fatfs::FsOptions::new()).ok().map(Volume::Fat)
     }
 

@@ -5,14 +5,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::AskError;
+use crate::network::dhcp::NoLease;
 use crate::network::dhcp::acquire::{Card, Lent};
-use crate::network::dhcp::apply::{self, ApplyError};
+use crate::network::dhcp::apply::{self, ApplyError, Place};
 use crate::network::dhcp::lease::Lease;
-use crate::network::dhcp::{self, NoLease};
-use crate::network::links::{self, LinkError};
-
-/// How long it is waited for a lease: clouds have no spanning tree, and the boot goes on without.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::network::dhcp::rounds::Rounds;
+use crate::network::links::{self, Before, LinkError};
 
 /// Why a service was not asked, or did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -31,42 +29,45 @@ pub enum WayError {
     Ask(#[from] AskError),
 }
 
-/// Asks with a borrowed address of each link until somebody answers, or until `end`.
+/// Asks with a borrowed address of each link until somebody answers, or until `end`. For each of the leases it is waited as
+/// long as `patience`, but not longer than that.
 pub fn through_any<T>(
     root: &Path,
     end: Instant,
+    patience: Duration,
     mut ask: impl FnMut(&Lease) -> Result<T, AskError>,
 ) -> Result<T, WayError> {
-    let links = links::set_up(None, None)?;
-    let answer = through_each(root, links.iter().filter_map(Card::of).collect(), end, &mut ask);
+    // Without a name: a server that makes DNS records would make one of what may be wrong.
+    let mut rounds = Rounds::new(root, None, Before::default(), "");
+    let answer = through_each(&mut rounds, end, patience, &mut ask);
     // As it was: the network is configured from what is known then.
-    let down: Vec<_> = links.iter().filter(|link| !link.up).map(links::set_down).collect();
+    let down: Vec<_> = rounds.known.iter().filter(|link| !link.up).map(links::set_down).collect();
     let answer = answer?;
     down.into_iter().collect::<Result<(), LinkError>>()?;
     Ok(answer)
 }
 
 fn through_each<T>(
-    root: &Path,
-    mut cards: Vec<Card>,
+    rounds: &mut Rounds,
     end: Instant,
+    patience: Duration,
     ask: &mut impl FnMut(&Lease) -> Result<T, AskError>,
 ) -> Result<T, WayError> {
-    let mut silence = None;
+    // Indices of cards by which nobody answers, and the last that was heard of it.
+    let (mut silent, mut silence) = (Vec::new(), None);
     loop {
-        // Without a name: a server that makes DNS records would make one of what may be wrong.
-        let patience = end.saturating_duration_since(Instant::now()).min(PATIENCE);
-        let Lent { card, lease, .. } = match dhcp::first(root, &cards, "", patience) {
+        let left = end.saturating_duration_since(Instant::now()).min(patience);
+        let Lent { card, lease, .. } = match rounds.search::<WayError>(left, &silent) {
             Ok(lent) => lent,
-            Err(error) => return Err(silence.unwrap_or(WayError::NoLease(error))),
+            Err(error) => return Err(silence.unwrap_or(error)),
         };
-        match with_address(&card, &lease, ask) {
-            Err(WayError::Ask(AskError::Fetch(error))) if error.is_silence() && cards.len() > 1 => {
-                cards.retain(|other| other.index != card.index);
-                silence = Some(WayError::Ask(AskError::Fetch(error)));
-            }
-            answer => return answer,
+        let answer = with_address(&card, &lease, ask);
+        let is_silence = matches!(&answer, Err(WayError::Ask(AskError::Fetch(error))) if error.is_silence());
+        silent.push(card.index);
+        if !is_silence || rounds.known.iter().all(|link| silent.contains(&link.index)) {
+            return answer;
         }
+        silence = answer.err();
     }
 }
 
@@ -75,7 +76,8 @@ fn with_address<T>(
     lease: &Lease,
     ask: &mut impl FnMut(&Lease) -> Result<T, AskError>,
 ) -> Result<T, WayError> {
-    let applied = apply::apply(card.index, lease, lease.seconds).map_err(WayError::from);
+    let place = Place { link: card.index, metric: None };
+    let applied = apply::apply(place, lease, lease.seconds).map_err(WayError::from);
     let answer = applied.and_then(|_| Ok(ask(lease)?));
     let withdrawn = apply::withdraw(card.index, lease.address);
     let answer = answer?;

@@ -55,7 +55,7 @@ fn fetch(machine: &Machine, text: &str) -> Result<Claim, SourceError> {
     let end = Instant::now() + PATIENCE;
     let service = Service::new(url.server, Port::Any, end);
     let get = |_: &_| Ok(service.needed(&url.path, service.get(&url.path, &[])?)?);
-    let bytes = way::through_any(&machine.root, end, get).map_err(|error: WayError| match error {
+    let bytes = way::through_any(&machine.root, end, PATIENCE, get).map_err(|error: WayError| match error {
         WayError::Ask(AskError::Source(error)) => error,
         error => SourceError::Unreadable {
             what: format!("the seed at {url} cannot be fetched"),

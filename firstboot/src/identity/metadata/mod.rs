@@ -32,6 +32,9 @@ const USUAL_SERVICE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(169, 254, 16
 /// For everything that is asked of a service, the borrowed address included: the boot goes on without.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// Of these for a lease: clouds have no spanning tree.
+const LEASE_PATIENCE: Duration = Duration::from_secs(10);
+
 /// For the report that the machine has started.
 const REPORT_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -157,7 +160,7 @@ fn read(cloud: &dyn Cloud, machine: &Machine) -> Result<Claim, SourceError> {
         let service = Service::new(cloud.service(lease), cloud.port(), end);
         Ok(Claim::new(format!("the metadata service of {name}"), cloud.ask(&service)?))
     };
-    way::through_any(&machine.root, end, ask).map_err(|error| match error {
+    way::through_any(&machine.root, end, LEASE_PATIENCE, ask).map_err(|error| match error {
         WayError::Ask(AskError::Source(error)) => error,
         error => SourceError::Unreadable {
             what: format!("the metadata service of {name} says nothing"),

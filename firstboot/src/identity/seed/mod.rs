@@ -9,11 +9,15 @@ use std::path::Path;
 
 use super::Claim;
 use super::document::{self, MOST_BYTES};
+use super::drives::volume::Bounded;
 use super::machine::Machine;
 use super::source::{Source, SourceError};
 
 /// Name of the file.
 pub const SEED_FILE: &str = "node.toml";
+
+/// Bytes that are read of the partition, all in all: node.toml, and a root folder of more files than anybody has there.
+const MOST_READ: u64 = MOST_BYTES + (1 << 20);
 
 /// The partition `SEED` of the disk that was booted from.
 pub struct SeedPartition;
@@ -45,6 +49,8 @@ pub fn read(device: &Path) -> Result<Option<Claim>, SourceError> {
         source,
     };
     let file = File::open(device).map_err(filesystem)?;
+    // This is the thread that boots the machine: a folder that goes round in a circle must not hold it up.
+    let file = Bounded::new(file, MOST_READ);
     let fat = fatfs::FileSystem::new(file, fatfs::FsOptions::new()).map_err(filesystem)?;
     let file = match fat.root_dir().open_file(SEED_FILE) {
         Ok(file) => file,

@@ -1,6 +1,8 @@
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use super::*;
+use crate::identity::drives;
 
 /// A FAT filesystem as mkfs.vfat's default, with one file.
 fn fat_with(name: &str, text: &[u8]) -> tempfile::NamedTempFile {
@@ -42,6 +44,16 @@ fn a_mistake_is_shown_at_its_place() {
     let error = read(image.path()).unwrap_err();
     let text = error.to_string().replace(image.path().to_str().unwrap(), "/dev/vda4");
     insta::assert_snapshot!(text, @"node.toml on /dev/vda4, line 3, column 1: unknown field `adress`, expected one of `name`, `address`, `gateway`, `mac`, `pod-cidr`, `provider-id`, `link`, `clock`");
+}
+
+#[test]
+fn a_folder_that_goes_round_in_a_circle_ends() {
+    let begin = Instant::now();
+    let image = drives::tests::fat_in_a_circle();
+    let error = read(image.path()).unwrap_err();
+    let SourceError::Unreadable { source, .. } = &error else { panic!("{error}") };
+    assert!(source.to_string().starts_with("more than 1310720 bytes would have to be read"), "{source}");
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::lease::Lease;
 use super::message::{Answer, Ask, Client};
 use super::packet::{self, PacketSocket};
+use super::taken::Taken;
 use super::{hex, random};
 use crate::network::arp::{self, Candidate};
 use crate::network::netlink::{Link, LinkChanges, Netlink};
@@ -115,10 +116,13 @@ pub struct Search<'a> {
     pub end: Instant,
     /// Another link was faster.
     pub stop: &'a AtomicBool,
+    /// Whether a lease can be used by this machine. The server is told (DHCPDECLINE) of one that cannot, and asked for
+    /// another.
+    pub usable: &'a dyn Fn(&Lease) -> Result<(), Taken>,
 }
 
 /// Where a request led to.
-enum Taken {
+enum Outcome {
     Lease(Lent),
     /// Begin again; after a pause if it is not the first time.
     Again,
@@ -148,11 +152,12 @@ impl Search<'_> {
         let socket = PacketSocket::open(self.card.index, libc::ETH_P_IP as u16)?;
         let begin = Instant::now();
         let mut setbacks = 0;
+        // The same for every repetition (RFC 2131, section 4.1): an offer that took longer than a pause is one all the same.
+        let mut transaction = random();
         for pause in PAUSES.into_iter().chain(std::iter::repeat(PAUSES[PAUSES.len() - 1])) {
             if self.is_over() {
                 break;
             }
-            let transaction = random();
             let message = self.client.write(Ask::Discover, transaction, seconds_since(begin));
             seen.sent += 1;
             let offer = self.ask(&socket, &message, transaction, pause, seen, |answer| match answer {
@@ -161,10 +166,12 @@ impl Search<'_> {
             })?;
             let Some(offer) = offer else { continue };
             match self.take(&socket, &offer, transaction, begin, seen)? {
-                Taken::Lease(lent) => return Ok(Some(lent)),
-                Taken::Silence => {}
-                Taken::Again => {
+                Outcome::Lease(lent) => return Ok(Some(lent)),
+                Outcome::Silence => {}
+                Outcome::Again => {
                     setbacks += 1;
+                    // What is still on the way is about the address that came to nothing.
+                    transaction = random();
                     if setbacks > 1 {
                         self.sleep(LOOP_PAUSE);
                     }
@@ -181,7 +188,7 @@ impl Search<'_> {
         transaction: u32,
         begin: Instant,
         seen: &mut Seen,
-    ) -> io::Result<Taken> {
+    ) -> io::Result<Outcome> {
         let (server, address) = (offer.server, offer.address.addr());
         for pause in &PAUSES[..REQUESTS] {
             if self.is_over() {
@@ -204,24 +211,31 @@ impl Search<'_> {
                 Some(Err(message)) => {
                     let why = message.map_or(String::new(), |message| format!(" ({message})"));
                     seen.note(format!("{server} offered {address} and then refused it{why}"));
-                    return Ok(Taken::Again);
+                    return Ok(Outcome::Again);
                 }
             }
         }
         seen.note(format!("{server} offered {address} and then said no more"));
-        Ok(Taken::Silence)
+        Ok(Outcome::Silence)
     }
 
-    fn probe(&self, socket: &PacketSocket, lent: Lent, seen: &mut Seen) -> io::Result<Taken> {
+    fn probe(&self, socket: &PacketSocket, lent: Lent, seen: &mut Seen) -> io::Result<Outcome> {
         let (server, address) = (lent.lease.server, lent.lease.address.addr());
-        // Links of this machine answer for one another.
-        let own: Vec<[u8; 6]> = Netlink::open()?.links()?.iter().filter_map(Link::mac_bytes).collect();
-        let other = arp::probe(&[self.card.candidate(address)], &own)?;
-        let Some(other) = other.into_iter().flatten().next() else { return Ok(Taken::Lease(lent)) };
-        seen.note(format!("{server} lent {address}, which {} has already", hex(other)));
+        let why = match (self.usable)(&lent.lease) {
+            Err(taken) => taken.to_string(),
+            Ok(()) => {
+                // Links of this machine answer for one another.
+                let own: Vec<[u8; 6]> =
+                    Netlink::open()?.links()?.iter().filter_map(Link::mac_bytes).collect();
+                let other = arp::probe(&[self.card.candidate(address)], &own)?;
+                let Some(other) = other.into_iter().flatten().next() else { return Ok(Outcome::Lease(lent)) };
+                format!("{server} lent {address}, which {} has already", hex(other))
+            }
+        };
+        seen.note(why);
         let message = self.client.write(Ask::Decline { server, address }, random(), 0);
         socket.broadcast(&packet::to_servers(&message))?;
-        Ok(Taken::Again)
+        Ok(Outcome::Again)
     }
 
     /// Sends a message, and waits for an answer that `wanted` takes.
@@ -263,8 +277,10 @@ impl Search<'_> {
         let mut netlink = Netlink::open()?;
         loop {
             let links = netlink.links()?;
-            if links.iter().any(|link| link.index == self.card.index && link.carrier) {
-                return Ok(true);
+            match links.iter().find(|link| link.index == self.card.index) {
+                Some(link) if link.carrier => return Ok(true),
+                Some(_) => {}
+                None => return Err(io::Error::other("the card is gone")),
             }
             if self.is_over() {
                 return Ok(false);

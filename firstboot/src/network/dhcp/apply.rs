@@ -10,6 +10,7 @@ use pod_network::wire::addresses::{begin_address, family_number};
 use pod_network::wire::constants::RTNH_F_ONLINK;
 use pod_network::wire::{Messages, Socket, WireError};
 
+use super::held::Held;
 use super::lease::{Lease, Route};
 use crate::network::resolvers::resolv_conf;
 use crate::report::under;
@@ -40,6 +41,15 @@ impl Advice for ApplyError {
     }
 }
 
+/// Where a lease is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Index of the link.
+    pub link: u32,
+    /// Metric of the lease's routes; none, 0, if absent.
+    pub metric: Option<u32>,
+}
+
 /// Gives a link an address that it does not have yet for `seconds`, and the routes. The kernel takes the address away
 /// when they are over, with the routes: also if nobody is left to do it, as another machine may get it then.
 ///
@@ -47,10 +57,10 @@ impl Advice for ApplyError {
 ///
 /// # Errors
 /// The address or the default route is refused; nothing of the lease is left then.
-pub fn apply(link: u32, lease: &Lease, seconds: u32) -> Result<Vec<ApplyError>, ApplyError> {
-    extend(link, lease, seconds).inspect_err(|_| {
+pub fn apply(place: Place, lease: &Lease, seconds: u32) -> Result<Vec<ApplyError>, ApplyError> {
+    extend(place, lease, seconds).inspect_err(|_| {
         // The first error is the one to tell.
-        let _ = withdraw(link, lease.address);
+        let _ = withdraw(place.link, lease.address);
     })
 }
 
@@ -58,12 +68,12 @@ pub fn apply(link: u32, lease: &Lease, seconds: u32) -> Result<Vec<ApplyError>, 
 ///
 /// # Errors
 /// The address or the default route is refused.
-pub fn extend(link: u32, lease: &Lease, seconds: u32) -> Result<Vec<ApplyError>, ApplyError> {
+pub fn extend(place: Place, lease: &Lease, seconds: u32) -> Result<Vec<ApplyError>, ApplyError> {
     let mut socket = Socket::open()?;
     let address = lease.address;
     let lent = socket.request(|messages| {
         let flags = (libc::NLM_F_CREATE | libc::NLM_F_REPLACE) as u16;
-        begin_address(messages, libc::RTM_NEWADDR, flags, link, IpNet::V4(address));
+        begin_address(messages, libc::RTM_NEWADDR, flags, place.link, IpNet::V4(address));
         if address.prefix_len() < 31 {
             messages.address(libc::IFA_BROADCAST, address.broadcast().into());
         }
@@ -75,7 +85,7 @@ pub fn extend(link: u32, lease: &Lease, seconds: u32) -> Result<Vec<ApplyError>,
     for route in routes(lease) {
         let flags = (libc::NLM_F_CREATE | libc::NLM_F_REPLACE) as u16;
         let set =
-            socket.request(|messages| write_route(messages, libc::RTM_NEWROUTE, flags, link, lease, route));
+            socket.request(|messages| write_route(messages, libc::RTM_NEWROUTE, flags, place, lease, route));
         match refused(set, || format!("set the route to {}{}", route.to, through(route))) {
             Err(error) if route.to.prefix_len() == 0 => return Err(error),
             result => without.extend(result.err()),
@@ -85,26 +95,28 @@ pub fn extend(link: u32, lease: &Lease, seconds: u32) -> Result<Vec<ApplyError>,
 }
 
 /// Takes the routes of an earlier lease away that the present one of the same address does not have.
-pub fn forget_routes(link: u32, before: &Lease, now: &Lease) -> Result<(), ApplyError> {
+pub fn forget_routes(place: Place, before: &Lease, now: &Lease) -> Result<(), ApplyError> {
     let mut socket = Socket::open()?;
     for route in routes(before).filter(|route| routes(now).all(|kept| kept.to != route.to)) {
         let gone =
-            socket.request(|messages| write_route(messages, libc::RTM_DELROUTE, 0, link, before, route));
+            socket.request(|messages| write_route(messages, libc::RTM_DELROUTE, 0, place, before, route));
         refused(absent_is_fine(gone, libc::ESRCH), || format!("remove the route to {}", route.to))?;
     }
     Ok(())
 }
 
-/// Takes an address from a link, and with it the routes that have it as their source; fine if it is gone.
+/// Takes an address from a link, and with it the routes that have it as their source; fine if either is gone.
 pub fn withdraw(link: u32, address: Ipv4Net) -> Result<(), ApplyError> {
     let gone = Socket::open()?
         .request(|messages| begin_address(messages, libc::RTM_DELADDR, 0, link, IpNet::V4(address)));
+    let gone = absent_is_fine(gone, libc::ENODEV);
     refused(absent_is_fine(gone, libc::EADDRNOTAVAIL), || format!("remove {address}"))
 }
 
-/// Writes `/etc/resolv.conf`: the resolvers of the lease, then the cluster file's, as the server of a network knows best
-/// who is near.
-pub fn write_resolvers(root: &Path, lease: &Lease, of_cluster: &[IpAddr]) -> io::Result<()> {
+/// Writes `/etc/resolv.conf`: the resolvers that somebody described, those of the lease, then the cluster file's, as the
+/// server of a network knows best who is near.
+pub fn write_resolvers(root: &Path, held: &Held, of_cluster: &[IpAddr]) -> io::Result<()> {
+    let lease = &held.lease;
     let said = Link {
         resolvers: lease.resolvers.iter().copied().map(IpAddr::V4).collect(),
         search: lease.search.clone(),
@@ -112,7 +124,7 @@ pub fn write_resolvers(root: &Path, lease: &Lease, of_cluster: &[IpAddr]) -> io:
     };
     crate::files::replace(
         &under(root, "/etc/resolv.conf"),
-        resolv_conf(&[said], of_cluster).as_bytes(),
+        resolv_conf(&[held.described.clone(), said], of_cluster).as_bytes(),
         0o644,
     )
 }
@@ -127,7 +139,7 @@ fn through(route: &Route) -> String {
     route.via.map_or(String::new(), |via| format!(" through {via}"))
 }
 
-fn write_route(messages: &mut Messages, kind: u16, flags: u16, link: u32, lease: &Lease, route: &Route) {
+fn write_route(messages: &mut Messages, kind: u16, flags: u16, place: Place, lease: &Lease, route: &Route) {
     let scope = if route.via.is_some() { libc::RT_SCOPE_UNIVERSE } else { libc::RT_SCOPE_LINK };
     // A server may name a next hop that no address says to be on the link.
     let on_link = route.via.is_some_and(|via| !lease.is_neighbour(via));
@@ -144,7 +156,10 @@ fn write_route(messages: &mut Messages, kind: u16, flags: u16, link: u32, lease:
         messages.address(libc::RTA_GATEWAY, via.into());
     }
     messages.address(libc::RTA_PREFSRC, lease.address.addr().into());
-    messages.number(libc::RTA_OIF, link);
+    if let Some(metric) = place.metric {
+        messages.number(libc::RTA_PRIORITY, metric);
+    }
+    messages.number(libc::RTA_OIF, place.link);
 }
 
 fn absent_is_fine(result: Result<(), WireError>, absent: i32) -> Result<(), WireError> {

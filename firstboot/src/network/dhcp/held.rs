@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use bootwright_model::layout;
+use bootwright_model::links::Link;
 use serde::{Deserialize, Serialize};
 
 use super::lease::{FOR_EVER, Lease};
@@ -20,6 +21,9 @@ pub struct Held {
     pub since_ms: u64,
     /// What the server said.
     pub lease: Lease,
+    /// The link as node.toml or a cloud describes it, by no more than what a lease leaves open; empty if nobody does.
+    #[serde(default)]
+    pub described: Link,
 }
 
 /// What is to be done about a lease.
@@ -82,9 +86,13 @@ mod tests {
     use super::super::lease::tests::lease;
     use super::*;
 
+    fn held(described: Link) -> Held {
+        Held { link: "eth0".into(), since_ms: 5_000, lease: lease(), described }
+    }
+
     #[test]
     fn a_lease_has_its_phases() {
-        let held = Held { link: "eth0".into(), since_ms: 5_000, lease: lease() };
+        let held = held(Link::default());
         let phases = [5_000, 64_999, 65_000, 109_999, 110_000, 124_999, 125_000].map(|now| held.phase(now));
         assert_eq!(
             phases,
@@ -107,7 +115,8 @@ mod tests {
     fn it_is_read_as_it_was_written() {
         let root = tempfile::tempdir().unwrap();
         assert_eq!(Held::read(root.path()).unwrap(), None);
-        let held = Held { link: "eth0".into(), since_ms: 5_000, lease: lease() };
+        let resolvers = vec!["10.9.0.53".parse().unwrap()];
+        let held = held(Link { resolvers, search: vec!["example.com".into()], ..Link::default() });
         held.write(root.path()).unwrap();
         assert_eq!(Held::read(root.path()).unwrap(), Some(held));
         fs::write(root.path().join("run/bootwright/lease.json"), "{").unwrap();

@@ -3,6 +3,7 @@
 //! A service in the images of workers; on a machine whose address is from elsewhere it is not started. It may be started
 //! again at any time: what it needs is in [`Held`] and in the facts.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
@@ -11,26 +12,31 @@ use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use bootwright_model::baked::ClusterLayer;
 use bootwright_model::families::Family;
 use bootwright_model::node::NodeFacts;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::acquire::{Card, Lent, Search, told};
-use super::apply::{self, ApplyError};
+use super::apply::{self, ApplyError, Place};
 use super::held::{Held, Phase};
 use super::lease::Lease;
 use super::message::{Answer, Ask, Client};
 use super::packet::{self, CLIENT_PORT, SERVER_PORT};
-use super::random;
+use super::{random, taken};
 use crate::bootstrap::{self, BootstrapError};
 use crate::network::arp;
+use crate::network::links::{self, LinkError};
 use crate::network::netlink::Netlink;
 use crate::report::{Consoles, chain, uptime_ms};
+use crate::stages::Advice;
 
 /// Shortest pause between two requests that are not answered (RFC 2131, section 4.4.5).
 const SHORTEST_PAUSE_MS: u64 = 60_000;
 /// How long one search for a new lease lasts before it is told what was seen, and begins again.
 const SEARCH: Duration = Duration::from_secs(300);
+/// Between two searches: one on a card that is gone ends at once.
+const BREATH: Duration = Duration::from_secs(1);
 
 /// What ends the service; it is started again.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +53,9 @@ pub enum KeepError {
     /// The kernel.
     #[error("the lease cannot be applied")]
     Apply(#[from] ApplyError),
+    /// The network lets less through than the link sends.
+    #[error("the link does not take the MTU")]
+    Mtu(#[from] LinkError),
     /// A socket, or a file.
     #[error("{what}")]
     Io {
@@ -82,9 +91,8 @@ pub struct Keeper {
     held: Held,
     /// What everything on the node was made from when it started.
     address: Option<IpAddr>,
-    /// Of the cluster file, or less if the lease said so then; bytes.
-    mtu: u16,
-    resolvers: Vec<IpAddr>,
+    /// With the MTU of the cluster file, or less if the lease or the link had less then.
+    layer: ClusterLayer,
     consoles: Consoles,
 }
 
@@ -100,15 +108,13 @@ impl Keeper {
         let held = Held::read(root).map_err(|error| KeepError::Lease(Some(error)))?;
         let held = held.ok_or(KeepError::Lease(None))?;
         let card = card(&held.link)?;
-        let network = &facts.layer.file.network;
         Ok(Keeper {
             root: root.to_owned(),
             client: Client::on(root, &card, &facts.name),
             card,
             held,
             address: facts.address.of(Family::V4).map(|address| address.addr()),
-            mtu: network.mtu,
-            resolvers: network.resolvers.clone(),
+            layer: facts.layer.clone(),
             consoles: Consoles::find(root),
         })
     }
@@ -202,22 +208,62 @@ impl Keeper {
         Ok(socket)
     }
 
-    /// A new lease, however long it takes.
-    fn search(&self) -> (Lease, u64) {
+    /// A new lease that can be used in this cluster, however long it takes.
+    fn search(&mut self) -> (Lease, u64) {
         let stop = AtomicBool::new(false);
+        let begin = Instant::now();
+        let (refused, mut last) = (RefCell::new(None), String::new());
         loop {
             let end = Instant::now() + SEARCH;
-            match (Search { card: &self.card, client: &self.client, end, stop: &stop }).run() {
+            let usable = |lease: &Lease| {
+                taken::check(lease, &self.layer).inspect_err(|why| {
+                    // Once, as the server may lend it again and again.
+                    if refused.replace(Some(why.clone())).as_ref() != Some(why) {
+                        self.tell(&format!("{why}: {}", why.advice()));
+                    }
+                })
+            };
+            let (card, client) = (&self.card, &self.client);
+            match (Search { card, client, end, stop: &stop, usable: &usable }).run() {
                 Ok(Lent { lease, since_ms, .. }) => return (lease, since_ms),
                 Err(seen) => {
-                    self.tell(&format!("{}: no lease for {} s: {seen}", self.card, SEARCH.as_secs()))
+                    let seen = seen.to_string();
+                    // A card that is gone is gone a second later, too.
+                    if Instant::now() >= end || seen != last {
+                        let seconds = begin.elapsed().as_secs();
+                        self.tell(&format!("{card}: no lease for {seconds} s: {seen}"));
+                    }
+                    last = seen;
                 }
             }
+            std::thread::sleep(BREATH);
+            self.find_card();
         }
+    }
+
+    /// A card that was pulled out and put in again, or whose driver began anew, has another index, and is down.
+    fn find_card(&mut self) {
+        // There may be none for a while.
+        let Ok(found) = card(&self.held.link) else { return };
+        if found == self.card {
+            return;
+        }
+        if let Some(accept) = self.held.described.accept_ra
+            && let Err(error) = links::set_accept_ra(&self.root, &found.name, accept)
+        {
+            eprintln!("dhcp: {}", chain(&error).join(": "));
+        }
+        let up = Netlink::open().and_then(|mut netlink| netlink.set_up(found.index, true));
+        if let Err(error) = up {
+            eprintln!("dhcp: {found} cannot be set up: {error}");
+        }
+        self.client = Client::on(&self.root, &found, &self.client.host_name);
+        self.card = found;
     }
 
     fn install(&mut self, lease: Lease, since_ms: u64) -> Result<(), KeepError> {
         let index = self.card.index;
+        let place = Place { link: index, metric: self.held.described.metric };
         let before = std::mem::replace(&mut self.held.lease, lease);
         self.held.since_ms = since_ms;
         let lease = &self.held.lease;
@@ -226,24 +272,26 @@ impl Keeper {
             apply::withdraw(index, before.address)?;
         }
         // The kernel refuses routes of a larger MTU than the link's, and pods have theirs already.
-        let mtu = self.mtu.min(lease.mtu.unwrap_or(self.mtu));
-        Netlink::open()
-            .and_then(|mut netlink| netlink.set_mtu(index, mtu.into()))
-            .map_err(failed("the link does not take the MTU"))?;
+        let most = self.layer.file.network.mtu;
+        let mtu = lease.mtu.map_or(most, |mtu| mtu.min(most));
+        let (_, kept) = links::set_mtu(index, &self.card.name, mtu, lease.mtu)?;
+        if let Some(error) = kept {
+            eprintln!("dhcp: {}", chain(&error).join(": "));
+        }
         let seconds = self.held.seconds_left(uptime_ms());
         let refused = match moved {
-            true => apply::apply(index, lease, seconds)?,
+            true => apply::apply(place, lease, seconds)?,
             // What it has already works better than nothing.
-            false => apply::extend(index, lease, seconds)?,
+            false => apply::extend(place, lease, seconds)?,
         };
         for error in refused {
             eprintln!("dhcp: {}", chain(&error).join(": "));
         }
         if !moved {
-            apply::forget_routes(index, &before, lease)?;
+            apply::forget_routes(place, &before, lease)?;
         }
         self.held.write(&self.root).map_err(failed("the lease cannot be written down"))?;
-        apply::write_resolvers(&self.root, lease, &self.resolvers)
+        apply::write_resolvers(&self.root, &self.held, &self.layer.file.network.resolvers)
             .map_err(failed("/etc/resolv.conf cannot be written"))?;
         if moved {
             let _ = arp::announce(&[self.card.candidate(lease.address.addr())]);

@@ -1,6 +1,6 @@
 //! DHCPv4 (RFC 2131): the address of a node that nobody gives one.
 //!
-//! [`first`] asks on all links at once, for PID 1; [`keep`] is the service that renews what came of it, a process of its
+//! [`first`] asks on all links at once, for PID 1, in [`rounds`]; [`keep`] is the service that renews what came of it, a process of its
 //! own, so that nothing that a server sends can take PID 1 down after the start.
 //!
 //! Nothing is released when the machine stops: it is to have the same address when it comes back, and with RELEASE the
@@ -15,6 +15,8 @@ pub mod lease;
 pub mod message;
 pub mod options;
 mod packet;
+pub mod rounds;
+pub mod taken;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +26,7 @@ use std::time::{Duration, Instant};
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use self::acquire::{Card, Lent, Search, no_lease};
+use self::lease::Lease;
 use self::message::Client;
 use crate::stages::Advice;
 
@@ -68,7 +71,9 @@ pub fn first(root: &Path, cards: &[Card], host_name: &str, patience: Duration) -
             let (sender, stop) = (sender.clone(), &stop);
             scope.spawn(move || {
                 let client = Client::on(root, card, host_name);
-                let result = Search { card, client: &client, end, stop }.run();
+                // Whether it can be used is the stage's to say, which ends the boot if not.
+                let usable = |_: &Lease| Ok(());
+                let result = Search { card, client: &client, end, stop, usable: &usable }.run();
                 if result.is_ok() {
                     stop.store(true, Ordering::Relaxed);
                 }

@@ -46,7 +46,7 @@ pub(super) fn apply(root: &Path, plan: Plan) -> Result<Configured, LinkError> {
     let mut events = LinkChanges::open().map_err(|source| request("listen for links", source))?;
     let netlink = Netlink::open().map_err(|source| request("open a netlink socket", source))?;
     let states = plan.links.iter().map(|_| State::default()).collect();
-    let (began, problems) = (Instant::now(), Vec::new());
+    let (began, problems) = (Instant::now(), plan.changed.iter().map(problem).collect());
     let mut work = Work { root, plan, netlink, states, changes: 0, problems, began };
     work.loopback_up()?;
     let online = work.settle(&mut events)?;

@@ -4,6 +4,8 @@
 use std::io;
 use std::path::Path;
 
+use super::LinkError;
+use super::error::request;
 use crate::report::under;
 
 /// Tells the kernel for the device `name`; true if that was a change. A kernel without IPv6 takes none anyway.
@@ -30,4 +32,10 @@ pub(super) fn accept_ra(root: &Path, name: &str, accept: bool) -> io::Result<boo
         }
     }
     Ok(changed)
+}
+
+/// The same for a card whose address is lent: it is on no plan.
+pub fn set_accept_ra(root: &Path, name: &str, accept: bool) -> Result<(), LinkError> {
+    let set = accept_ra(root, name, accept).map(drop);
+    set.map_err(|source| request(&format!("set accept_ra of {name}"), source))
 }

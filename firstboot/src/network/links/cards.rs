@@ -1,5 +1,6 @@
 //! Which of the machine's cards a description means.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ use ipnet::IpNet;
 use netlink_packet_route::link::InfoKind;
 
 use super::error::request;
-use super::{LINK_PATIENCE, LinkError};
+use super::{LINK_PATIENCE, LinkError, autoconf};
 use crate::network::netlink::{Link, LinkChanges, Netlink};
 use crate::report::under;
 
@@ -35,12 +36,30 @@ pub fn wait_for_any(macs: &[String]) -> Result<bool, LinkError> {
     }
 }
 
-/// The cards that may get an address that nobody has given, as they were, and set up now, with the loopback link: that
-/// with a MAC address, else all. Waits for the first of them, as long as a slow driver takes.
+/// What a card that is down gets before it is set up. One that does not take it keeps its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Before {
+    /// Bytes. Many drivers begin anew when the MTU of a card that runs is changed, and the carrier is gone for seconds.
+    pub mtu: Option<u16>,
+    /// Whether it takes addresses and routes from router advertisements, which may come at once.
+    pub accept_ra: Option<bool>,
+}
+
+/// The cards that are up now.
+#[derive(Debug, Default)]
+pub struct SetUp {
+    /// As they were before.
+    pub cards: Vec<Link>,
+    /// What could not be set up.
+    pub refused: Vec<LinkError>,
+}
+
+/// Sets up the cards that may get an address that nobody has given, with the loopback link: that with a MAC address, else
+/// all. Waits for the first of them, as long as a slow driver takes.
 ///
-/// Those that are down get `mtu` (bytes) before, if there is one: many drivers begin anew when the MTU of a card that
-/// runs is changed, and the carrier is gone for seconds. A card that does not take it keeps its own.
-pub fn set_up(mac: Option<&str>, mtu: Option<u16>) -> Result<Vec<Link>, LinkError> {
+/// # Errors
+/// There is none, or none can be set up.
+pub fn set_up(root: &Path, mac: Option<&str>, before: Before) -> Result<SetUp, LinkError> {
     let mut changes = LinkChanges::open().map_err(|source| request("listen for links", source))?;
     let mut netlink = Netlink::open().map_err(|source| request("open a netlink socket", source))?;
     let end = Instant::now() + LINK_PATIENCE;
@@ -48,17 +67,21 @@ pub fn set_up(mac: Option<&str>, mtu: Option<u16>) -> Result<Vec<Link>, LinkErro
         let links = netlink.links().map_err(|source| request("list the links", source))?;
         let meant: Vec<Link> = askable(&links, mac).cloned().collect();
         if !meant.is_empty() {
-            for link in meant.iter().filter(|link| !link.up) {
-                if let Some(mtu) = mtu {
-                    let _ = netlink.set_mtu(link.index, mtu.into());
+            let loopback = links.iter().find(|link| link.name == "lo" && !link.up);
+            let refused = loopback.and_then(|lo| netlink.set_up(lo.index, true).err());
+            let mut up = each_up(meant, |card| {
+                if let Some(mtu) = before.mtu {
+                    let _ = netlink.set_mtu(card.index, mtu.into());
                 }
-            }
-            let loopback = links.iter().filter(|link| link.name == "lo");
-            for link in meant.iter().chain(loopback).filter(|link| !link.up) {
-                let up = netlink.set_up(link.index, true);
-                up.map_err(|source| request(&format!("set {} up", link.name), source))?;
-            }
-            return Ok(meant);
+                if let Some(accept) = before.accept_ra {
+                    let _ = autoconf::accept_ra(root, &card.name, accept);
+                }
+                netlink.set_up(card.index, true).inspect_err(|_| {
+                    let _ = netlink.set_mtu(card.index, card.mtu);
+                })
+            })?;
+            up.refused.extend(refused.map(|source| request("set lo up", source)));
+            return Ok(up);
         }
         if !changes.wait(end).map_err(|source| request("listen for links", source))? {
             let seen = seen(candidates(&links));
@@ -67,6 +90,22 @@ pub fn set_up(mac: Option<&str>, mtu: Option<u16>) -> Result<Vec<Link>, LinkErro
                 None => LinkError::None { seen },
             });
         }
+    }
+}
+
+/// Sets up those that are down: one that cannot be, as its firmware is missing or its hardware is broken, holds up no other.
+fn each_up(cards: Vec<Link>, mut set_up: impl FnMut(&Link) -> io::Result<()>) -> Result<SetUp, LinkError> {
+    let mut done = SetUp::default();
+    for card in cards {
+        let up = if card.up { Ok(()) } else { set_up(&card) };
+        match up {
+            Ok(()) => done.cards.push(card),
+            Err(source) => done.refused.push(request(&format!("set {} up", card.name), source)),
+        }
+    }
+    match done.cards.is_empty() && !done.refused.is_empty() {
+        true => Err(done.refused.remove(0)),
+        false => Ok(done),
     }
 }
 
@@ -79,19 +118,41 @@ fn askable<'a>(links: &'a [Link], mac: Option<&'a str>) -> impl Iterator<Item = 
     candidates(links).filter(move |link| link.master.is_none() && has_mac(link))
 }
 
-/// Sets a card down that was down before [`set_up`], and gives it the MTU that it had.
+/// Sets a card down that was down before [`set_up`], and gives it the MTU that it had; fine if it is gone.
 pub fn set_down(link: &Link) -> Result<(), LinkError> {
     let down = Netlink::open().and_then(|mut netlink| {
         netlink.set_up(link.index, false)?;
         netlink.set_mtu(link.index, link.mtu)
     });
-    down.map_err(|source| request(&format!("set {} down", link.name), source))
+    match down {
+        Err(source) if source.raw_os_error() != Some(libc::ENODEV) => {
+            Err(request(&format!("set {} down", link.name), source))
+        }
+        _ => Ok(()),
+    }
 }
 
-/// Gives a link an MTU, bytes. The kernel does nothing if it has that.
-pub fn set_mtu(link: &Link, mtu: u16) -> Result<(), LinkError> {
-    let set = Netlink::open().and_then(|mut netlink| netlink.set_mtu(link.index, mtu.into()));
-    set.map_err(|source| request(&format!("give {} an MTU of {mtu} bytes", link.name), source))
+/// Gives the link `name` with an index an MTU, bytes. The kernel does nothing if it has that. What it has then, and why not the
+/// other if it did not take that: it keeps its own unless more than `most` bytes would be lost on the way.
+///
+/// # Errors
+/// It has more than `most`, and does not take less.
+pub fn set_mtu(
+    index: u32,
+    name: &str,
+    mtu: u16,
+    most: Option<u16>,
+) -> Result<(u32, Option<LinkError>), LinkError> {
+    let failed = |source| request(&format!("give {name} an MTU of {mtu} bytes"), source);
+    let mut netlink = Netlink::open().map_err(failed)?;
+    let Err(source) = netlink.set_mtu(index, mtu.into()) else { return Ok((mtu.into(), None)) };
+    let links = netlink.links().map_err(failed)?;
+    match links.iter().find(|link| link.index == index) {
+        Some(link) if most.is_none_or(|most| link.mtu <= u32::from(most)) => {
+            Ok((link.mtu, Some(failed(source))))
+        }
+        _ => Err(failed(source)),
+    }
 }
 
 /// The card that `described` means. One that is described by nothing, not even a name, is the only one.
@@ -223,6 +284,23 @@ mod tests {
         assert_eq!(asked(None), [1, 3]);
         assert_eq!(asked(Some("52:54:00:00:00:01")), [1]);
         assert_eq!(asked(Some("52:54:00:00:00:0a")), [3]);
+    }
+
+    #[test]
+    fn a_card_that_cannot_be_set_up_holds_up_no_other() {
+        let cards = || vec![link("eth0", "52:54:00:00:00:01"), link("eth1", "52:54:00:00:00:02")];
+        let broken = |name: &'static str| {
+            move |card: &Link| match card.name.contains(name) {
+                true => Err(io::Error::other("no firmware")),
+                false => Ok(()),
+            }
+        };
+        let done = each_up(cards(), broken("eth0")).unwrap();
+        assert_eq!((done.cards.len(), done.cards[0].name.as_str(), done.refused.len()), (1, "eth1", 1));
+        assert_eq!(done.refused[0].to_string(), "the kernel did not set eth0 up");
+        assert!(each_up(cards(), broken("eth")).is_err());
+        let up = cards().into_iter().map(|card| Link { up: true, ..card }).collect();
+        assert_eq!(each_up(up, broken("eth")).unwrap().cards.len(), 2, "nothing is to be done");
     }
 
     #[test]

@@ -97,6 +97,16 @@ pub enum LinkError {
         /// What is wrong.
         what: String,
     },
+    /// The kernel would keep one of them alone, the last.
+    #[error("{later} has the metric of {first}, and gets {metric}")]
+    SameMetric {
+        /// The route that gets another: `the default route through 10.30.0.1 on eth1`.
+        later: String,
+        /// The route that keeps it.
+        first: String,
+        /// What it gets.
+        metric: u32,
+    },
     /// Links are described, and none has the node's address.
     #[error("the node's address {address:#} is on none of the described links: {links}")]
     NoPlace {
@@ -123,6 +133,7 @@ impl Advice for LinkError {
             LinkError::Conflict { .. } => "switch the other machine off, or give one of the two another address",
             LinkError::Unasked(_) => "make sure that no other machine has them",
             LinkError::Description { .. } => "correct [[link]] in node.toml on the seed partition, or in the cluster file and build again",
+            LinkError::SameMetric { later, first, .. } => return format!("give {later}, or {first}, a metric of its own"),
             LinkError::NoPlace { .. } => "add the node's address to `addresses` of the link that carries it",
         }
         .to_owned()

@@ -6,6 +6,7 @@ mod autoconf;
 mod cards;
 mod device;
 mod error;
+mod metrics;
 mod online;
 mod plan;
 mod traffic;
@@ -20,7 +21,8 @@ use ipnet::IpNet;
 
 use crate::stages::Problem;
 
-pub use cards::{macs, set_down, set_mtu, set_up, wait_for_any};
+pub use autoconf::set_accept_ra;
+pub use cards::{Before, SetUp, macs, set_down, set_mtu, set_up, wait_for_any};
 pub use device::module;
 pub use error::LinkError;
 pub use online::endpoint;

@@ -7,11 +7,11 @@ use bootwright_model::families::{Family, PerFamily};
 use bootwright_model::links::{Link, Route};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{LinkError, Wanted};
+use super::{LinkError, Wanted, metrics};
 use crate::network::netlink::main_table;
 
 /// All links of the node, each after those that it is made of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Plan {
     pub links: Vec<Planned>,
     /// Which of them carries the node's address.
@@ -20,12 +20,15 @@ pub(super) struct Plan {
     pub address: PerFamily<IpNet>,
     /// Its default gateway.
     pub gateway: Option<PerFamily<IpAddr>>,
+    /// What is planned otherwise than it is described.
+    pub changed: Vec<LinkError>,
 }
 
 /// One link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Planned {
-    /// As described, with what the node adds; the metric of the link is in its routes.
+    /// As described, with what the node adds; the metric of the link is in its routes. Not optional if it carries the
+    /// node: a node is not online without its address.
     pub link: Link,
     /// Bytes.
     pub mtu: u16,
@@ -74,9 +77,13 @@ pub(super) fn plan(wanted: &Wanted) -> Result<Plan, LinkError> {
         for route in &mut link.routes {
             route.metric = route.metric.or(link.metric);
         }
+        link.optional &= !carriers[place];
         Planned { link, mtu: mtus[place], master: masters[place], carries_node: carriers[place] }
     });
-    Ok(Plan { links: planned.collect(), node, address: wanted.address, gateway: wanted.gateway })
+    let (address, gateway) = (wanted.address, wanted.gateway);
+    let mut plan = Plan { links: planned.collect(), node, address, gateway, changed: Vec::new() };
+    plan.changed = metrics::tell_apart(&mut plan);
+    Ok(plan)
 }
 
 /// Names of the links that a link is made of.
@@ -200,10 +207,11 @@ fn wrong(link: &Link, what: &str) -> LinkError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn wanted(links: &str) -> Wanted {
+    /// A node's links as a cluster file describes them.
+    pub fn wanted(links: &str) -> Wanted {
         #[derive(serde::Deserialize)]
         struct File {
             link: Vec<Link>,
@@ -264,6 +272,27 @@ mod tests {
         // The node's gateway is a route of its link.
         let route = plan.links[4].link.routes[0];
         assert_eq!((route.to, route.metric), ("0.0.0.0/0".parse().unwrap(), Some(50)));
+    }
+
+    #[test]
+    fn a_link_that_carries_the_node_is_waited_for_whatever_is_described() {
+        let text = r#"
+            [[link]]
+            name = "eth0"
+            optional = true
+            [[link]]
+            name = "lan"
+            optional = true
+            addresses = ["10.20.0.10/24"]
+            vlan = { id = 20, link = "eth0" }
+            [[link]]
+            name = "storage"
+            optional = true
+            "#;
+        let plan = plan(&wanted(text)).unwrap();
+        let optional: Vec<_> =
+            plan.links.iter().map(|one| (one.link.name.as_str(), one.link.optional)).collect();
+        assert_eq!(optional, [("eth0", false), ("storage", true), ("lan", false)]);
     }
 
     #[test]

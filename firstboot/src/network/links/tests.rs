@@ -289,6 +289,26 @@ fn two_cards_get_all_that_is_described_and_ip_agrees() {
     });
 }
 
+#[test]
+fn two_default_routes_without_a_metric_are_told_and_stay_two() {
+    in_namespace(|| {
+        cable();
+        second_cable();
+        let text = "[[link]]\nname = 'eth0'\naddresses = ['10.20.0.10/24']\n[[link]]\nname = 'eth1'\naddresses = ['10.30.0.10/24']\nroute = [{ to = '0.0.0.0/0', via = '10.30.0.1' }]";
+        for round in 0..2 {
+            let configured = configure(&described(text)).unwrap();
+            assert_eq!(configured.changes == 0, round == 1, "{} changes", configured.changes);
+            let told = &configured.problems[0].chain[0];
+            assert!(configured.problems.len() == 1 && told.ends_with("on eth0, and gets 1"), "{told}");
+            let routes = ip("-4 route show default");
+            let keys = ["dev", "metric"];
+            assert_eq!(routes.as_array().unwrap().len(), 2, "{routes}");
+            assert_eq!(one(&routes, "gateway", "10.20.0.1", &keys), json!(["eth0", null]));
+            assert_eq!(one(&routes, "gateway", "10.30.0.1", &keys), json!(["eth1", 1]));
+        }
+    });
+}
+
 /// `eth0` with the node's address, and `eth1` without a carrier.
 fn half_a_cable(optional: bool) -> Wanted {
     cable();
@@ -308,6 +328,23 @@ fn an_optional_link_without_a_carrier_is_not_waited_for() {
         // It is ready for when the cable is plugged in.
         assert_eq!(addresses("eth1", "-4"), ["10.30.0.10/24"]);
         assert_eq!(one(&ip("-4 route show"), "dst", "198.51.100.0/24", &["dev"]), json!(["eth1"]));
+    });
+}
+
+#[test]
+fn a_link_that_does_not_take_an_mtu_keeps_its_own_if_that_is_not_too_much() {
+    in_namespace(|| {
+        cable();
+        let index = u32::try_from(ip("link show eth0")[0]["ifindex"].as_u64().unwrap()).unwrap();
+        assert_eq!(set_mtu(index, "eth0", 1400, Some(1400)).unwrap().0, 1400);
+        // Less than IPv4's least.
+        for most in [None, Some(1400)] {
+            let (mtu, refused) = set_mtu(index, "eth0", 60, most).unwrap();
+            let refused = refused.map(|error| error.to_string());
+            let told = "the kernel did not give eth0 an MTU of 60 bytes";
+            assert_eq!((mtu, refused.as_deref()), (1400, Some(told)));
+        }
+        assert!(set_mtu(index, "eth0", 60, Some(60)).is_err());
     });
 }
 

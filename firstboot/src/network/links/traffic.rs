@@ -9,12 +9,10 @@ use ipnet::IpNet;
 use super::LinkError;
 use super::apply::Work;
 use super::error::request;
+use super::metrics;
 use crate::network::arp::{self, Candidate};
-use crate::network::netlink::{Link, Route, main_table};
+use crate::network::netlink::{Link, Route};
 use crate::stages::problem;
-
-/// Metric of an IPv6 route that was given none (`IP6_RT_PRIO_USER` of the kernel). An IPv4 route has none, 0.
-const IPV6_METRIC: u32 = 1024;
 
 impl Work<'_> {
     /// Gives the links at `places` the addresses that they miss, and the routes that are possible then. With `probe`
@@ -187,20 +185,19 @@ fn candidate(links: &[Link], index: u32, address: IpAddr) -> Option<Candidate> {
 
 /// As the kernel will list it.
 fn route(index: u32, described: &DescribedRoute) -> Route {
-    let default_metric = if described.to.addr().is_ipv4() { 0 } else { IPV6_METRIC };
     Route {
         index,
         to: described.to.trunc(),
         via: described.via,
-        metric: described.metric.unwrap_or(default_metric),
-        table: described.table.unwrap_or_else(main_table),
+        metric: metrics::metric(described),
+        table: metrics::table(described),
         on_link: described.on_link,
         source: described.source,
     }
 }
 
 /// `the default route through 10.0.0.1 on eth0`
-fn told(route: &DescribedRoute, link: &str) -> String {
+pub(super) fn told(route: &DescribedRoute, link: &str) -> String {
     let to = match route.to.prefix_len() {
         0 => "the default route".to_owned(),
         _ => format!("the route to {}", route.to),

@@ -1,0 +1,77 @@
+//! Leases that a node of a cluster cannot use, whoever lends them.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use bootwright_model::baked::ClusterLayer;
+use ipnet::{IpNet, Ipv4Net};
+
+use super::lease::Lease;
+use crate::stages::Advice;
+
+/// The address is somebody else's in the cluster file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{server} lent {address}, which {owner}")]
+pub struct Taken {
+    /// Who lent it.
+    pub server: Ipv4Addr,
+    /// What.
+    pub address: Ipv4Net,
+    /// Whose it is: `is the address of cp1 in the cluster file`.
+    pub owner: String,
+}
+
+impl Advice for Taken {
+    fn advice(&self) -> String {
+        "take the cluster's addresses out of the range that the DHCP server lends from".to_owned()
+    }
+}
+
+/// An address that is another's in this cluster would take that one's traffic once it is switched on.
+pub fn check(lease: &Lease, layer: &ClusterLayer) -> Result<(), Taken> {
+    let address = IpAddr::V4(lease.address.addr());
+    let cluster = &layer.file.cluster;
+    let taken = |owner: String| Err(Taken { server: lease.server, address: lease.address, owner });
+    if let Some(node) = layer.file.nodes.iter().find(|node| node.address.addrs().contains(&address)) {
+        return taken(format!("is the address of {} in the cluster file", node.name));
+    }
+    if Some(address) == cluster.virtual_ip {
+        return taken("is the cluster's virtual IP".to_owned());
+    }
+    let network = IpNet::V4(lease.address.trunc());
+    for (what, ranges) in [("pods", cluster.pod_cidr), ("Services", cluster.service_cidr)] {
+        if let Some(range) = ranges.iter().find(|range| range.contains(&network) || network.contains(range)) {
+            return taken(format!("lies in a network of the range {range} of {what}"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lease::tests::lease;
+    use super::*;
+
+    #[test]
+    fn an_address_of_the_cluster_is_refused() {
+        let mut layer = crate::network::tests::facts("10.10.3.0/24", "vxlan").layer;
+        layer.file.cluster.virtual_ip = "10.20.0.9".parse().ok();
+        let refused = |address: &str| {
+            let lease = Lease { address: address.parse().unwrap(), ..lease() };
+            check(&lease, &layer).err().map(|error| error.to_string())
+        };
+        assert_eq!(refused("10.20.0.50/24"), None);
+        insta::assert_snapshot!(
+            refused("10.20.0.11/24").unwrap(),
+            @"10.9.0.1 lent 10.20.0.11/24, which is the address of w1 in the cluster file"
+        );
+        insta::assert_snapshot!(
+            refused("10.20.0.9/24").unwrap(),
+            @"10.9.0.1 lent 10.20.0.9/24, which is the cluster's virtual IP"
+        );
+        insta::assert_snapshot!(
+            refused("10.10.7.5/24").unwrap(),
+            @"10.9.0.1 lent 10.10.7.5/24, which lies in a network of the range 10.10.0.0/16 of pods"
+        );
+        assert!(refused("10.96.1.1/8").is_some());
+    }
+}
