@@ -26,7 +26,7 @@ pub struct ValidateOptions {
     /// Folder with profiles that replace those of the same name.
     #[arg(long, value_name = "DIR")]
     profiles: Option<PathBuf>,
-    /// How long the pods may take to be ready.
+    /// How long the pods may take to be ready. What settles after that, such as Services, has a fifth of it.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
     /// Write the findings as one JSON object to stdout.

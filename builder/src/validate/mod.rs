@@ -42,7 +42,7 @@ pub struct Options<'a> {
     pub kubeconfig: &'a Path,
     /// What the cluster file says, if it is at hand.
     pub expected: Option<Expected>,
-    /// How long the probes may take to be ready.
+    /// How long the probes may take to be ready; what settles after that has a share of it.
     pub patience: Duration,
     /// Told what goes on.
     pub say: &'a dyn Fn(&str),
@@ -77,7 +77,7 @@ pub fn validate(options: &Options) -> Result<Report, ValidateError> {
         etcd: expected.map_or(&[], |expected| &expected.etcd),
         dns_expected: expected.is_some_and(|expected| expected.dns),
         patience: options.patience,
-        settled: probes::SETTLED,
+        settled: probes::settled(options.patience),
         now,
         say: options.say,
     };

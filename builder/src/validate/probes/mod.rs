@@ -29,8 +29,10 @@ const POD_PORT: u16 = 8080;
 /// Port of the Service.
 const SERVICE_PORT: u16 = 80;
 /// How long after the pods are ready the nodes may take to know of a Service or a host port, and how long the API server
-/// may be away between two steps.
-pub const SETTLED: Duration = Duration::from_secs(30);
+/// may be away between two steps, at least.
+const SETTLED: Duration = Duration::from_secs(30);
+/// And which part of the time that pods have: a cluster that takes long to start a pod takes long to program a Service.
+const SETTLING_SHARE: u32 = 5;
 /// Before what has not settled is tried again.
 const AGAIN: Duration = Duration::from_secs(3);
 
@@ -73,12 +75,17 @@ pub struct Settings<'a> {
     pub dns_expected: bool,
     /// How long the probes may take to be ready.
     pub patience: Duration,
-    /// How long what is not answered, or may not have settled, is tried again: [`SETTLED`].
+    /// How long what is not answered, or may not have settled, is tried again: [`settled`].
     pub settled: Duration,
     /// The cluster's clock.
     pub now: OffsetDateTime,
     /// Told what goes on.
     pub say: &'a dyn Fn(&str),
+}
+
+/// How long what may not have settled is tried again in a cluster whose pods have `patience` to start.
+pub fn settled(patience: Duration) -> Duration {
+    (patience / SETTLING_SHARE).max(SETTLED)
 }
 
 /// Makes a namespace with probes, lets them try everything, and removes the namespace, whatever happens.
