@@ -24,6 +24,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// until something is sent to it.
 const ENDED: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// A node that leaves what it is asked without an answer for so long is not the first for the next client. An API server
+/// that is cut off from the other control planes takes connections and answers nothing, for half a minute and longer.
+pub const SLOW: std::time::Duration = std::time::Duration::from_secs(8);
+
 /// What a connection wants to happen next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
@@ -31,6 +35,8 @@ pub enum Next {
     Connect(SocketAddr),
     /// Nothing; the target of that number answered.
     Answered(usize),
+    /// Nothing; the target of that number has been [`SLOW`].
+    Slow(usize),
     /// Nothing.
     Wait,
     /// To be removed.
@@ -43,8 +49,8 @@ enum Phase {
     Idle,
     /// The target of that number was asked.
     Connecting(usize),
-    /// Bytes are carried.
-    Open,
+    /// Bytes are carried to and from the target of that number.
+    Open(usize),
 }
 
 /// A connection of the host that is carried to a node.
@@ -55,6 +61,10 @@ pub struct Connection {
     handle: SocketHandle,
     port: u16,
     phase: Phase,
+    /// Since when the client has an answer to wait for.
+    asked: Option<Instant>,
+    /// The last answer was slow, or did not come before the client ended.
+    was_slow: bool,
     /// When the client had sent all that it will.
     client_ended: Option<Instant>,
     /// The client was told that the node has sent all that it will.
@@ -85,6 +95,8 @@ impl Connection {
             handle,
             port: 0,
             phase: Phase::Idle,
+            asked: None,
+            was_slow: false,
             client_ended: None,
             node_ended: false,
         })
@@ -105,11 +117,17 @@ impl Connection {
         self.port
     }
 
+    /// Whether its client waits for an answer.
+    #[cfg(test)]
+    pub fn has_asked(&self) -> bool {
+        self.asked.is_some()
+    }
+
     /// What it waits for on the client's socket.
     pub fn interest(&self, sockets: &SocketSet<'static>) -> PollFlags {
         let socket = sockets.get::<Socket>(self.handle);
         let mut flags = PollFlags::empty();
-        if matches!(self.phase, Phase::Open) {
+        if matches!(self.phase, Phase::Open(_)) {
             flags.set(PollFlags::IN, self.client_ended.is_none() && socket.can_send());
             flags.set(PollFlags::OUT, socket.can_recv());
         }
@@ -135,7 +153,7 @@ impl Connection {
     }
 
     /// Carries what can be carried.
-    pub fn carry(&mut self, sockets: &mut SocketSet<'static>) -> Next {
+    pub fn carry(&mut self, sockets: &mut SocketSet<'static>, now: Instant) -> Next {
         let socket = sockets.get_mut::<Socket>(self.handle);
         match self.phase {
             Phase::Idle => self.next_target(),
@@ -145,17 +163,23 @@ impl Connection {
                 _ => {
                     socket.set_timeout(Some(SILENCE));
                     socket.set_keep_alive(Some(KEEP_ALIVE));
-                    self.phase = Phase::Open;
+                    self.phase = Phase::Open(target);
                     Next::Answered(target)
                 }
             },
-            Phase::Open => {
-                if self.carry_to_node(sockets).and_then(|()| self.carry_to_client(sockets)).is_err() {
+            Phase::Open(target) => {
+                let carried =
+                    self.carry_to_node(sockets, now).and_then(|()| self.carry_to_client(sockets, now));
+                if std::mem::take(&mut self.was_slow) {
+                    return Next::Slow(target);
+                }
+                if carried.is_err() {
                     return Next::Over;
                 }
                 let socket = sockets.get::<Socket>(self.handle);
                 let over = matches!(socket.state(), State::Closed | State::TimeWait) && !socket.can_recv();
-                let left = self.client_ended.is_some_and(|ended| ended.elapsed() > ENDED);
+                let left =
+                    self.client_ended.is_some_and(|ended| now.saturating_duration_since(ended) > ENDED);
                 if over || left { Next::Over } else { Next::Wait }
             }
         }
@@ -176,7 +200,7 @@ impl Connection {
         }
     }
 
-    fn carry_to_node(&mut self, sockets: &mut SocketSet<'static>) -> std::io::Result<()> {
+    fn carry_to_node(&mut self, sockets: &mut SocketSet<'static>, now: Instant) -> std::io::Result<()> {
         let socket = sockets.get_mut::<Socket>(self.handle);
         while self.client_ended.is_none() && socket.can_send() {
             let stream = &mut self.stream;
@@ -186,12 +210,16 @@ impl Connection {
             });
             match read {
                 Ok(Ok(0)) => {
-                    self.client_ended = Some(Instant::now());
+                    self.client_ended = Some(now);
+                    self.was_slow |= is_slow(self.asked.take(), now);
                     socket.close();
                 }
-                Ok(Ok(_)) => {}
+                Ok(Ok(_)) => {
+                    self.asked.get_or_insert(now);
+                }
                 Ok(Err(error)) if error.kind() == ErrorKind::WouldBlock => break,
                 Ok(Err(error)) => {
+                    self.was_slow |= is_slow(self.asked.take(), now);
                     socket.abort();
                     return Err(error);
                 }
@@ -201,8 +229,11 @@ impl Connection {
         Ok(())
     }
 
-    fn carry_to_client(&mut self, sockets: &mut SocketSet<'static>) -> std::io::Result<()> {
+    fn carry_to_client(&mut self, sockets: &mut SocketSet<'static>, now: Instant) -> std::io::Result<()> {
         let socket = sockets.get_mut::<Socket>(self.handle);
+        if socket.can_recv() {
+            self.was_slow |= is_slow(self.asked.take(), now);
+        }
         while socket.can_recv() {
             let stream = &mut self.stream;
             let written = socket.recv(|bytes| match stream.write(bytes) {
@@ -226,4 +257,8 @@ impl Connection {
         }
         Ok(())
     }
+}
+
+fn is_slow(asked: Option<Instant>, now: Instant) -> bool {
+    asked.is_some_and(|asked| now.saturating_duration_since(asked) >= SLOW)
 }

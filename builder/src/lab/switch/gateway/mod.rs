@@ -37,7 +37,8 @@ const FIRST_PORT: u16 = 49152;
 pub struct Forward {
     /// Bound to a port of the host.
     pub listener: TcpListener,
-    /// The targets. The one that answered last is tried first, then the others in turn.
+    /// The targets. The one that answered last is tried first, then the others in turn; one that lets a client wait is the
+    /// last.
     pub targets: Vec<SocketAddr>,
 }
 
@@ -124,7 +125,7 @@ impl Gateway {
         self.accept(now);
         let time = self.stack_time(now);
         self.interface.poll(time, &mut self.queues, &mut self.sockets);
-        self.carry();
+        self.carry(now);
         // What was carried into the sockets leaves at once.
         self.interface.poll(time, &mut self.queues, &mut self.sockets);
         self.queues.sent().for_each(&mut send);
@@ -161,10 +162,10 @@ impl Gateway {
         }
     }
 
-    fn carry(&mut self) {
+    fn carry(&mut self, now: Instant) {
         let mut index = 0;
         while index < self.connections.len() {
-            match self.connections[index].carry(&mut self.sockets) {
+            match self.connections[index].carry(&mut self.sockets, now) {
                 Next::Connect(target) => {
                     let port = self.free_port();
                     let connection = &mut self.connections[index];
@@ -176,6 +177,12 @@ impl Gateway {
                 Next::Answered(target) => {
                     self.doors[self.connections[index].door()].preferred = target;
                     index += 1;
+                }
+                Next::Slow(target) => {
+                    let door = &mut self.doors[self.connections[index].door()];
+                    if door.preferred == target {
+                        door.preferred = (target + 1) % door.forward.targets.len();
+                    }
                 }
                 Next::Wait => index += 1,
                 Next::Over => self.connections.swap_remove(index).remove(&mut self.sockets),

@@ -146,6 +146,38 @@ fn a_target_that_cannot_be_asked_is_passed_over_at_once() {
     assert_eq!(client.read(&mut [0; 8]).unwrap_or(0), 0);
 }
 
+/// The node that a door prefers after a client has waited so long for an answer that does not come, and given up.
+fn preferred_after(waited: Duration) -> usize {
+    let listener = crate::lab::switch::listen(None).unwrap();
+    let door = listener.local_addr().unwrap();
+    let targets = ["10.20.0.10:6443", "10.20.0.11:6443"].map(|target| target.parse().unwrap()).into();
+    let mut gateway =
+        Gateway::new(&[net("10.20.0.1/24")], 1500, vec![Forward { listener, targets }]).unwrap();
+    let mut node = Node::new(net("10.20.0.10/24"));
+    let mut client = TcpStream::connect(door).unwrap();
+    let begin = Instant::now();
+    client.write_all(b"who are you?").unwrap();
+    let has_asked = |gateway: &Gateway| gateway.connections.iter().any(Connection::has_asked);
+    while !has_asked(&gateway) {
+        assert!(begin.elapsed() < PATIENCE, "the node is not asked");
+        gateway.turn(Instant::now(), |frame| node.queues.push(Frame::from(frame)));
+        let time = gateway.stack_time(Instant::now());
+        // It takes the connection, and reads nothing.
+        node.interface.poll(time, &mut node.queues, &mut node.sockets);
+        node.queues.sent().for_each(|frame| gateway.push(Frame::from(frame)));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop(client);
+    gateway.turn(Instant::now() + waited, |_| {});
+    gateway.doors[0].preferred
+}
+
+#[test]
+fn a_node_that_lets_clients_wait_is_not_the_first_for_the_next() {
+    assert_eq!(preferred_after(connection::SLOW), 1);
+    assert_eq!(preferred_after(Duration::ZERO), 0);
+}
+
 #[test]
 fn doors_that_failed_are_left_alone_for_a_moment() {
     let listener = crate::lab::switch::listen(None).unwrap();
