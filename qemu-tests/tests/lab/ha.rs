@@ -38,14 +38,15 @@ fn a_control_plane_outlives_each_of_its_nodes() {
     wait(&mut lab, "Ready", 3 * READY, Status::is_ready);
     let ways = Ways::of(&image, &lab);
     pods::reach_each_other(&ways.any, &[WORKER], Instant::now() + READY);
+    // Now and not at the end: three control planes leave two processors nothing, and one that has just come back is not
+    // Ready now and then until all have caught up.
+    validated(&lab, expected, 3 * READY);
 
     the_one_that_does_most_loses_its_power(&mut lab, &ways);
     one_is_cut_off_and_heals(&mut lab, &ways);
     one_is_written_again(&mut lab, &ways);
     the_worker_loses_its_power(&mut lab, &ways);
 
-    // The one whose controllers lead has the least left for new pods.
-    validated(&lab, expected, 3 * READY);
     assert!(lab.end(false, |_| {}).unwrap().is_empty());
 }
 
