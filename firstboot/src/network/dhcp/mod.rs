@@ -1,7 +1,7 @@
 //! DHCPv4 (RFC 2131): the address of a node that nobody gives one.
 //!
-//! [`first`] asks on all links at once, for PID 1, in [`rounds`]; [`keep`] is the service that renews what came of it, a process of its
-//! own, so that nothing that a server sends can take PID 1 down after the start.
+//! [`first`] asks on all links at once, for PID 1, in [`rounds`]; [`keep`] is the service that renews what came of it, a
+//! process of its own, so that nothing that a server sends can take PID 1 down after the start.
 //!
 //! Nothing is released when the machine stops: it is to have the same address when it comes back, and with RELEASE the
 //! server might lend it to another meanwhile.

@@ -1,5 +1,5 @@
-//! All cards of a machine, asked in rounds: each looks for more of them, as the card of a slow driver may be the one that the
-//! server is on.
+//! All cards of a machine, asked in rounds: each looks for more of them, as the card of a slow driver may be the one that
+//! the server is on.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
