@@ -170,8 +170,16 @@ pub struct Base {
     pub security_mirror: Option<String>,
     /// OpenPGP keyring (binary or armoured) that the archive is signed with; the machine's if absent.
     pub keyring: Option<String>,
+    /// Components of the archive, `["main", "non-free-firmware"]`; if empty those of the machine's apt sources, and
+    /// `main` of a `mirror`. What cards of physical machines need is in `non-free-firmware`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub components: Vec<String>,
     /// Overrides the profile's kernel flavour.
     pub kernel: Option<KernelFlavour>,
+    /// Packages that files are taken from which drivers of the full kernel load into their devices, and microcode of
+    /// processors; in place of the profile's. None if the list is empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<Vec<String>>,
     /// Appended to the kernel command line.
     pub command_line: Vec<String>,
 }
@@ -183,7 +191,9 @@ impl Default for Base {
             mirror: None,
             security_mirror: None,
             keyring: None,
+            components: Vec::new(),
             kernel: None,
+            firmware: None,
             command_line: Vec::new(),
         }
     }

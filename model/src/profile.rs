@@ -69,6 +69,10 @@ pub struct KernelProfile {
     /// Loaded by name at boot, whatever the buses say.
     #[serde(default)]
     pub load: Vec<String>,
+    /// With the full kernel only: packages that device firmware and microcode are taken from, as far as a module of
+    /// the image asks for it. One that the archive does not have is left out. The cluster file may override.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub firmware: Vec<String>,
 }
 
 /// Debian kernel package flavour.

@@ -56,6 +56,9 @@ pub struct Lock {
     pub version: u32,
     /// Debian suite that the packages are from.
     pub suite: String,
+    /// Components of the archive, if the cluster file named any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub components: Vec<String>,
     /// Newest `Date` of the archive's suites, seconds since the Unix epoch: SOURCE_DATE_EPOCH of the build.
     pub epoch: u64,
     /// What was asked for, by name.
@@ -140,6 +143,7 @@ impl Lock {
         Lock {
             version: VERSION,
             suite: suite.to_owned(),
+            components: Vec::new(),
             epoch,
             sets: Vec::new(),
             packages: Vec::new(),

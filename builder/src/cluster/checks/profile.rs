@@ -75,9 +75,12 @@ fn versions(profile: &Profile, findings: &mut Vec<Finding>) {
 }
 
 fn packages(profile: &Profile, findings: &mut Vec<Finding>) {
-    let lists = [("install", &profile.packages.install), ("exclude", &profile.packages.exclude)];
-    for (key, list) in lists {
-        let path = KeyPath::of("packages").key(key);
+    let lists = [
+        (KeyPath::of("packages").key("install"), &profile.packages.install),
+        (KeyPath::of("packages").key("exclude"), &profile.packages.exclude),
+        (KeyPath::of("kernel").key("firmware"), &profile.kernel.firmware),
+    ];
+    for (path, list) in lists {
         for (index, _) in list.iter().enumerate().filter(|(_, package)| !is_package_name(package)) {
             findings.push(
                 Finding::new("package", format!("\"{}\" is not the name of a package", list[index]))

@@ -4,9 +4,11 @@ use std::net::IpAddr;
 
 use bootwright_model::cluster::{ClusterFile, Secrets};
 use bootwright_model::layout::CMDLINE_ROOT_HASH;
+use bootwright_model::profile::KernelFlavour;
 use bootwright_model::{agent, probe};
 
 use super::cluster;
+use super::images::is_package_name;
 use super::names::dns_name;
 use crate::cluster::text::finding::{Finding, KeyPath};
 use crate::image::disk::SectorSize;
@@ -128,8 +130,49 @@ fn base(file: &ClusterFile, findings: &mut Vec<Finding>) {
                 .help("add `mirror`, or leave both out: then the machine's apt sources are used"),
         );
     }
+    packages(file, findings);
     for (index, parameter) in file.base.command_line.iter().enumerate() {
         command_line(base("command-line").index(index), parameter, findings);
+    }
+}
+
+/// Components of the archive, and packages of device firmware.
+fn packages(file: &ClusterFile, findings: &mut Vec<Finding>) {
+    let base = |key: &str| KeyPath::of("base").key(key);
+    let good = |name: &str| {
+        let sign = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-/".contains(c);
+        name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(sign)
+    };
+    let components = &file.base.components;
+    for (index, name) in components.iter().enumerate().filter(|(_, name)| !good(name)) {
+        findings.push(
+            Finding::new("component", format!("\"{name}\" is not the name of a component"))
+                .at_value(base("components").index(index), "not a component")
+                .help("Debian's are \"main\", \"contrib\", \"non-free\" and \"non-free-firmware\""),
+        );
+    }
+    if !components.is_empty() && !components.iter().any(|name| name == "main") {
+        findings.push(
+            Finding::new("component", "`components` lacks \"main\", where nearly all packages are")
+                .at_value(base("components"), "without \"main\"")
+                .help("write all that are used: [\"main\", \"non-free-firmware\"]"),
+        );
+    }
+    let firmware = file.base.firmware.as_deref().unwrap_or_default();
+    for (index, name) in firmware.iter().enumerate().filter(|(_, name)| !is_package_name(name)) {
+        findings.push(
+            Finding::new("firmware", format!("\"{name}\" is not the name of a package"))
+                .at_value(base("firmware").index(index), "not a package")
+                .help("write names of Debian packages: [\"firmware-bnx2x\"]; [] is for none"),
+        );
+    }
+    if !firmware.is_empty() && file.base.kernel == Some(KernelFlavour::Cloud) {
+        findings.push(
+            Finding::new("firmware", "the cloud kernel has no driver that loads a file into its device")
+                .at_value(base("firmware"), "for the full kernel")
+                .because_of(base("kernel"))
+                .help("take one of the two lines away"),
+        );
     }
 }
 

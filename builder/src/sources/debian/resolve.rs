@@ -13,7 +13,10 @@ use super::relation::{self, Relation};
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
     /// A wanted name that the archive does not have.
-    #[error("the archive has no package {name:?}{}; check the package list of the profile", suggestion(.similar))]
+    #[error(
+        "the archive has no package {name:?}{}; check the package list of the profile, and `components` in [base] of \
+         the cluster file", suggestion(.similar)
+    )]
     Unknown {
         /// The name.
         name: String,

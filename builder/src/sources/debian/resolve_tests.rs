@@ -94,9 +94,9 @@ fn errors_say_who_needs_what_and_what_there_is() {
         conntrack 1
         mail 1; Provides: mail-agent";
     insta::assert_snapshot!(names(lines, &["a"], &[]).unwrap_err(), @r#"a needs "b (>= 2) | gone", and the archive has b 1, the archive has no gone; add the name to the profile's exclude list if it can do without"#);
-    insta::assert_snapshot!(names(lines, &["contianerd"], &[]).unwrap_err(), @r#"the archive has no package "contianerd" (similar: containerd); check the package list of the profile"#);
-    insta::assert_snapshot!(names(lines, &["mail-agent"], &[]).unwrap_err(), @r#"the archive has no package "mail-agent" (similar: mail); check the package list of the profile"#);
-    insta::assert_snapshot!(names(lines, &["zzz"], &[]).unwrap_err(), @r#"the archive has no package "zzz"; check the package list of the profile"#);
+    insta::assert_snapshot!(names(lines, &["contianerd"], &[]).unwrap_err(), @r#"the archive has no package "contianerd" (similar: containerd); check the package list of the profile, and `components` in [base] of the cluster file"#);
+    insta::assert_snapshot!(names(lines, &["mail-agent"], &[]).unwrap_err(), @r#"the archive has no package "mail-agent" (similar: mail); check the package list of the profile, and `components` in [base] of the cluster file"#);
+    insta::assert_snapshot!(names(lines, &["zzz"], &[]).unwrap_err(), @r#"the archive has no package "zzz"; check the package list of the profile, and `components` in [base] of the cluster file"#);
 }
 
 #[test]

@@ -100,17 +100,27 @@ pub fn sources(base: &Base, base_dir: &Path, machine: &Path) -> Result<Vec<Sourc
                     Trust { keyrings: vec![keyring.clone()], embedded: None, fingerprints: Vec::new() };
             }
         }
+        if !base.components.is_empty() {
+            // Also for those of another vendor, which turn out to be one by what they have signed.
+            for source in &mut sources {
+                source.components.clone_from(&base.components);
+            }
+        }
         return Ok(sources);
     };
     let keyrings = match own_keyring {
         Some(keyring) => vec![keyring],
         None => machine_keyrings(machine)?,
     };
+    let components = match base.components.as_slice() {
+        [] => vec!["main".to_owned()],
+        named => named.to_vec(),
+    };
     let [release, updates, security] = wanted_suites(&base.suite);
     let source = |location: &str, suite: String, optional: bool| Source {
         url: fetch::resolve(location.trim_end_matches('/'), base_dir),
         suite,
-        components: vec!["main".to_owned()],
+        components: components.clone(),
         trust: Trust { keyrings: keyrings.clone(), embedded: None, fingerprints: Vec::new() },
         check_valid_until: config.flag("Acquire::Check-Valid-Until").unwrap_or(true),
         check_date: config.flag("Acquire::Check-Date").unwrap_or(true),

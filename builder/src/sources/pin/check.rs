@@ -12,6 +12,15 @@ pub fn check(pinned: &Pinned, request: &Request, lock: &Lock) -> Result<(), Stri
     if lock.suite != request.base.suite {
         return Err(format!("suite is {:?} and was {:?}", request.base.suite, lock.suite));
     }
+    // Another component may have packages that a set does without, and newer ones.
+    if lock.components != request.base.components {
+        let named = |components: &[String]| match components {
+            [] => "not named".to_owned(),
+            components => components.join(" "),
+        };
+        let (now, was) = (named(&request.base.components), named(&lock.components));
+        return Err(format!("the components of the archive are {now} and were {was}"));
+    }
     for set in &request.sets {
         let locked = lock.sets.iter().find(|locked| locked.name == set.name);
         check_set(set, locked.ok_or_else(|| format!("package set {:?} is new", set.name))?)?;

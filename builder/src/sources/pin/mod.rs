@@ -10,7 +10,7 @@ use bootwright_model::cluster::{Base, Kubernetes};
 
 use super::debian::apt_config::AptConfig;
 use super::debian::deb::DebError;
-use super::debian::index::IndexError;
+use super::debian::index::{IndexError, Universe};
 use super::debian::resolve::{self, ResolveError};
 use super::debian::{Archive, ArchiveError, SourceError, source};
 use super::fetch::{FetchError, Fetcher, Options};
@@ -118,6 +118,9 @@ pub struct PackageSet {
     pub exclude: Vec<String>,
     /// Close over `Depends` and `Pre-Depends`.
     pub dependencies: bool,
+    /// What the build does without if the archive lacks a wanted package, and how to get it, for a warning; without
+    /// this a package that is missing is an error.
+    pub optional: Option<String>,
 }
 
 /// Everything that a build needs from outside.
@@ -238,7 +241,7 @@ pub(super) fn pin_on(
         }
         None => {
             let fetcher = Fetcher::new(cache, progress, pinned.machine.options.clone());
-            pinned.lock = renewed(&pinned, request, &fetcher)?;
+            pinned.lock = renewed(&pinned, request, &fetcher, progress)?;
             if let Some(old) = lock.filter(|old| old.epoch > pinned.lock.epoch) {
                 let days = (old.epoch - pinned.lock.epoch) / 86_400;
                 progress.warn(&format!(
@@ -267,18 +270,25 @@ fn sorted(names: &[String]) -> Vec<String> {
 }
 
 /// Resolves everything against the archive as it is now.
-fn renewed(pinned: &Pinned, request: &Request, fetcher: &Fetcher) -> Result<Lock, SourcesError> {
+fn renewed(
+    pinned: &Pinned,
+    request: &Request,
+    fetcher: &Fetcher,
+    progress: &dyn Progress,
+) -> Result<Lock, SourcesError> {
     let base = request.base;
     let sources = source::sources(base, request.base_dir, &pinned.machine.root)?;
     let archive = Archive::open(&sources, &base.suite, fetcher)?;
     let universe = archive.universe()?;
     let mut lock = Lock::new(&base.suite, archive.date());
+    lock.components.clone_from(&base.components);
     let mut packages = BTreeMap::new();
     for set in &request.sets {
         let (install, exclude) = (sorted(&set.install), sorted(&set.exclude));
+        let there = there(set, &install, &universe, progress);
         let found = match set.dependencies {
-            true => resolve::closure(&universe, &install, &exclude),
-            false => resolve::exact(&universe, &install),
+            true => resolve::closure(&universe, &there, &exclude),
+            false => resolve::exact(&universe, &there),
         };
         let found = found.map_err(|reason| SourcesError::Resolve { set: set.name.clone(), reason })?;
         let names = found.iter().map(|package| package.name.to_owned()).collect();
@@ -304,6 +314,22 @@ fn renewed(pinned: &Pinned, request: &Request, fetcher: &Fetcher) -> Result<Lock
         lock.files.push(LockedFile { path, size: artifact.size, sha256 });
     }
     Ok(lock)
+}
+
+/// The wanted packages, without those of an optional set that the archive does not have: one warning names them.
+fn there(
+    set: &PackageSet,
+    install: &[String],
+    universe: &Universe<'_>,
+    progress: &dyn Progress,
+) -> Vec<String> {
+    let Some(without) = &set.optional else { return install.to_vec() };
+    let (there, missing): (Vec<String>, Vec<String>) =
+        install.iter().cloned().partition(|name| universe.package(name).is_some());
+    if !missing.is_empty() {
+        progress.warn(&format!("the archive has no {}: {without}", missing.join(", ")));
+    }
+    there
 }
 
 /// The binaries for a new lock. Those of a mirror have to be fetched, for their size.

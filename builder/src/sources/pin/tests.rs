@@ -134,3 +134,45 @@ fn builds_at_the_same_time_share_a_cache() {
     // Each waits for the other's download instead of repeating it.
     assert_eq!(bench.server.count(&format!("/{}", Repository::pool("app", "1.0-1"))), 1);
 }
+
+/// Adds a package of another component, and a set that has it and one that is nowhere.
+fn with_firmware(bench: &mut bench::Bench, optional: Option<&str>) {
+    bench.repository.add_firmware("bookworm", Deb::new("firmware-card", "20230210-5"), Packing::Xz);
+    // A suite of Debian has every component.
+    bench.repository.add_firmware("bookworm-updates", Deb::new("firmware-card", "20230210-4"), Packing::Xz);
+    bench.repository.publish();
+    let set = set("firmware/worker", &["firmware-card", "firmware-none"], false);
+    bench.sets.push(PackageSet { optional: optional.map(str::to_owned), ..set });
+}
+
+#[test]
+fn another_component_is_used_when_the_cluster_file_names_it() {
+    let mut bench = bench();
+    with_firmware(&mut bench, Some("cards may not work"));
+    let (without, inputs) = bench.inputs(None, false).unwrap();
+    assert_eq!(brief(&inputs.packages["firmware/worker"]), [""; 0]);
+
+    bench.base.components = strings(&["main", "non-free-firmware"]);
+    let error = bench.error(Some(&without));
+    assert!(
+        error.starts_with("the components of the archive are main non-free-firmware and were not named, so"),
+        "{error}"
+    );
+    let (lock, inputs) = bench.inputs(Some(&without), true).unwrap();
+    assert_eq!(brief(&inputs.packages["firmware/worker"]), ["firmware-card 20230210-5"]);
+    // What the archive does not have is no difference to a lock that was made without it.
+    assert_eq!(bench.inputs(Some(&lock), false).unwrap().0, lock);
+}
+
+#[test]
+fn a_package_that_the_cluster_file_asks_for_must_be_there() {
+    let mut bench = bench();
+    with_firmware(&mut bench, None);
+    bench.base.components = strings(&["main", "non-free-firmware"]);
+    let error = bench.error(None);
+    assert!(
+        error.starts_with("package set \"firmware/worker\": the archive has no package \"firmware-none\"")
+            && error.ends_with("`components` in [base] of the cluster file"),
+        "{error}"
+    );
+}

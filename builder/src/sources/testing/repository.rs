@@ -66,6 +66,8 @@ pub struct Repository {
     pub signer: Signer,
     folder: tempfile::TempDir,
     suites: BTreeMap<String, Vec<(Deb, Packing)>>,
+    /// Packages of another component than `main`, by suite.
+    others: BTreeMap<String, Vec<(Deb, Packing)>>,
     pub date: String,
     pub valid_until: Option<String>,
     pub origin: String,
@@ -81,6 +83,7 @@ impl Repository {
             signer,
             folder,
             suites: BTreeMap::new(),
+            others: BTreeMap::new(),
             date: "Thu, 01 Jan 2026 00:00:00 UTC".to_owned(),
             valid_until: None,
             origin: "Test".to_owned(),
@@ -98,6 +101,11 @@ impl Repository {
 
     pub fn add(&mut self, suite: &str, deb: Deb, packing: Packing) {
         self.suites.entry(suite.to_owned()).or_default().push((deb, packing));
+    }
+
+    /// Adds a package to the component `non-free-firmware`.
+    pub fn add_firmware(&mut self, suite: &str, deb: Deb, packing: Packing) {
+        self.others.entry(suite.to_owned()).or_default().push((deb, packing));
     }
 
     /// `[base]` of a cluster file that uses this archive at `url`.
@@ -123,42 +131,54 @@ impl Repository {
     /// Writes pool, indexes and InRelease anew.
     pub fn publish(&self) {
         for (suite, debs) in &self.suites {
-            let mut packages = String::new();
-            for (deb, packing) in debs {
-                let bytes = deb.packed(*packing);
-                let path = Self::pool(&deb.name, &deb.version);
-                self.write(&path, &bytes);
-                packages.push_str(&format!(
-                    "{}Filename: {path}\nSize: {}\nSHA256: {}\n\n",
-                    deb.control(),
-                    bytes.len(),
-                    sha256(&bytes)
-                ));
+            let mut indexes = vec![self.index(suite, "main", debs)];
+            if let Some(debs) = self.others.get(suite) {
+                indexes.push(self.index(suite, "non-free-firmware", debs));
             }
-            let ending = match self.index_packing {
-                Packing::Xz => ".xz",
-                Packing::Gzip => ".gz",
-                _ => "",
-            };
-            let index = compress(packages.as_bytes(), self.index_packing);
-            let folder = format!("dists/{suite}/main/binary-amd64");
-            self.write(&format!("{folder}/Packages{ending}"), &index);
-            self.write(&format!("{folder}/by-hash/SHA256/{}", sha256(&index)), &index);
-            let release = self.release(suite, &format!("main/binary-amd64/Packages{ending}"), &index);
+            let release = self.release(suite, &indexes);
             self.write(&format!("dists/{suite}/InRelease"), &self.signer.clear_sign(&release));
         }
     }
 
-    fn release(&self, suite: &str, path: &str, index: &[u8]) -> String {
+    /// Writes the packages and the index of a component; path of that below the suite's folder, and its bytes.
+    fn index(&self, suite: &str, component: &str, debs: &[(Deb, Packing)]) -> (String, Vec<u8>) {
+        let mut packages = String::new();
+        for (deb, packing) in debs {
+            let bytes = deb.packed(*packing);
+            let path = Self::pool(&deb.name, &deb.version);
+            self.write(&path, &bytes);
+            packages.push_str(&format!(
+                "{}Filename: {path}\nSize: {}\nSHA256: {}\n\n",
+                deb.control(),
+                bytes.len(),
+                sha256(&bytes)
+            ));
+        }
+        let ending = match self.index_packing {
+            Packing::Xz => ".xz",
+            Packing::Gzip => ".gz",
+            _ => "",
+        };
+        let index = compress(packages.as_bytes(), self.index_packing);
+        let below = format!("{component}/binary-amd64");
+        let folder = format!("dists/{suite}/{below}");
+        self.write(&format!("{folder}/Packages{ending}"), &index);
+        self.write(&format!("{folder}/by-hash/SHA256/{}", sha256(&index)), &index);
+        (format!("{below}/Packages{ending}"), index)
+    }
+
+    fn release(&self, suite: &str, indexes: &[(String, Vec<u8>)]) -> String {
         let valid_until = self.valid_until.as_ref().map(|date| format!("Valid-Until: {date}\n"));
-        format!(
+        let mut text = format!(
             "Origin: {}\nSuite: {suite}\nCodename: {suite}\nDate: {}\n{}Acquire-By-Hash: yes\n\
-             Architectures: amd64\nComponents: main\nDescription: - a line that is escaped when signed\nSHA256:\n {} {} {path}\n",
+             Architectures: amd64\nComponents: main\nDescription: - a line that is escaped when signed\nSHA256:\n",
             self.origin,
             self.date,
             valid_until.unwrap_or_default(),
-            sha256(index),
-            index.len()
-        )
+        );
+        for (path, index) in indexes {
+            text.push_str(&format!(" {} {} {path}\n", sha256(index), index.len()));
+        }
+        text
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn strings(names: &[&str]) -> Vec<String> {
 
 pub(super) fn set(name: &str, install: &[&str], dependencies: bool) -> PackageSet {
     let (name, install) = (name.to_owned(), strings(install));
-    PackageSet { name, install, exclude: Vec::new(), dependencies }
+    PackageSet { name, install, exclude: Vec::new(), dependencies, optional: None }
 }
 
 /// An archive with `app` and `lib`, of which the updates have a newer one.

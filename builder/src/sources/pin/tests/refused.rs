@@ -101,7 +101,7 @@ fn another_suite_s_inrelease_is_refused() {
 fn a_missing_suite_and_a_missing_package() {
     let mut bench = bench();
     bench.sets[0].install.push("ap".to_owned());
-    insta::assert_snapshot!(bench.error(None), @r#"package set "os": the archive has no package "ap" (similar: app); check the package list of the profile"#);
+    insta::assert_snapshot!(bench.error(None), @r#"package set "os": the archive has no package "ap" (similar: app); check the package list of the profile, and `components` in [base] of the cluster file"#);
     bench.base.suite = "trixie".to_owned();
     insta::assert_snapshot!(bench.error(None), @"suite trixie (from [base] of the cluster file): http://mirror/dists/trixie/InRelease: the server answered 404; check the suite and the address of the mirror, which ends before /dists");
 }
