@@ -8,6 +8,7 @@ use toml::{Table, Value};
 
 use crate::cluster::{ClusterFile, NetworkMode};
 use crate::kubernetes;
+use crate::profile::KernelFlavour;
 
 /// The key of a profile that names its parts.
 pub const PARTS: &str = "parts";
@@ -29,17 +30,20 @@ pub enum When {
     SeveralControlPlanes,
     /// In clusters whose nodes tell the ways to their pods by BGP.
     Bgp,
+    /// In images with the full kernel, by the cluster file or by the profile.
+    FullKernel,
 }
 
 impl When {
-    /// Whether it holds for nodes of this role in this cluster.
-    pub fn holds(self, role: &str, file: &ClusterFile) -> bool {
+    /// Whether it holds for nodes of this role in this cluster, whose profile names this kernel.
+    pub fn holds(self, role: &str, file: &ClusterFile, flavour: KernelFlavour) -> bool {
         match self {
             When::EtcdMember => kubernetes::runs_etcd(role, file),
             When::SeveralControlPlanes => {
                 kubernetes::is_control_plane(role) && kubernetes::control_planes(file).count() > 1
             }
             When::Bgp => file.network.mode == NetworkMode::Bgp,
+            When::FullKernel => file.base.kernel.unwrap_or(flavour) == KernelFlavour::Full,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bootwright_model::cluster::ClusterFile;
 use bootwright_model::parts::{NAME, PARTS, WHEN, When, merge};
-use bootwright_model::profile::Profile;
+use bootwright_model::profile::{KernelFlavour, Profile};
 use serde::Deserialize;
 use toml::{Table, Value};
 
@@ -34,17 +34,19 @@ pub(super) fn load(
     let Some(own) = reading.value.take().filter(|_| !reading.has_errors()) else {
         return Err(ProfileError::Invalid(reading.finish(path)));
     };
-    let mut layers = Vec::new();
+    let mut parts = Vec::new();
     let names = own.get(PARTS).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     for (index, name) in names.enumerate() {
         match part(store, name)? {
-            Some(part) => layers.extend(Some(part).filter(|part| applies(part, role, file))),
+            Some(part) => parts.push(part),
             None => reading.add([unknown(store, index, name)]),
         }
     }
+    let flavour = flavour(parts.iter().chain([&own]));
+    let layers = parts.into_iter().filter(|part| applies(part, role, file, flavour));
     let mut profile = None;
     if !reading.has_errors() {
-        let whole = merge(layers.into_iter().chain([own.clone()]));
+        let whole = merge(layers.chain([own.clone()]));
         match Profile::deserialize(whole.clone()) {
             Ok(value) => {
                 let findings = checks::profile(&value, role);
@@ -68,9 +70,17 @@ fn part(store: &ProfileStore, name: &str) -> Result<Option<Table>, ProfileError>
 }
 
 /// Whether a part that was read without a finding is meant for the role in the cluster.
-fn applies(part: &Table, role: &str, file: &ClusterFile) -> bool {
+fn applies(part: &Table, role: &str, file: &ClusterFile, flavour: KernelFlavour) -> bool {
     let when = part.get(WHEN).and_then(|when| When::deserialize(when.clone()).ok());
-    when.is_none_or(|when| when.holds(role, file))
+    when.is_none_or(|when| when.holds(role, file, flavour))
+}
+
+/// The kernel that the last of the layers names which names one: a layer on top replaces it. A whole without one is
+/// refused, so that the choice made here for it does not matter.
+fn flavour<'a>(layers: impl Iterator<Item = &'a Table>) -> KernelFlavour {
+    let named = layers
+        .filter_map(|layer| KernelFlavour::deserialize(layer.get("kernel")?.get("flavour")?.clone()).ok());
+    named.last().unwrap_or(KernelFlavour::Cloud)
 }
 
 /// The form of a profile with parts, or of a part.
