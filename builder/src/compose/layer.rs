@@ -7,7 +7,7 @@ use bootwright_model::cluster::WorkloadImage;
 use bootwright_model::probe::PROBE_IMAGE;
 use bootwright_model::profile::Profile;
 
-use super::inputs::{BIOS_SET, UEFI_SET, image_set, os_set};
+use super::inputs::{BIOS_SET, UEFI_SET, firmware_set, image_set, os_set};
 use super::runtime::Runtime;
 use super::{Build, ComposeError};
 use crate::cluster::Loaded;
@@ -49,10 +49,11 @@ pub fn digest(inputs: &LayerInputs, profile: &Profile, cache: &Cache) -> Result<
     let (pause, _) = cache.digest_file(&runtime.pause)?;
     let (probe, _) = cache.digest_file(&runtime.probe)?;
     let images = &loaded.file.images;
-    let sets: Vec<String> = [os_set(&profile.role), UEFI_SET.to_owned(), BIOS_SET.to_owned()]
-        .into_iter()
-        .chain(images.iter().map(image_set))
-        .collect();
+    let sets: Vec<String> =
+        [os_set(&profile.role), firmware_set(&profile.role), UEFI_SET.to_owned(), BIOS_SET.to_owned()]
+            .into_iter()
+            .chain(images.iter().map(image_set))
+            .collect();
     // Versions too, although the digests say more: one that somebody changed in the lock is noticed only when
     // the packages are opened.
     let packages: BTreeMap<&str, Vec<[&str; 4]>> =
@@ -102,12 +103,14 @@ pub(super) fn build(build: &Build, profile: &Profile, digest: &str) -> Result<Os
     let inputs = build.pinned.fetch(build.cache, build.progress)?;
     build.progress.checkpoint()?;
     let packages = unpacked(&inputs, &os_set(&profile.role));
+    let firmware = unpacked(&inputs, &firmware_set(&profile.role));
     let images: Vec<ImageSpec> =
         build.loaded.file.images.iter().map(|image| image_spec(image, &inputs)).collect();
     let composed = rootfs::build(&RootSpec {
         profile,
         kubernetes: &build.loaded.file.kubernetes.version,
         packages: &packages,
+        firmware: &firmware,
         binaries: &inputs.binaries,
         firstboot: &build.runtime.firstboot,
         agent: &build.runtime.agent,
@@ -124,6 +127,8 @@ pub(super) fn build(build: &Build, profile: &Profile, digest: &str) -> Result<Os
             digest,
             tree: &composed.tree,
             initramfs: &composed.initramfs,
+            microcode: composed.microcode.as_ref(),
+            firmware: composed.firmware,
             kernel: &composed.kernel,
             kernel_release: &composed.os.kernel_release,
             stub: &loaders.stub,

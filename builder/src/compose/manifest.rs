@@ -9,6 +9,7 @@ use super::{Build, ComposeError};
 use crate::files;
 use crate::image::disk::DiskSummary;
 use crate::image::layer::OsLayer;
+use crate::rootfs::FirmwareFacts;
 
 /// `<role>.json`: digests and sizes of an image, without a secret.
 #[derive(Debug, Clone, Serialize)]
@@ -26,6 +27,9 @@ pub struct Manifest {
     pub root_hash: String,
     /// `uname -r`.
     pub kernel_release: String,
+    /// What it has of packages of device firmware and microcode, if any were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<FirmwareFacts>,
     /// Kubernetes version.
     pub kubernetes: String,
     /// Build time baked into it, seconds since the Unix epoch.
@@ -51,6 +55,7 @@ pub fn describe(
         sector_size: file.disk.sector_size,
         root_hash: layer.facts.root_hash.clone(),
         kernel_release: layer.facts.kernel_release.clone(),
+        firmware: layer.facts.firmware.clone(),
         kubernetes: file.kubernetes.version.clone(),
         epoch: build.epoch(),
         private: file.cluster.secrets == Secrets::Baked,

@@ -23,8 +23,8 @@ use crate::digests::is_sha256;
 use crate::files;
 use crate::progress::interrupt::Temporary;
 use crate::progress::{Counted, Progress, Unit};
-use crate::rootfs::tar;
 use crate::rootfs::tree::{Content, RootTree};
+use crate::rootfs::{FirmwareFacts, tar};
 use crate::sources::cache::{CacheError, full_or_io, is_full};
 
 /// Raised when a file is added to a layer or its making changes, so that an old layer is not taken for a new one.
@@ -37,6 +37,7 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x8d3c_6f6e_3b57_5c6f_9f5a_0d2f_6d0b_7a1
 const SQUASHFS: &str = "root.squashfs";
 const VERITY: &str = "root.verity";
 const INITRAMFS: &str = "initramfs.cpio.zst";
+const MICROCODE: &str = "microcode.cpio";
 const KERNEL: &str = "vmlinuz";
 const STUB: &str = "linuxx64.efi.stub";
 const SYSTEMD_BOOT: &str = "systemd-bootx64.efi";
@@ -99,6 +100,10 @@ pub struct OsInputs<'a> {
     pub tree: &'a RootTree,
     /// What the initramfs holds besides the cluster layer.
     pub initramfs: &'a RootTree,
+    /// Microcode, which the kernel takes from the front of the initramfs.
+    pub microcode: Option<&'a RootTree>,
+    /// What the trees have of packages of device firmware, for the record.
+    pub firmware: Option<FirmwareFacts>,
     /// `vmlinuz`.
     pub kernel: &'a Content,
     /// `uname -r`.
@@ -123,6 +128,9 @@ pub struct LayerFacts {
     pub root_hash: String,
     /// `uname -r`.
     pub kernel_release: String,
+    /// What it has of packages of device firmware, if any were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<FirmwareFacts>,
     /// File name to bytes, for every file of the layer but this.
     pub files: BTreeMap<String, u64>,
 }
@@ -206,13 +214,20 @@ fn make(folder: &Path, inputs: &OsInputs<'_>, progress: &dyn Progress) -> Result
     let root_hash = root?;
     rest.expect("making the boot files does not panic")?;
     let mut files = BTreeMap::new();
-    for name in [SQUASHFS, VERITY, INITRAMFS, KERNEL, STUB, SYSTEMD_BOOT, BIOS_BOOT, BIOS_CORE] {
+    let always = [SQUASHFS, VERITY, INITRAMFS, KERNEL, STUB, SYSTEMD_BOOT, BIOS_BOOT, BIOS_CORE];
+    for name in always.into_iter().chain(inputs.microcode.map(|_| MICROCODE)) {
         let path = folder.join(name);
         let size =
             path.metadata().map_err(|source| LayerError::Io { action: "look at", path, source })?.len();
         files.insert(name.to_owned(), size);
     }
-    Ok(LayerFacts { format: FORMAT, root_hash, kernel_release: inputs.kernel_release.to_owned(), files })
+    Ok(LayerFacts {
+        format: FORMAT,
+        root_hash,
+        kernel_release: inputs.kernel_release.to_owned(),
+        firmware: inputs.firmware.clone(),
+        files,
+    })
 }
 
 /// Squashfs and hash tree; returns the root hash.
@@ -246,6 +261,10 @@ fn make_root(folder: &Path, inputs: &OsInputs<'_>, progress: &dyn Progress) -> R
 fn make_boot_files(folder: &Path, inputs: &OsInputs<'_>) -> Result<(), LayerError> {
     let segment = initramfs::segment(inputs.initramfs, inputs.epoch, Packing::Zstd(INITRAMFS_LEVEL))?;
     write(folder, INITRAMFS, &segment)?;
+    if let Some(microcode) = inputs.microcode {
+        // Plain: the kernel looks for it before it can unpack anything.
+        write(folder, MICROCODE, &initramfs::segment(microcode, inputs.epoch, Packing::Plain)?)?;
+    }
     for (name, content) in [(KERNEL, inputs.kernel), (STUB, inputs.stub), (SYSTEMD_BOOT, inputs.systemd_boot)]
     {
         let bytes =
@@ -307,6 +326,11 @@ impl OsLayer {
     /// The OS segment of the initramfs.
     pub fn initramfs(&self) -> Result<Vec<u8>, LayerError> {
         self.read(INITRAMFS)
+    }
+
+    /// The segment that comes before it, if there is any: microcode.
+    pub fn microcode(&self) -> Result<Option<Vec<u8>>, LayerError> {
+        self.facts.files.contains_key(MICROCODE).then(|| self.read(MICROCODE)).transpose()
     }
 
     /// systemd's EFI stub.

@@ -35,6 +35,8 @@ impl Sample {
             digest: DIGEST,
             tree: &self.tree,
             initramfs: &self.initramfs,
+            microcode: None,
+            firmware: None,
             kernel: &self.kernel,
             kernel_release: "6.1.0-test",
             stub: &self.stub,

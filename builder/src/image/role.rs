@@ -133,7 +133,7 @@ pub fn write(
     Ok(summary)
 }
 
-/// The role's UKI: the layer's kernel and initramfs, then the cluster layer.
+/// The role's UKI: the layer's kernel, microcode and initramfs, then the cluster layer.
 pub fn uki(layer: &OsLayer, image: &RoleImage<'_>) -> Result<Uki, RoleError> {
     let name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
     if image.name.is_empty()
@@ -146,12 +146,14 @@ pub fn uki(layer: &OsLayer, image: &RoleImage<'_>) -> Result<Uki, RoleError> {
     let command_line = command_line(&layer.facts.root_hash, image.command_line)?;
     // Plain: a few kilobytes, and what is in the image can be looked at.
     let cluster = initramfs::segment(image.cluster_layer, image.epoch, Packing::Plain)?;
+    let (microcode, system) = (layer.microcode()?, layer.initramfs()?);
+    let segments: Vec<&[u8]> = microcode.iter().chain([&system, &cluster]).map(Vec::as_slice).collect();
     let uki = uki::build(&UkiSpec {
         stub: &layer.stub()?,
         os_release: &os_release(image)?,
         command_line: &command_line,
         uname: &layer.facts.kernel_release,
-        initramfs: &[&layer.initramfs()?, &cluster],
+        initramfs: &segments,
         kernel: &layer.kernel()?,
     })?;
     Ok(uki)

@@ -28,6 +28,7 @@ fn layer(folder: &Path) -> OsLayer {
         format: 1,
         root_hash: ROOT_HASH.to_owned(),
         kernel_release: "6.1.0-test".to_owned(),
+        firmware: None,
         files,
     };
     OsLayer { folder: folder.to_owned(), digest: "0".repeat(64), facts }

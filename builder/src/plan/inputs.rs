@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use crate::rootfs::FirmwareFacts;
 use crate::sources::lock::LockedSet;
 use crate::sources::{Lock, LockedBinary, LockedFile, LockedPackage, PackageSet, Request};
 
@@ -43,6 +44,10 @@ pub struct LayerPlan {
     /// Whether it is there.
     #[serde(flatten)]
     pub state: LayerState,
+    /// What it has of packages of device firmware; known of a finished one only, since the modules tell which files
+    /// they ask for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<FirmwareFacts>,
 }
 
 /// Whether a finished OS layer is in the cache, so that its inputs need not be.

@@ -9,6 +9,7 @@ use crate::compose::runtime::Runtime;
 use crate::compose::{self, ComposeError};
 use crate::image;
 use crate::progress::Silent;
+use crate::rootfs::FirmwareFacts;
 use crate::sources::{self, Cache, Lock, LockError, Pinned, SourcesError};
 
 /// What a build is told besides the cluster file that its OS layers depend on.
@@ -49,20 +50,21 @@ pub fn look(loaded: &Loaded, given: Given<'_>, cache: &Cache) -> Result<InputsPl
 fn look_for_layers(loaded: &Loaded, given: Given<'_>, pinned: &Pinned, cache: &Cache) -> Vec<LayerPlan> {
     let runtime = Runtime::find(given.runtime).map_err(|error| error.to_string());
     let epoch = given.epoch.unwrap_or_else(|| pinned.epoch());
-    let state = |profile| -> Result<LayerState, String> {
+    let state = |profile| -> Result<(LayerState, Option<FirmwareFacts>), String> {
         let runtime = runtime.as_ref().map_err(String::clone)?;
         let inputs = LayerInputs { loaded, runtime, pinned, epoch };
         let digest = layer::digest(&inputs, profile, cache);
         let found =
             digest.and_then(|digest| image::layer::cached(cache.root(), &digest).map_err(ComposeError::from));
         match found.map_err(|error| error.to_string())? {
-            Some(_) => Ok(LayerState::Cached),
-            None => Ok(LayerState::Absent),
+            Some(layer) => Ok((LayerState::Cached, layer.facts.firmware)),
+            None => Ok((LayerState::Absent, None)),
         }
     };
-    let layers = loaded.profiles.iter().map(|(role, profile)| LayerPlan {
-        role: role.clone(),
-        state: state(profile).unwrap_or_else(|reason| LayerState::Unknown { reason }),
+    let layers = loaded.profiles.iter().map(|(role, profile)| {
+        let (state, firmware) =
+            state(profile).unwrap_or_else(|reason| (LayerState::Unknown { reason }, None));
+        LayerPlan { role: role.clone(), state, firmware }
     });
     layers.collect()
 }

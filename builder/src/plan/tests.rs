@@ -133,7 +133,7 @@ fn what_is_in_finished_layers_is_not_fetched() {
     let loaded = loaded();
     let lock = lock(&compose::request(&loaded));
     let plan = |state: LayerState| {
-        let layers = vec![LayerPlan { role: "all-in-one".to_owned(), state }];
+        let layers = vec![LayerPlan { role: "all-in-one".to_owned(), state, firmware: None }];
         plan_with(&loaded, Some(&lock), LockState::Fits, layers, &[])
     };
     let cached = plan(LayerState::Cached);

@@ -133,8 +133,8 @@ fn file_faults(tree: &RootTree, path: &str, entry: &Entry, content: &Content) ->
     if program && FORBIDDEN.contains(&name) {
         return vec![Fault::Forbidden { path: path_owned, origin, what: name.to_owned() }];
     }
-    // Kernel modules are ELF files of another kind.
-    if path.starts_with("/usr/lib/modules/") {
+    // Kernel modules are ELF files of another kind, and so are programs of devices.
+    if path.starts_with("/usr/lib/modules/") || path.starts_with("/usr/lib/firmware/") {
         return Vec::new();
     }
     let start = match content.read_start(64) {

@@ -12,6 +12,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::check::{self, Fault};
+use super::firmware::{Firmware, FirmwareError, FirmwareFacts};
 use super::globs::{GlobError, Globs};
 use super::modules::{Kernel, ModulesError};
 use super::oci::{self, ImageError, ImageSpec, PAUSE_IMAGE};
@@ -30,6 +31,8 @@ pub struct RootSpec<'a> {
     pub kubernetes: &'a str,
     /// Closure of the profile's packages, the kernel's included.
     pub packages: &'a [Package],
+    /// Packages that files are taken of which the modules ask for, and microcode.
+    pub firmware: &'a [Package],
     /// The profile's Kubernetes binaries; an artifact's `name` is the program's.
     pub binaries: &'a [Artifact],
     /// Static program of first boot.
@@ -53,6 +56,10 @@ pub struct Composed {
     pub tree: RootTree,
     /// The initramfs' first segment: first boot as `/init`, and the modules that reach the root.
     pub initramfs: RootTree,
+    /// What comes in front of it, plain: microcode.
+    pub microcode: Option<RootTree>,
+    /// What the image has of the packages of such files; nothing if there were none.
+    pub firmware: Option<FirmwareFacts>,
     /// `vmlinuz`.
     pub kernel: Content,
     /// What the root says that it is made of.
@@ -111,6 +118,14 @@ pub enum RootError {
         /// Why.
         source: Box<ModulesError>,
     },
+    /// Files for devices.
+    #[error("profile {role}: {source}")]
+    Firmware {
+        /// Role.
+        role: String,
+        /// Why.
+        source: Box<FirmwareError>,
+    },
     /// A glob of the profile.
     #[error("profile {role}: {source}")]
     Glob {
@@ -147,6 +162,8 @@ pub fn build(spec: &RootSpec) -> Result<Composed, RootError> {
     let role = &spec.profile.role;
     let modules_error = |source| RootError::Modules { role: role.clone(), source: Box::new(source) };
     let (kernel_package, kernel) = Kernel::find(spec.packages).map_err(modules_error)?;
+    let firmware_error = |source| RootError::Firmware { role: role.clone(), source: Box::new(source) };
+    let mut firmware = Firmware::read(spec.firmware).map_err(firmware_error)?;
     let firstboot = program("first boot", spec.firstboot)?;
 
     let mut tree = RootTree::default();
@@ -161,6 +178,7 @@ pub fn build(spec: &RootSpec) -> Result<Composed, RootError> {
     }
     let selected = kernel.select("kernel.modules", &spec.profile.kernel.modules).map_err(modules_error)?;
     selected.lay(&mut tree).map_err(modules_error)?;
+    firmware.lay(&selected, &mut tree).map_err(firmware_error)?;
     kernel.check_load(&selected, &spec.profile.kernel.load).map_err(modules_error)?;
     lay_binaries(&mut tree, spec)?;
 
@@ -183,12 +201,15 @@ pub fn build(spec: &RootSpec) -> Result<Composed, RootError> {
     tree.insert(layout::PROFILE_FILE, Entry::file(json(spec.profile), 0o644, &by))?;
     tree.insert(layout::OS_FILE, Entry::file(json(&os), 0o644, &by))?;
 
+    let initramfs = initramfs(spec, &kernel, &firstboot, &mut firmware)?;
+    let microcode = firmware.microcode().map_err(firmware_error)?;
+    firmware.lay_licences(&mut tree).map_err(firmware_error)?;
     let faults = check::faults(&tree);
     if !faults.is_empty() {
         return Err(RootError::Faults { role: role.clone(), faults });
     }
-    let initramfs = initramfs(spec, &kernel, &firstboot)?;
-    Ok(Composed { tree, initramfs, kernel: kernel.image, os })
+    let firmware = (!spec.firmware.is_empty()).then(|| firmware.facts());
+    Ok(Composed { tree, initramfs, microcode, firmware, kernel: kernel.image, os })
 }
 
 /// A digest of everything that [`build`] makes the trees from: the same digest, the same trees. Reads
@@ -203,6 +224,9 @@ pub fn digest(spec: &RootSpec) -> Result<String, RootError> {
     add("profile", &String::from_utf8_lossy(&json(spec.profile)));
     for package in spec.packages {
         add("package", &format!("{} {} {}", package.name, package.version, package.sha256));
+    }
+    for package in spec.firmware {
+        add("firmware", &format!("{} {} {}", package.name, package.version, package.sha256));
     }
     for binary in spec.binaries {
         add("binary", &format!("{} {}", binary.name, binary.sha256));
@@ -312,8 +336,14 @@ fn upstream_version(version: &str) -> &str {
     upstream.find(['~', '+']).map_or(upstream, |end| &upstream[..end])
 }
 
-fn initramfs(spec: &RootSpec, kernel: &Kernel, firstboot: &Content) -> Result<RootTree, RootError> {
-    let error = |source| RootError::Modules { role: spec.profile.role.clone(), source: Box::new(source) };
+fn initramfs(
+    spec: &RootSpec,
+    kernel: &Kernel,
+    firstboot: &Content,
+    firmware: &mut Firmware<'_>,
+) -> Result<RootTree, RootError> {
+    let role = &spec.profile.role;
+    let error = |source| RootError::Modules { role: role.clone(), source: Box::new(source) };
     let by: Arc<str> = "bootwright".into();
     let mut tree = RootTree::default();
     for folder in ["/dev", "/proc", "/run", "/sys", "/sysroot"] {
@@ -323,11 +353,14 @@ fn initramfs(spec: &RootSpec, kernel: &Kernel, firstboot: &Content) -> Result<Ro
     tree.insert("/dev/console", Entry::new(Kind::Character(5, 1), 0o600, &by))?;
     tree.insert("/init", Entry::new(Kind::File(firstboot.clone()), 0o755, &by))?;
     let list = "kernel.initramfs-modules";
-    kernel
-        .select(list, &spec.profile.kernel.initramfs_modules)
-        .map_err(error)?
-        .lay(&mut tree)
-        .map_err(error)?;
+    let selected = kernel.select(list, &spec.profile.kernel.initramfs_modules).map_err(error)?;
+    selected.lay(&mut tree).map_err(error)?;
+    let laid = firmware.lay(&selected, &mut tree);
+    laid.map_err(|source| RootError::Firmware { role: role.clone(), source: Box::new(source) })?;
+    if tree.get("/usr/lib/firmware").is_some() {
+        // First boot knows where modules are; for these files the kernel itself looks below /lib.
+        tree.insert("/lib", Entry::link("usr/lib", &by))?;
+    }
     // First boot reads the text files; only modprobe, which is not there, wants the binary ones.
     tree.entries.retain(|path, _| !path.ends_with(".bin") && !path.ends_with("/modules.builtin.modinfo"));
     Ok(tree)

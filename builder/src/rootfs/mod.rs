@@ -4,6 +4,7 @@ pub mod check;
 pub mod compose;
 pub mod content;
 pub mod entry;
+pub mod firmware;
 pub mod globs;
 pub mod modules;
 pub mod oci;
@@ -15,5 +16,6 @@ pub mod tar;
 pub mod tree;
 
 pub use compose::{Composed, RootError, RootSpec, build, digest};
+pub use firmware::FirmwareFacts;
 pub use oci::ImageSpec;
 pub use packages::Package;

@@ -4,6 +4,8 @@ use std::fmt;
 
 use super::{line, list};
 use crate::plan::inputs::{Amount, InputPlan, InputsPlan, LayerState, LockState, Place, SetPlan};
+use crate::rootfs::FirmwareFacts;
+use crate::rootfs::firmware::Taken;
 
 /// Columns of a row's name: package lists of workload images are called after the image.
 const NAME: usize = 44;
@@ -54,6 +56,9 @@ fn table(f: &mut fmt::Formatter<'_>, inputs: &InputsPlan) -> fmt::Result {
             }
         };
         line(f, "OS layer", format_args!("of {}: {state}", layer.role))?;
+        if let Some(firmware) = &layer.firmware {
+            write_firmware(f, firmware)?;
+        }
     }
     let missing: Vec<String> =
         all().filter(|input| inputs.is_fetched(input)).map(|input| input.name.clone()).collect();
@@ -64,6 +69,18 @@ fn table(f: &mut fmt::Formatter<'_>, inputs: &InputsPlan) -> fmt::Result {
         count if count == cacheable => Ok(()),
         _ => list(f, "to fetch", &missing),
     }
+}
+
+/// What of which package is in an image, and what its modules might miss.
+fn write_firmware(f: &mut fmt::Formatter<'_>, firmware: &FirmwareFacts) -> fmt::Result {
+    for taken in &firmware.packages {
+        let Taken { package, version, files, bytes } = taken;
+        let files = if *files == 1 { "1 file".to_owned() } else { format!("{files} files") };
+        line(f, "firmware", format_args!("{package} {version}: {files}, {}", megabytes(*bytes)))?;
+    }
+    let missing: Vec<String> =
+        firmware.missing.iter().map(|(file, module)| format!("{file} ({module})")).collect();
+    list(f, "in no package", &missing)
 }
 
 fn row<'a>(

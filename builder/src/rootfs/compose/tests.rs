@@ -33,6 +33,7 @@ struct World {
     folder: tempfile::TempDir,
     profile: Profile,
     packages: Vec<Package>,
+    firmware: Vec<Package>,
     binaries: Vec<Artifact>,
 }
 
@@ -70,7 +71,7 @@ impl World {
             kernel_package(at, &[("x/a", "depends=b"), ("x/b", "alias=pci:b*"), ("x/c", "depends=")], false),
         ];
         let profile = toml::from_str(PROFILE).expect("a profile");
-        World { profile, packages, binaries: vec![binary], folder }
+        World { profile, packages, firmware: Vec::new(), binaries: vec![binary], folder }
     }
 
     fn with<T>(&self, run: impl FnOnce(&RootSpec) -> T) -> T {
@@ -79,6 +80,7 @@ impl World {
             profile: &self.profile,
             kubernetes: "1.20.2",
             packages: &self.packages,
+            firmware: &self.firmware,
             binaries: &self.binaries,
             firstboot: &at.join("firstboot"),
             agent: &at.join("agent"),
@@ -135,6 +137,37 @@ fn the_initramfs_has_first_boot_a_console_and_its_own_modules() {
 }
 
 #[test]
+fn files_for_drivers_are_where_the_kernel_looks_and_microcode_is_apart() {
+    let mut world = World::new();
+    let at = world.folder.path().to_owned();
+    world.packages[2] =
+        kernel_package(&at, &[("x/a", "depends=b firmware=a.fw"), ("x/b", "depends= firmware=b.fw")], false);
+    let files: [(&str, &[u8]); 3] = [
+        ("/lib/firmware/a.fw", b"for a"),
+        ("/lib/firmware/b.fw", b"for b"),
+        ("/lib/firmware/amd-ucode/microcode_amd.bin", b"patch"),
+    ];
+    world.firmware = vec![package(&at, "firmware-x", &files)];
+    let composed = world.with(build).expect("composed");
+    assert_eq!(contents(&composed.tree, "/usr/lib/firmware/a.fw"), b"for a");
+    let early = |path: &str| composed.initramfs.resolve(path).is_some();
+    assert_eq!(["a.fw", "b.fw"].map(|name| early(&format!("/lib/firmware/{name}"))), [false, true]);
+    assert_eq!(
+        composed.initramfs.get("/lib").map(|entry| &entry.kind),
+        Some(&Kind::Link("usr/lib".to_owned()))
+    );
+    let microcode = composed.microcode.expect("there is some");
+    assert_eq!(contents(&microcode, "/kernel/x86/microcode/AuthenticAMD.bin"), b"patch");
+    let facts = composed.firmware.expect("packages were there");
+    assert_eq!((facts.packages[0].files, facts.missing.len()), (3, 0));
+    // Without such packages nothing is as much as a folder more.
+    let without = World::new().with(build).expect("composed");
+    assert!(
+        without.initramfs.get("/lib").is_none() && without.microcode.is_none() && without.firmware.is_none()
+    );
+}
+
+#[test]
 fn every_input_changes_the_digest() {
     let first = World::new().with(digest).expect("digest");
     let change = |change: &dyn Fn(&mut World)| {
@@ -145,6 +178,7 @@ fn every_input_changes_the_digest() {
     let changed = [
         change(&|world| world.packages[0].sha256.push('x')),
         change(&|world| world.binaries[0].sha256.push('x')),
+        change(&|world| world.firmware = vec![world.packages[0].clone()]),
         change(&|world| world.profile.kernel.load.clear()),
         change(&|world| std::fs::write(world.folder.path().join("pause"), "other").expect("written")),
         change(&|world| std::fs::write(world.folder.path().join("probe"), "other").expect("written")),
@@ -152,7 +186,7 @@ fn every_input_changes_the_digest() {
         change(&|world| std::fs::write(world.folder.path().join("agent"), "other").expect("written")),
     ];
     let all: std::collections::BTreeSet<&String> = changed.iter().chain([&first]).collect();
-    assert_eq!(all.len(), 8);
+    assert_eq!(all.len(), 9);
 }
 
 #[test]

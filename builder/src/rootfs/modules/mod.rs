@@ -282,6 +282,17 @@ impl<'a> Selected<'a> {
         self.names.iter().copied()
     }
 
+    /// What the modules may load into their devices, and the first module by name that may.
+    pub fn firmware(&self) -> BTreeMap<&str, &str> {
+        let mut wanted = BTreeMap::new();
+        for name in &self.names {
+            for file in &self.kernel.modules[*name].info.firmware {
+                wanted.entry(file.as_str()).or_insert(*name);
+            }
+        }
+        wanted
+    }
+
     /// Puts the modules and their index files below `/usr/lib/modules/<release>`.
     pub fn lay(&self, tree: &mut RootTree) -> Result<(), ModulesError> {
         let folder = format!("/usr/lib/modules/{}", self.kernel.release);

@@ -12,6 +12,8 @@ pub struct ModInfo {
     pub aliases: Vec<String>,
     /// `softdep=`: `pre: a b post: c`.
     pub softdeps: Vec<String>,
+    /// Files that it may load into its device, below the kernel's folder of such; some are globs.
+    pub firmware: Vec<String>,
 }
 
 impl ModInfo {
@@ -33,6 +35,7 @@ impl ModInfo {
                     info.depends.extend(names.split(',').filter(|name| !name.is_empty()).map(normal));
                 }
                 Some(("alias", alias)) => info.aliases.push(alias.to_owned()),
+                Some(("firmware", name)) => info.firmware.push(name.to_owned()),
                 Some(("softdep", text)) => info.softdeps.push(text.to_owned()),
                 _ => {}
             }
@@ -77,10 +80,11 @@ mod tests {
     #[test]
     fn pairs_are_read_and_others_ignored() {
         let section = b"license=GPL\0\0alias=virtio:d00000001v*\0depends=virtio-ring,net_failover\0alias=x\0\
-            author=J\xf6rg\0softdep=pre: crc32c post: a-b\0depends=\0";
+            author=J\xf6rg\0firmware=tg3.bin\0softdep=pre: crc32c post: a-b\0depends=\0";
         let info = ModInfo::parse(section);
         assert_eq!(info.depends, ["virtio_ring", "net_failover"]);
         assert_eq!(info.aliases, ["virtio:d00000001v*", "x"]);
+        assert_eq!(info.firmware, ["tg3.bin"]);
         assert_eq!(info.soft().collect::<Vec<_>>(), ["crc32c", "a-b"]);
     }
 
