@@ -7,6 +7,7 @@ pub mod bootstrap;
 pub mod certificates;
 pub mod files;
 pub mod identity;
+pub mod kmsg;
 pub mod network;
 pub mod report;
 pub mod services;

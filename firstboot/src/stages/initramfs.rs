@@ -10,7 +10,7 @@ use rustix::mount::{MountFlags, mount};
 
 use super::command_line::CommandLine;
 use super::modules::Coldplug;
-use super::{Advice, Done, Runner, Stop, grace, hold, root};
+use super::{Advice, Done, Runner, Stop, firmware, grace, hold, root};
 use crate::report::Reporter;
 
 /// What the root stage needs, whatever the buses say.
@@ -37,6 +37,8 @@ pub fn run() -> ! {
     let command_line = CommandLine::read(Path::new("/"));
     let runner = Runner::new(&reporter, hold::next(command_line.hold()));
     let Err(Stop) = stages(&runner, &command_line);
+    // A controller whose driver lacks its file shows no disk.
+    firmware::tell(Path::new("/"), &runner, 0);
     hold::hold(&reporter, command_line.hold())
 }
 

@@ -4,6 +4,7 @@ pub mod baked;
 pub mod certificates;
 pub mod clock;
 pub mod command_line;
+pub mod firmware;
 pub mod grace;
 pub mod hold;
 pub mod identity;

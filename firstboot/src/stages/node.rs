@@ -19,7 +19,7 @@ use super::pod_network::{self, PodNetworkError};
 use super::root::RootError;
 use super::services::{self as services_stage, ReportObserver};
 use super::state::{self, Early, StateError};
-use super::{Advice, Done, Runner, Stop, clock, hold, identity, network, readahead};
+use super::{Advice, Done, Runner, Stop, clock, firmware, hold, identity, network, readahead};
 use crate::certificates::{self, Roots};
 use crate::report::Reporter;
 use crate::services::{self, Definition, Host, halt};
@@ -66,11 +66,15 @@ fn stages(
     let parameters = prepare_parameters(root, coldplug, &profile);
     let known = runner.run("identity", || identity::run(root))?;
     reporter.node(&known.identity.name);
-    let facts = runner.run("network", || network::run(root, known))?;
+    let facts = runner.run("network", || network::run(root, known));
+    // Also where there is no network: this may be why.
+    let missed = firmware::tell(root, runner, 0);
+    let facts = facts?;
     runner.run("clock", || clock::run(root, &facts))?;
     runner.run("state", || state::run(root, join(prepared, StateError::Lost)?, &facts))?;
     runner.run("certificates", || certificates_stage::run(root, &facts))?;
     runner.run("parameters", || join(parameters, ParametersError::Lost).map(parameters::run))?;
+    firmware::tell(root, runner, missed);
     let peers_done = begin_pod_network(root, &facts, reporter);
     let definitions = runner.run("services", || services_stage::prepare(host, &profile, &facts))?;
     drop(readahead);

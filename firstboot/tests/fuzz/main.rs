@@ -30,7 +30,9 @@ use std::time::Duration;
 
 use corpus::Corpus;
 use firstboot::identity::{document, network_config, smbios};
+use firstboot::kmsg;
 use firstboot::network::dhcp::message::Client;
+use firstboot::stages::firmware;
 
 /// What a target may take at every change, whichever is reached first.
 const ITERATIONS: usize = 4_000;
@@ -129,5 +131,26 @@ fn dhcp() {
         Corpus::of("dhcp", &[], &["\x79\x01\x21", "\x77\x02\u{0}", "\x35\x01\x05", "\x34\x01\x03", "\x7f"]);
     let client = Client { mac: [0x52, 0x54, 0, 0, 0, 1], identifier: vec![1; 7], host_name: "w1".to_owned() };
     let read = |bytes: &[u8]| matches!(client.read(bytes, 7), Ok(Some(_)));
+    try_changes!(corpus, read, ITERATIONS);
+}
+
+#[test]
+fn kernel_log() {
+    let corpus = Corpus::of(
+        "kernel_log",
+        &[],
+        &[
+            "Direct firmware load for ",
+            ": ",
+            " failed with error ",
+            "-2\n",
+            ";",
+            ",",
+            "\n ",
+            "\\x0a",
+            "18446744073709551616",
+        ],
+    );
+    let read = |bytes: &[u8]| !firmware::missed(&kmsg::parse(bytes)).is_empty();
     try_changes!(corpus, read, ITERATIONS);
 }
