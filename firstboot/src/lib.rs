@@ -9,6 +9,7 @@ pub mod files;
 pub mod identity;
 pub mod kmsg;
 pub mod network;
+pub mod randomness;
 pub mod report;
 pub mod services;
 pub mod stages;

@@ -3,8 +3,18 @@
 use bootwright_model::report::{BootReport, Outcome};
 
 /// Stages that a boot goes through before its services, in order. The pods' network is set up beside those.
-const STAGES: [&str; 9] =
-    ["modules", "root", "mounts", "identity", "network", "clock", "state", "certificates", "parameters"];
+const STAGES: [&str; 10] = [
+    "modules",
+    "root",
+    "mounts",
+    "identity",
+    "network",
+    "clock",
+    "state",
+    "randomness",
+    "certificates",
+    "parameters",
+];
 
 /// Every stage that there was has passed.
 ///

@@ -12,6 +12,8 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
 use rustix::process::{Signal, WaitOptions, wait};
 
+use crate::randomness;
+
 use super::supervisor::Ended;
 use super::watchdog::Watchdog;
 use super::{Ending, Host, Observer};
@@ -35,6 +37,8 @@ pub fn end(host: &Host, ended: Ended, observer: &mut dyn Observer) -> ! {
         std::process::exit(0);
     }
     end_processes();
+    // A state that cannot be written any more keeps the seed of the boot before, which does no harm.
+    let _ = randomness::keep(Path::new("/"), &mut randomness::Kernel::of(Path::new("/")));
     fed(&mut watchdog, observer, rustix::fs::sync);
     unmount_all(observer);
     fed(&mut watchdog, observer, rustix::fs::sync);

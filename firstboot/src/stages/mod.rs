@@ -15,6 +15,7 @@ pub mod network;
 pub mod node;
 pub mod parameters;
 pub mod pod_network;
+pub mod randomness;
 pub mod readahead;
 pub mod reserve;
 pub mod root;

@@ -19,7 +19,7 @@ use super::pod_network::{self, PodNetworkError};
 use super::root::RootError;
 use super::services::{self as services_stage, ReportObserver};
 use super::state::{self, Early, StateError};
-use super::{Advice, Done, Runner, Stop, clock, firmware, hold, identity, network, readahead};
+use super::{Advice, Done, Runner, Stop, clock, firmware, hold, identity, network, randomness, readahead};
 use crate::certificates::{self, Roots};
 use crate::report::Reporter;
 use crate::services::{self, Definition, Host, halt};
@@ -59,7 +59,7 @@ fn stages(
     command_line: &CommandLine,
     host: &Host,
 ) -> Result<Running, Stop> {
-    gather_randomness();
+    let gathering = randomness::begin(root);
     let readahead = readahead::begin(root);
     let prepared = prepare_state(root, command_line);
     let Mounted { profile, coldplug } = runner.run("mounts", || mounts::run(root))?;
@@ -72,6 +72,7 @@ fn stages(
     let facts = facts?;
     runner.run("clock", || clock::run(root, &facts))?;
     runner.run("state", || state::run(root, join(prepared, StateError::Lost)?, &facts))?;
+    runner.run("randomness", || randomness::run(root, gathering))?;
     runner.run("certificates", || certificates_stage::run(root, &facts))?;
     runner.run("parameters", || join(parameters, ParametersError::Lost).map(parameters::run))?;
     firmware::tell(root, runner, missed);
@@ -117,15 +118,6 @@ fn renew(facts: &NodeFacts) -> Result<Vec<String>, String> {
         Ok(issued) => Ok(issued.restart().into_iter().map(str::to_owned).collect()),
         Err(error) => Err(crate::report::chain(&error).join(": ")),
     }
-}
-
-/// The kernel begins to gather randomness when somebody waits for it. Waiting here, beside everything
-/// else, means that nobody waits when keys are made.
-fn gather_randomness() {
-    // Without the thread the first key waits by itself.
-    let _ = std::thread::Builder::new().name("randomness".to_owned()).spawn(|| {
-        let _ = rustix::rand::getrandom(&mut [0_u8; 1], rustix::rand::GetRandomFlags::empty());
-    });
 }
 
 type Job<T, E> = std::io::Result<JoinHandle<Result<T, E>>>;
