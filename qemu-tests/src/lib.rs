@@ -7,6 +7,7 @@ pub mod control_plane;
 mod disks;
 pub mod packages;
 pub mod reports;
+pub mod screen;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

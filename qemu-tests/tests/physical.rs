@@ -1,18 +1,27 @@
-//! An image as for a physical machine: the full kernel, a disk with sectors of 4096 bytes, UEFI, and a workload
-//! image that somebody else made. One build and two boots for all of it.
+//! An image as for a physical machine: the full kernel, files for its drivers, microcode, a disk with sectors of 4096 bytes,
+//! UEFI, a screen, a watchdog, and a workload image that somebody else made. One build and two boots for all of it, the
+//! second after the kernel has come to a stop and the watchdog has reset the machine.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use bootwright::lab::Firmware;
 use bootwright::lab::disk;
 use bootwright::lab::machine::DISK;
 use bootwright_model::layout::{ESP_LABEL, SEED_LABEL, STATE_LABEL};
 use bootwright_model::report::BootReport;
-use qemu_tests::{Boot, CLUSTER, FIRST_SERVICES, Image, STOP, partition, reports, repository};
+use qemu_tests::{Boot, CLUSTER, FIRST_SERVICES, Image, READY, STOP, partition, reports, repository, screen};
+use serde_json::json;
 
 /// Name of the archive's image.
 const OWN: &str = "example.org/own:1";
+/// What the watchdog waits for a sign of life, and some more.
+const WATCHDOG: Duration = Duration::from_secs(75);
+/// QEMU's word for that it has acted.
+const BARKED: &str = "WATCHDOG";
+/// Lines that a boot has on the screen at least: one for each stage.
+const STAGES: usize = 8;
 /// Services that come up without another, and the import of the workload images.
 const WAITED_FOR: [(&str, &str); 3] = [("containerd", "ready"), ("etcd", "ready"), ("images", "done")];
 
@@ -41,26 +50,92 @@ fn a_disk_of_large_sectors_with_the_full_kernel_boots_twice_and_imports_an_archi
         fsck(&image, label, &folder);
     }
 
-    let mut boot = image.boot(image.spec("boot", Firmware::Uefi));
+    let mut spec = image.spec("boot", Firmware::Uefi);
+    spec.arguments = screen::card();
+    spec.arguments.extend(["-device", "i6300esb", "-action", "watchdog=reset"].map(str::to_owned));
+    let mut boot = image.boot(spec);
+    let outcome = boot.session.wait_line("watchdog: resets the machine 60 s after a hang", FIRST_SERVICES);
+    boot.expect("the watchdog to be found", outcome);
+    let armed = Instant::now();
     let report = first_services(&mut boot, None);
     let state = summary(&report, "state");
     assert!(state.contains("partitions made, filesystem made"), "{state}");
-    let outcome = boot.session.power_off(STOP);
-    boot.expect("the power button", outcome);
-    imported(&boot.session.machine().folder().join(DISK), &archive);
+    let randomness = summary(&report, "randomness");
+    assert!(
+        randomness.contains("virtio_rng.0") && randomness.ends_with("no seed of an earlier boot"),
+        "{randomness}"
+    );
+    // The kernel writes grey on black; the firmware's own picture has other colours.
+    let (grey, other) = boot.screen_lines();
+    assert!(grey > STAGES && other == 0, "{grey} lines of text on the screen, {other} of something else");
 
-    let outcome = boot.session.start_again();
-    boot.expect("the second boot", outcome);
+    // It is fed for longer than it would wait.
+    let outcome = boot.session.rest(WATCHDOG.saturating_sub(armed.elapsed()));
+    boot.expect("the machine to run on", outcome);
+    assert!(!barked(&mut boot, Duration::from_millis(1)), "the watchdog has reset a machine that runs");
+    hang(&mut boot);
+    assert!(barked(&mut boot, WATCHDOG), "the machine hangs and nobody has reset it");
     let again = first_services(&mut boot, Some(&report.boot_id));
     let state = summary(&again, "state");
     assert!(state.contains("/dev/vda7") && !state.contains("made"), "{state}");
+    let randomness = summary(&again, "randomness");
+    assert!(randomness.ends_with("seed of the last boot mixed in"), "{randomness}");
+    let outcome = boot.session.power_off(STOP);
+    boot.expect("the power button", outcome);
+    imported(&boot.session.machine().folder().join(DISK), &archive);
 }
 
-/// Builds the example with the full kernel for large sectors, and with an archive in place of its own image.
+/// Stops the kernel, and with it every process: an interrupt that nobody knows ends in a panic, after which the profile of
+/// the test has it wait for ever.
+fn hang(boot: &mut Boot) {
+    let qmp = boot.session.machine().qmp().expect("QEMU runs");
+    qmp.execute("inject-nmi", json!({})).expect("QEMU has such an interrupt");
+    let outcome = boot.session.wait_line("Kernel panic - not syncing", Duration::from_secs(20));
+    boot.expect("the kernel to stop", outcome);
+}
+
+/// Whether QEMU's watchdog acts within `limit`, or has acted before.
+fn barked(boot: &mut Boot, limit: Duration) -> bool {
+    let qmp = boot.session.machine().qmp().expect("QEMU runs");
+    let event = qmp.event(BARKED, Instant::now() + limit).expect("QEMU tells what happens");
+    event.is_some_and(|event| event["data"]["action"] == "reset")
+}
+
+/// Files that an image with the full kernel has of Debian's packages, and microcode in front of everything else.
+fn has_firmware(image: &Image, description: &serde_json::Value) {
+    let packages = description["firmware"]["packages"].as_array().expect("it has files for drivers");
+    let files = |name: &str| {
+        let package = packages.iter().find(|package| package["package"] == name);
+        package.and_then(|package| package["files"].as_u64()).unwrap_or_default()
+    };
+    for (name, least) in
+        [("firmware-bnx2x", 1), ("firmware-qlogic", 1), ("intel-microcode", 50), ("amd64-microcode", 1)]
+    {
+        assert!(files(name) >= least, "{name} in {packages:?}");
+    }
+    let (offset, length) = partition(&image.path(), ESP_LABEL);
+    let mut esp = vec![0; length as usize];
+    let disk = std::fs::File::open(image.path()).expect("the image is readable");
+    std::os::unix::fs::FileExt::read_exact_at(&disk, &mut esp, offset)
+        .expect("the partition lies in the file");
+    for name in ["kernel/x86/microcode/AuthenticAMD.bin", "kernel/x86/microcode/GenuineIntel.bin"] {
+        assert!(esp.windows(name.len()).any(|window| window == name.as_bytes()), "{name}");
+    }
+}
+
+/// Builds the example with the full kernel for large sectors, and with an archive in place of its own image. A kernel that
+/// has panicked restarts by itself otherwise, which would be no work for a watchdog.
 fn build(folder: &Path) -> Image {
+    let profile =
+        std::fs::read_to_string(repository().join("profiles/all-in-one.toml")).expect("there is one");
+    let sysctl = "[sysctl]\n\"kernel.panic\" = \"0\"\n\"kernel.unknown_nmi_panic\" = \"1\"\n";
+    std::fs::create_dir_all(folder.join("profiles")).expect("the folder is writable");
+    std::fs::write(folder.join("profiles/all-in-one.toml"), profile + sysctl)
+        .expect("the folder is writable");
     let example = std::fs::read_to_string(repository().join(CLUSTER)).expect("there is an example");
     let (before_image, _) = example.split_once("\n[[image]]\n").expect("the example has an image");
-    let text = before_image.replace("[base]\n", "[base]\nkernel = \"full\"\n");
+    let text = before_image
+        .replace("[base]\n", "[base]\nkernel = \"full\"\ncomponents = [\"main\", \"non-free-firmware\"]\n");
     let text =
         format!("{text}\n[disk]\nsector-size = 4096\n\n[[image]]\nname = \"{OWN}\"\narchive = \"own.tar\"\n");
     let image = Image::build(folder, &text);
@@ -69,12 +144,13 @@ fn build(folder: &Path) -> Image {
     let description: serde_json::Value = serde_json::from_str(&description).expect("it is JSON");
     let kernel = description["kernel-release"].as_str().expect("it has a kernel");
     assert!(!kernel.contains("cloud"), "{kernel}");
+    has_firmware(&image, &description);
     image
 }
 
 /// Waits for the first services and the import in a boot other than `before`, and checks every stage.
 fn first_services(boot: &mut Boot, before: Option<&str>) -> BootReport {
-    let outcome = boot.session.wait_report("the first services", FIRST_SERVICES, |report| {
+    let outcome = boot.session.wait_report("the first services", READY, |report| {
         let is = |(name, state): &(&str, &str)| {
             report.services.iter().any(|service| service.name == *name && service.state == *state)
         };

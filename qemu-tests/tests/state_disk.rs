@@ -1,92 +1,146 @@
-//! The state on a disk of its own: an empty disk is taken, and known again; one that holds data is refused and unchanged.
+//! The state on a disk of its own, by everything that tells disks apart: an empty disk is taken, and known again; one that
+//! holds data is refused and unchanged, and so are those that differ in one mark only. What is said is on the screen as it
+//! is on the serial line.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bootwright::lab::{Error, Firmware};
+use bootwright::lab::{Error, Firmware, Spec};
 use bootwright_model::report::BootReport;
-use qemu_tests::{Boot, CLUSTER, FIRST_SERVICES, Image, STOP, reports, repository};
+use qemu_tests::{Boot, CLUSTER, FIRST_SERVICES, Image, STOP, reports, repository, screen};
 
-/// Bytes of each further disk.
+/// Bytes of a disk that is large enough.
 const SIZE: u64 = 2 << 30;
+const SERIAL: &str = "RIGHT";
+const WWN: &str = "0x5000c500a1b2c3d4";
+/// Slots of the two controllers.
+const RIGHT_SLOT: u8 = 0x10;
+const OTHER_SLOT: u8 = 0x11;
+
+/// Disks that lack one of four marks each: name, controller, serial number, World Wide Name, bytes.
+const WRONG: [(&str, u8, &str, &str, u64); 4] = [
+    ("other-serial", RIGHT_SLOT, "LEFT", WWN, SIZE),
+    ("other-wwn", RIGHT_SLOT, SERIAL, "0x5000c500a1b2c3d5", SIZE),
+    ("other-path", OTHER_SLOT, SERIAL, WWN, SIZE),
+    ("too-small", RIGHT_SLOT, SERIAL, WWN, SIZE - (1 << 20)),
+];
 
 #[test]
-fn an_empty_disk_is_taken_and_one_with_data_is_not() {
+fn an_empty_disk_is_taken_by_its_marks_and_one_with_data_is_not() {
     let folder = Image::under_test().folder("state-disk");
     // What an earlier run of the test left.
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).expect("the folder of the image is writable");
-    let example = std::fs::read_to_string(repository().join(CLUSTER)).expect("there is an example");
-    let (text, _) = example.split_once("\n[[image]]\n").expect("the example has an image");
-    let role = "\nrole = \"all-in-one\"\n";
-    assert!(text.contains(role), "{text}");
-    let text = text.replacen(role, &format!("{role}state-disk = {{ min-size = \"2Gi\" }}\n"), 1);
-    let image = Image::build(&folder, &text);
-
-    let data = folder.join("data.raw");
-    disk(&data);
-    let made = Command::new("/usr/sbin/mkfs.ext4").args(["-q", "-F", "-L", "photos"]).arg(&data).status();
+    let image = build(&folder);
+    for (name, _, _, _, size) in WRONG {
+        disk(&folder.join(name), size);
+    }
+    let right = folder.join("right");
+    disk(&right, SIZE);
+    let made = Command::new("/usr/sbin/mkfs.ext4").args(["-q", "-F", "-L", "photos"]).arg(&right).status();
     assert!(made.expect("mkfs.ext4 of e2fsprogs runs").success());
-    let before = sha256(&data);
+    let data = sha256(&right);
 
-    // With nothing but the disk that holds data the boot stops, and says so.
-    let mut spec = image.spec("used", Firmware::Bios);
-    spec.arguments = drive(&data, "DATA");
-    let mut boot = image.boot(spec);
+    // The disk that fits holds data: the boot stops, and says so, whatever empty disks there are.
+    let mut boot = image.boot(spec(&image, "used", &folder));
     let outcome = boot
         .session
         .wait_report("the boot to fail", FIRST_SERVICES, |report| report.services_started_ms.is_some());
     let Err(Error::BootFailed { stage, reason, .. }) = outcome else { panic!("the services were started") };
     assert_eq!(stage, "state", "{reason}");
-    assert!(
-        reason.contains("is empty, and none is touched: vdb holds an ext4 filesystem")
-            && reason.contains("connect an empty disk"),
-        "{reason}"
-    );
+    for words in [
+        "no disk that fits serial RIGHT, wwn 0x5000c500a1b2c3d4, path 0000:00:10.0, min-size 2Gi is empty",
+        "and none is touched: sd",
+        " holds an ext4 filesystem",
+        "connect an empty disk",
+    ] {
+        assert!(reason.contains(words), "{words} in {reason}");
+    }
+    both_consoles_say(&mut boot);
     boot.session.machine().kill().expect("QEMU ends");
     drop(boot);
-    assert_eq!(sha256(&data), before);
+    assert_eq!(sha256(&right), data);
 
-    // Beside an empty one the boot passes, twice.
-    let empty = folder.join("empty.raw");
-    disk(&empty);
-    let mut spec = image.spec("empty", Firmware::Bios);
-    spec.arguments = [drive(&data, "DATA"), drive(&empty, "EMPTY")].concat();
-    let mut boot = image.boot(spec);
+    // An empty one in its place is taken, and known again.
+    disk(&right, SIZE);
+    let mut boot = image.boot(spec(&image, "empty", &folder));
     let report = first_services(&mut boot, None);
     let state = summary(&report, "state");
-    assert!(
-        state.starts_with("/dev/vdc1 (") && state.ends_with("partitions made, filesystem made"),
-        "{state}"
-    );
+    assert!(state.starts_with("/dev/sd") && state.ends_with("partitions made, filesystem made"), "{state}");
     let outcome = boot.session.power_off(STOP);
     boot.expect("the power button", outcome);
-    assert_eq!(sha256(&data), before);
-
+    assert!(written(&right), "{state}");
     let outcome = boot.session.start_again();
     boot.expect("the second boot", outcome);
     let again = first_services(&mut boot, Some(&report.boot_id));
     let state = summary(&again, "state");
-    assert!(state.starts_with("/dev/vdc1 (") && !state.contains("made"), "{state}");
+    assert!(state.starts_with("/dev/sd") && !state.contains("made"), "{state}");
     boot.session.machine().kill().expect("QEMU ends");
-    assert_eq!(sha256(&data), before);
+    for (name, ..) in WRONG {
+        assert!(!written(&folder.join(name)), "{name} was written to");
+    }
 }
 
-fn disk(path: &Path) {
+/// The example with a state disk that has to have all marks.
+fn build(folder: &Path) -> Image {
+    let example = std::fs::read_to_string(repository().join(CLUSTER)).expect("there is an example");
+    let (text, _) = example.split_once("\n[[image]]\n").expect("the example has an image");
+    let role = "\nrole = \"all-in-one\"\n";
+    assert!(text.contains(role), "{text}");
+    let marks = format!(
+        "state-disk = {{ serial = \"{SERIAL}\", wwn = \"{WWN}\", path = \"0000:00:{RIGHT_SLOT:x}.0\", min-size = \"2Gi\" }}"
+    );
+    Image::build(folder, &text.replacen(role, &format!("{role}{marks}\n"), 1))
+}
+
+/// The lines of the stages before, the failure and what to do are where a person may look. On the screen without the ends
+/// of long lines, which begin another there.
+fn both_consoles_say(boot: &mut Boot) {
+    let serial = boot.console();
+    let screen = boot.screen_text();
+    for words in
+        ["] identity  ", "] state  ", "FAILED: the boot stops here", "what: the disk that is to keep"]
+    {
+        assert!(serial.contains(words), "{words} on the serial line:\n{serial}");
+        assert!(
+            screen.iter().any(|line| line.contains(words)),
+            "{words} on the screen:\n{}",
+            screen.join("\n")
+        );
+    }
+}
+
+/// A machine with two controllers, the disks and a screen.
+fn spec(image: &Image, name: &str, folder: &Path) -> Spec {
+    let mut spec = image.spec(name, Firmware::Bios);
+    spec.arguments = screen::card();
+    let mut add = |option: &str, value: String| spec.arguments.extend([option.to_owned(), value]);
+    for slot in [RIGHT_SLOT, OTHER_SLOT] {
+        add("-device", format!("virtio-scsi-pci,id=slot{slot},addr={slot:#x}"));
+    }
+    // The right one last: the first that is found is not to be right by chance.
+    let right = [("right", RIGHT_SLOT, SERIAL, WWN, SIZE)];
+    for (number, (name, slot, serial, wwn, _)) in WRONG.into_iter().chain(right).enumerate() {
+        let path: PathBuf = folder.join(name).canonicalize().expect("it is there");
+        add("-drive", format!("if=none,id={name},format=raw,cache=unsafe,file={}", path.display()));
+        add(
+            "-device",
+            format!("scsi-hd,bus=slot{slot}.0,scsi-id={number},drive={name},serial={serial},wwn={wwn}"),
+        );
+    }
+    spec
+}
+
+/// An empty disk in place of whatever is there.
+fn disk(path: &Path, size: u64) {
     let file = std::fs::File::create(path).expect("the folder is writable");
-    file.set_len(SIZE).expect("there is room for a hole");
+    file.set_len(size).expect("there is room for a hole");
 }
 
-/// QEMU's arguments for a further disk.
-fn drive(path: &Path, serial: &str) -> Vec<String> {
-    let path: PathBuf = path.canonicalize().expect("it is there");
-    [
-        "-drive".to_owned(),
-        format!("if=none,id={serial},format=raw,cache=unsafe,file={}", path.display()),
-        "-device".to_owned(),
-        format!("virtio-blk-pci,drive={serial},serial={serial}"),
-    ]
-    .into()
+/// Whether anything was ever written to a disk that was one hole.
+fn written(disk: &Path) -> bool {
+    disk.metadata().expect("it is there").blocks() > 0
 }
 
 /// Waits for the first services of a boot other than `before`, and checks every stage.
