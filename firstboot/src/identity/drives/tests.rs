@@ -180,14 +180,12 @@ fn a_file_that_is_too_large_or_torn_is_told() {
 
 #[test]
 fn a_folder_that_goes_round_in_a_circle_ends() {
-    let begin = Instant::now();
     let image = fat_in_a_circle();
     let volume = Volume::open(File::open(image.path()).unwrap()).unwrap();
     let error = volume.read("user-data", MOST_BYTES).unwrap_err();
     assert!(error.to_string().starts_with("more than 16777216 bytes would have to be read"), "{error}");
     // Nothing more is read of it.
     assert_eq!(volume.label(), "NO NAME");
-    assert!(begin.elapsed() < Duration::from_secs(120), "{:?}", begin.elapsed());
 }
 
 proptest! {

@@ -1,5 +1,4 @@
 use std::io::Write;
-use std::time::{Duration, Instant};
 
 use super::*;
 use crate::identity::drives;
@@ -48,12 +47,10 @@ fn a_mistake_is_shown_at_its_place() {
 
 #[test]
 fn a_folder_that_goes_round_in_a_circle_ends() {
-    let begin = Instant::now();
     let image = drives::tests::fat_in_a_circle();
     let error = read(image.path()).unwrap_err();
     let SourceError::Unreadable { source, .. } = &error else { panic!("{error}") };
     assert!(source.to_string().starts_with("more than 1310720 bytes would have to be read"), "{source}");
-    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
 }
 
 #[test]
