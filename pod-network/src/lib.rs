@@ -10,7 +10,10 @@
 //! - routes of the main table with the protocol [`ROUTE_PROTOCOL`];
 //! - the VXLAN devices `vxlan-pods4` and `vxlan-pods6`, with their addresses, permanent neighbours and forwarding
 //!   entries.
+//!
+//! [`announce`] and [`wire`] are shared by the programs that move addresses.
 
+pub mod announce;
 mod apply;
 mod device;
 mod difference;

@@ -4,10 +4,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use pod_network::announce::{AnnounceError, announce};
 use pod_network::wire::WireError;
 use tokio::time::Instant;
 
-use super::announce::{AnnounceError, announce};
 use super::link::Link;
 
 /// How late the kernel may be to take a lent address away (`ADDRCONF_TIMER_FUZZ_MAX` of linux/include/net/addrconf.h).

@@ -5,10 +5,9 @@
 //! hangs, is killed or cannot write any more needs no help to let go: two machines never have the address at once.
 //!
 //! [`election`] decides and does no I/O, [`lease`] reads and writes the object, [`address`] holds the address on a
-//! [`link`], [`announce`] tells the neighbours.
+//! [`link`], and [`pod_network::announce`] tells the neighbours.
 
 pub mod address;
-pub mod announce;
 pub mod election;
 mod lease;
 pub mod link;

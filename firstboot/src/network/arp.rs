@@ -9,9 +9,10 @@
 use std::io;
 use std::mem::size_of;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use pod_network::announce::{self, AnnounceError};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::stages::uevent::timespec;
@@ -79,12 +80,12 @@ pub fn probe(candidates: &[Candidate], own: &[[u8; 6]]) -> io::Result<Vec<Option
 /// # Errors
 /// A socket cannot be had, or fails.
 pub fn announce(candidates: &[Candidate]) -> io::Result<()> {
-    if candidates.is_empty() {
-        return Ok(());
-    }
-    let socket = Socket::open()?;
     for candidate in candidates {
-        socket.send(candidate.index, &packet(candidate.mac, candidate.address, candidate.address))?;
+        match announce::announce(candidate.index, Some(candidate.mac), candidate.address.into()) {
+            Err(AnnounceError::Send(error)) if !is_lost(&error) => return Err(error),
+            // A candidate has its MAC.
+            Ok(()) | Err(AnnounceError::Send(_) | AnnounceError::NoEthernet) => {}
+        }
     }
     Ok(())
 }
@@ -102,8 +103,9 @@ fn packet(mac: [u8; 6], sender: Ipv4Addr, target: Ipv4Addr) -> [u8; LENGTH] {
 
 /// What an ARP packet says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Heard {
-    sender: [u8; 6],
+pub struct Heard {
+    /// MAC of the machine that says it.
+    pub sender: [u8; 6],
     sender_address: Ipv4Addr,
     target_address: Ipv4Addr,
     request: bool,
@@ -135,15 +137,28 @@ impl Heard {
     /// machine for its address with what looks like a probe, but to that machine alone: that is none.
     fn takes(&self, address: Ipv4Addr) -> bool {
         let probes = self.request && self.broadcast && self.sender_address.is_unspecified();
-        self.sender_address == address || probes && self.target_address == address
+        self.has(address) || probes && self.target_address == address
+    }
+
+    /// RFC 5227, section 2.4: the sender says that it has the address.
+    pub fn has(&self, address: Ipv4Addr) -> bool {
+        self.sender_address == address
     }
 }
 
-/// A socket for ARP on all links.
-struct Socket(OwnedFd);
+/// A socket for ARP on all links. What comes in a VLAN is heard of the VLAN's device, and of a bond or bridge, not of the
+/// link that it came through: the kernel hands a packet to sockets of all links once it knows whose it is.
+pub struct Socket(OwnedFd);
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl Socket {
-    fn open() -> io::Result<Socket> {
+    /// Begins to listen.
+    pub fn open() -> io::Result<Socket> {
         let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: no memory is handed over; the descriptor is new and nobody else's.
         let socket = unsafe {
@@ -178,10 +193,7 @@ impl Socket {
             return Ok(());
         }
         let error = io::Error::last_os_error();
-        match error.raw_os_error() {
-            Some(libc::ENETDOWN | libc::ENOBUFS | libc::ENXIO | libc::ENODEV) => Ok(()),
-            _ => Err(error),
-        }
+        if is_lost(&error) { Ok(()) } else { Err(error) }
     }
 
     /// The next ARP packet of another machine until `end`, and the index of the link that it came from.
@@ -204,8 +216,9 @@ impl Socket {
         }
     }
 
-    /// Nothing if there is no packet, or none that says anything.
-    fn read(&self) -> io::Result<Option<(u32, Heard)>> {
+    /// What has come, and the index of the link that it came from, without waiting. Nothing if there is no packet, or
+    /// none that says anything.
+    pub fn read(&self) -> io::Result<Option<(u32, Heard)>> {
         let (mut bytes, mut from, mut from_length) = ([0_u8; 64], link_address(), ADDRESS_LENGTH);
         // SAFETY: all pointers are to memory of the given lengths that outlives the call.
         let length = unsafe {
@@ -227,13 +240,19 @@ impl Socket {
                 _ => Err(error),
             };
         };
-        if from.sll_pkttype == libc::PACKET_OUTGOING {
+        // What this machine sent; and what is for another, as of a VLAN that there is no device of.
+        if matches!(from.sll_pkttype, libc::PACKET_OUTGOING | libc::PACKET_OTHERHOST) {
             return Ok(None);
         }
         let broadcast = from.sll_pkttype == libc::PACKET_BROADCAST;
         let heard = bytes.get(..length).and_then(|bytes| Heard::parse(bytes, broadcast));
         Ok(heard.zip(u32::try_from(from.sll_ifindex).ok()).map(|(heard, index)| (index, heard)))
     }
+}
+
+/// Whether a link does not take a packet at the moment, or is gone.
+fn is_lost(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENETDOWN | libc::ENOBUFS | libc::ENXIO | libc::ENODEV))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "20 bytes")]
