@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use netlink_sys::{Socket, SocketAddr};
@@ -69,14 +69,20 @@ impl Uevents {
     /// Waits for something until `end`; empty if nothing came.
     pub fn wait(&mut self, end: Instant) -> io::Result<Vec<Heard>> {
         let left = end.saturating_duration_since(Instant::now());
-        // SAFETY: the descriptor belongs to `self.socket`, which outlives this call.
-        let descriptor = unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) };
-        let mut ready = [PollFd::new(&descriptor, PollFlags::IN)];
+        let events = self.as_fd();
+        let mut ready = [PollFd::new(&events, PollFlags::IN)];
         match poll(&mut ready, Some(&timespec(left))) {
             Ok(0) => Ok(Vec::new()),
             Ok(_) | Err(rustix::io::Errno::INTR) => self.drain(),
             Err(errno) => Err(errno.into()),
         }
+    }
+}
+
+impl AsFd for Uevents {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor belongs to `self.socket`, which outlives what is borrowed.
+        unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! **modules**: what this machine's buses ask for, and what first boot needs itself.
 
+mod hotplug;
 mod index;
 mod load;
 
@@ -14,6 +15,7 @@ use super::uevent::{Heard, Uevents};
 use super::{Advice, Problem};
 use crate::report::under;
 
+pub use hotplug::{Hotplug, Loaded};
 pub use index::{Index, Load};
 
 /// What can go wrong around modules.
@@ -92,8 +94,7 @@ pub struct Coldplug {
 impl Coldplug {
     /// Begins to listen for devices, before any are looked at, so that none falls in between.
     pub fn open(root: &Path) -> Result<Coldplug, ModulesError> {
-        let release = rustix::system::uname().release().to_string_lossy().into_owned();
-        let index = Index::read(&under(root, layout::INITRAMFS_MODULES).join(release))?;
+        let index = read_index(root)?;
         let events = Uevents::open().map_err(|source| ModulesError::Events { source })?;
         Ok(Coldplug {
             root: root.to_owned(),
@@ -192,12 +193,21 @@ impl Coldplug {
 /// # Errors
 /// There is no such module.
 pub fn load_named(root: &Path, names: &[&str]) -> Result<Vec<Problem>, ModulesError> {
+    let modules = read_index(root)?.resolve(names)?;
+    Ok(load_missing(root, modules).1)
+}
+
+/// The index of this kernel's modules.
+fn read_index(root: &Path) -> Result<Index, ModulesError> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let index = Index::read(&under(root, layout::INITRAMFS_MODULES).join(release))?;
-    let mut modules = index.resolve(names)?;
-    let present = load::present(root);
-    modules.retain(|module| !present.contains_key(&module.name));
-    Ok(load::load(modules).1)
+    Index::read(&under(root, layout::INITRAMFS_MODULES).join(release))
+}
+
+/// Loads those that the kernel does not have, each once: those that were new with the time that each took, and what failed.
+fn load_missing(root: &Path, mut modules: Vec<Load>) -> (Vec<(String, Duration)>, Vec<Problem>) {
+    let mut done: BTreeSet<String> = load::present(root).into_keys().collect();
+    modules.retain(|module| done.insert(module.name.clone()));
+    load::load(modules)
 }
 
 /// The aliases of all devices on all buses, each once.
