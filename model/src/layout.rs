@@ -44,6 +44,8 @@ pub const CLUSTER_PKI: &str = "pki";
 pub const NODE_FACTS: &str = "/run/bootwright/node.json";
 /// The lease of this machine's address, if a DHCP server lent it; for the service that renews it.
 pub const LEASE: &str = "/run/bootwright/lease.json";
+/// The links of this machine as they are to be; for the service that follows them.
+pub const LINKS: &str = "/run/bootwright/links.json";
 /// The boot report, a [`crate::report::BootReport`] as JSON.
 pub const BOOT_REPORT: &str = "/run/bootwright/boot.json";
 

@@ -1,5 +1,5 @@
-//! Links that are made of others: bonds and a VLAN, whose cables end in this test. What the host's kernel has is in
-//! `firstboot/src/network/links/tests/made.rs`.
+//! Links that are made of others: bonds and a VLAN, whose cables end in this test, and are plugged in late. What the
+//! host's kernel has is in `firstboot/src/network/links/tests/`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bootwright::lab::Firmware;
 use qemu_tests::{Boot, FIRST_SERVICES, Image, reports};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// As `examples/bond.toml` has them.
 const NODE: Ipv4Addr = Ipv4Addr::new(10, 20, 0, 10);
@@ -48,14 +48,18 @@ impl Cable {
         Cable { socket, card: card.to_owned(), to: folder.join(format!("{card}.there")) }
     }
 
-    /// QEMU's arguments for the card.
-    fn arguments(&self, mac: &str) -> Vec<String> {
+    /// QEMU's arguments for the cable alone.
+    fn arguments(&self) -> Vec<String> {
         let card = &self.card;
         let unix =
             format!("local.type=unix,local.path={card}.there,remote.type=unix,remote.path={card}.here");
+        vec!["-netdev".to_owned(), format!("dgram,id=cable-{card},{unix}")]
+    }
+
+    /// QEMU's arguments for the card at its end.
+    fn card_arguments(&self, mac: &str) -> Vec<String> {
+        let card = &self.card;
         vec![
-            "-netdev".to_owned(),
-            format!("dgram,id=cable-{card},{unix}"),
             "-device".to_owned(),
             // Bonds of mode 802.3ad leave a card that does not know its speed alone.
             format!("virtio-net-pci,id={card},netdev=cable-{card},romfile=,speed=1000,duplex=full,mac={mac}"),
@@ -97,20 +101,29 @@ impl Cable {
     /// Whether the answer to [`Cable::ask`] has come through this cable.
     fn is_answered(&self, vlan: Option<u16>, address: Ipv4Addr) -> bool {
         self.frames().iter().any(|frame| {
-            let Some((to, rest)) = frame.split_at_checked(12) else { return false };
-            let rest = match vlan {
-                None => rest.strip_prefix(&ARP),
-                Some(vlan) => rest.strip_prefix(&TAG).and_then(|rest| {
-                    let (tag, rest) = rest.split_first_chunk::<2>()?;
-                    // The upper bits are the priority.
-                    (u16::from_be_bytes(*tag) & 0xfff == vlan).then(|| rest.strip_prefix(&ARP))?
-                }),
-            };
             let is_reply =
                 |arp: &[u8]| arp.get(6..8) == Some(&[0, 2]) && arp.get(14..18) == Some(&address.octets());
-            to[..6] == NEIGHBOUR && rest.is_some_and(is_reply)
+            frame.starts_with(&NEIGHBOUR) && arp(frame, vlan).is_some_and(is_reply)
         })
     }
+
+    /// Whether everybody was told through this cable where `address` is (RFC 5227, section 3).
+    fn is_announced(&self, vlan: Option<u16>, address: Ipv4Addr) -> bool {
+        let address = address.octets();
+        self.frames().iter().any(|frame| {
+            let is_both = |arp: &[u8]| arp.get(14..18) == Some(&address) && arp.get(24..28) == Some(&address);
+            frame.starts_with(&[0xff; 6]) && arp(frame, vlan).is_some_and(is_both)
+        })
+    }
+}
+
+/// The ARP packet of a frame, if it is one of a VLAN or of none.
+fn arp(frame: &[u8], vlan: Option<u16>) -> Option<&[u8]> {
+    let rest = frame.get(12..)?;
+    let Some(vlan) = vlan else { return rest.strip_prefix(&ARP) };
+    let (tag, rest) = rest.strip_prefix(&TAG)?.split_first_chunk::<2>()?;
+    // The upper bits are the priority.
+    (u16::from_be_bytes(*tag) & 0xfff == vlan).then(|| rest.strip_prefix(&ARP))?
 }
 
 /// Asks through all cables until one answers; its card.
@@ -138,9 +151,22 @@ fn answer_from(cables: &[Cable], vlan: Option<u16>, address: Ipv4Addr, fits: imp
 }
 
 fn plug(boot: &mut Boot<'_>, card: &str, up: bool) {
-    let outcome =
-        boot.session.machine().qmp().and_then(|qmp| qmp.execute("set_link", json!({"name": card, "up": up})));
+    monitor(boot, "set_link", json!({"name": card, "up": up}));
+}
+
+/// Tells QEMU to do something.
+fn monitor(boot: &mut Boot<'_>, command: &str, arguments: Value) {
+    let outcome = boot.session.machine().qmp().and_then(|qmp| qmp.execute(command, arguments));
     boot.expect("the monitor", outcome);
+}
+
+/// Waits until the machine has said `line` so many times.
+fn wait_console(boot: &mut Boot<'_>, line: &str, times: usize) {
+    let end = Instant::now() + PATIENCE;
+    while boot.console().matches(line).count() < times {
+        assert!(Instant::now() < end, "not {times} times {line:?} on the console");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 #[test]
@@ -149,7 +175,8 @@ fn a_bond_with_a_vlan_outlives_a_pulled_cable() {
     let mut spec = image.spec("links", Firmware::Bios);
     let cables = CARDS.map(|(card, _)| Cable::new(&spec.folder, card));
     for (cable, (_, mac)) in cables.iter().zip(CARDS) {
-        spec.arguments.extend(cable.arguments(mac));
+        spec.arguments.extend(cable.arguments());
+        spec.arguments.extend(cable.card_arguments(mac));
     }
     // A fifth card that nobody describes, on the network that the machine has in other tests.
     spec.mac = "52:54:00:20:01:05".to_owned();
@@ -185,4 +212,90 @@ fn a_bond_with_a_vlan_outlives_a_pulled_cable() {
     let system: Vec<String> = lacp[20..26].iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(system.join(":"), mac);
     assert_eq!(lacp[32] & 0b10, 0b10, "LACP_Timeout: short, as lacp-rate = \"fast\" says");
+}
+
+/// A slot that a card can be plugged into while the machine runs.
+const SLOT: &str = "plug";
+
+/// Plugs a device into the slot.
+fn plug_device(boot: &mut Boot<'_>, device: &Value) {
+    monitor(boot, "device_add", device.clone());
+}
+
+/// Pulls it out, and waits until the machine has let go of it.
+fn pull_device(boot: &mut Boot<'_>, name: &str) {
+    monitor(boot, "device_del", json!({"id": name}));
+    let outcome = boot.session.machine().qmp().and_then(|qmp| {
+        let event = qmp.event("DEVICE_DELETED", Instant::now() + PATIENCE)?;
+        Ok(event.is_some_and(|event| event["data"]["device"] == name))
+    });
+    assert!(boot.expect("the monitor", outcome), "the machine does not let go of {name}");
+}
+
+/// Waits until a driver of the machine works with a virtio device.
+fn wait_driver(boot: &mut Boot<'_>, name: &str) {
+    let end = Instant::now() + PATIENCE;
+    let path = format!("/machine/peripheral/{name}/virtio-backend");
+    loop {
+        let status = boot
+            .session
+            .machine()
+            .qmp()
+            .and_then(|qmp| qmp.execute("x-query-virtio-status", json!({"path": path})));
+        let status = boot.expect("the monitor", status)["status"].to_string();
+        if status.contains("DRIVER_OK") {
+            return;
+        }
+        assert!(Instant::now() < end, "no driver for {name}: {status}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn cables_and_cards_that_come_after_the_boot_are_taken_in() {
+    let image = Image::of_bond();
+    let mut spec = image.spec("links-later", Firmware::Bios);
+    let cables = CARDS.map(|(card, _)| Cable::new(&spec.folder, card));
+    for (cable, (_, mac)) in cables.iter().zip(CARDS) {
+        spec.arguments.extend(cable.arguments());
+        if ["left", "right"].contains(&cable.card.as_str()) {
+            spec.arguments.extend(cable.card_arguments(mac));
+        }
+    }
+    spec.arguments.extend(["-device".to_owned(), format!("pcie-root-port,id={SLOT},chassis=1,slot=1")]);
+    spec.mac = "52:54:00:20:01:05".to_owned();
+    let mut boot = image.boot(spec);
+    // Before the kernel has begun.
+    plug(&mut boot, "left", false);
+    plug(&mut boot, "right", false);
+    let outcome =
+        boot.session.wait_report("the links", FIRST_SERVICES, |report| reports::is_ready(report, "links"));
+    let report = boot.expect("the boot report", outcome);
+    let stage = report.stages.iter().find(|stage| stage.name == "network").unwrap();
+    assert!(stage.summary.ends_with("not online"), "{}", stage.summary);
+
+    let (lan, storage) = cables.split_at(2);
+    plug(&mut boot, "right", true);
+    let end = Instant::now() + PATIENCE;
+    while !lan[1].is_announced(Some(VLAN), NODE) {
+        assert!(Instant::now() < end, "nobody is told where {NODE} is");
+    }
+    assert_eq!(answering(lan, Some(VLAN), NODE), "right");
+    wait_console(&mut boot, "links: carrier on lan", 1);
+
+    // Virtio's driver of cards is there, as two have it.
+    let (card, mac) = CARDS[2];
+    let netdev = format!("cable-{card}");
+    let device = json!({
+        "driver": "virtio-net-pci", "id": card, "bus": SLOT, "netdev": netdev, "mac": mac, "romfile": "",
+        "speed": 1000, "duplex": "full",
+    });
+    for round in 1..=2 {
+        plug_device(&mut boot, &device);
+        println!("round {round}: {STORAGE} answers through {}", answering(storage, None, STORAGE));
+        pull_device(&mut boot, card);
+    }
+    // And that of SCSI is not: nothing has asked for it.
+    plug_device(&mut boot, &json!({"driver": "virtio-scsi-pci", "id": "scsi", "bus": SLOT}));
+    wait_driver(&mut boot, "scsi");
 }

@@ -149,11 +149,11 @@ mod tests {
         file.nodes.push(etcd);
         assert_eq!(has(&file), [false; 3]);
 
-        // A machine of etcd has that, the clock, and nothing of a node's.
+        // A machine of etcd has that, the clock, its links, and nothing of a node's.
         let profile = store.load("etcd", &file).unwrap();
         let mut services: Vec<&str> = profile.services.iter().map(|service| service.name.as_str()).collect();
         services.sort_unstable();
-        assert_eq!(services, ["chrony", "etcd", "etcd-promote"]);
+        assert_eq!(services, ["chrony", "etcd", "etcd-promote", "links"]);
         assert_eq!(profile.binaries, [] as [&str; 0]);
         assert!(!profile.packages.install.iter().any(|package| package == "containerd" || package == "runc"));
         assert!(!profile.sysctl.keys().any(|key| key.starts_with("net.")));

@@ -21,6 +21,7 @@ use super::identity::Known;
 use super::modules::{self, ModulesError};
 use super::{Advice, Done, Problem, problem};
 use crate::identity::{Identity, metadata};
+use crate::network::links::follow::Kept;
 use crate::network::links::{self, Configured, LinkError, Wanted};
 use crate::report::under;
 
@@ -69,6 +70,8 @@ impl Advice for NotLent {
 /// The node's address, and what came with it.
 struct Addressed {
     configured: Configured,
+    /// For the service that follows the links.
+    kept: Kept,
     address: PerFamily<IpNet>,
     gateway: Option<PerFamily<IpAddr>>,
     /// NTP servers of the lease.
@@ -90,12 +93,12 @@ pub fn run(root: &Path, known: Known) -> Result<Done<NodeFacts>, NetworkError> {
         Some(address) => given(root, identity, address, layer.file.network.mtu)?,
         None => lent::configure(root, &identity, &layer)?,
     };
-    let Addressed { configured, address, gateway, time_servers, origin } = addressed;
+    let Addressed { configured, kept, address, gateway, time_servers, origin } = addressed;
     layer.file.network.mtu = pods_mtu(layer.file.network.mtu, configured.mtu);
     let link = configured.link.clone();
     let time_servers = clock::servers(&layer.file, &layer.role, seeded, time_servers);
     let facts = NodeFacts { name, address, gateway, link, pod_cidr, provider_id, time_servers, layer, os };
-    write_facts(root, &facts)?;
+    write(root, &facts, &kept)?;
     let summary = summary(&facts, &configured, &origin);
     problems.extend(configured.problems);
     problems.extend(metadata::report_ready(&machine).err().map(|error| problem(&error)));
@@ -109,8 +112,10 @@ fn given(
     mtu: u16,
 ) -> Result<Addressed, NetworkError> {
     let Identity { mac, gateway, links, .. } = identity;
-    let configured = links::configure(root, &Wanted { mac, address, gateway, mtu, links })?;
-    Ok(Addressed { configured, address, gateway, time_servers: Vec::new(), origin: String::new() })
+    let wanted = Wanted { mac, address, gateway, mtu, links };
+    let configured = links::configure(root, &wanted)?;
+    let kept = Kept::of(wanted, &configured);
+    Ok(Addressed { configured, kept, address, gateway, time_servers: Vec::new(), origin: String::new() })
 }
 
 /// What the node's pods are made for, bytes, of the cluster file's and the link's: a lease, or a description in node.toml or of
@@ -174,13 +179,16 @@ fn summary(facts: &NodeFacts, configured: &Configured, origin: &str) -> String {
     summary
 }
 
-fn write_facts(root: &Path, facts: &NodeFacts) -> Result<(), NetworkError> {
+/// For programs beside PID 1.
+fn write(root: &Path, facts: &NodeFacts, kept: &Kept) -> Result<(), NetworkError> {
     let path = under(root, layout::NODE_FACTS);
     let write = || {
         fs::create_dir_all(under(root, layout::RUN))?;
         crate::files::replace(&path, &serde_json::to_vec(facts)?, 0o600)
     };
-    write().map_err(|source| NetworkError::Facts { path: path.clone(), source })
+    write().map_err(|source| NetworkError::Facts { path: path.clone(), source })?;
+    let path = under(root, layout::LINKS);
+    kept.write(root).map_err(|source| NetworkError::Facts { path, source })
 }
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ pub(super) struct State {
     pub addressed: bool,
     /// The kernel refused something, and the node goes on without.
     pub given_up: bool,
+    /// It never became what is wanted.
+    pub not_taken: bool,
     rounds: u32,
 }
 
@@ -36,23 +38,25 @@ pub(super) struct Work<'a> {
     pub plan: Plan,
     pub netlink: Netlink,
     pub states: Vec<State>,
-    pub changes: usize,
+    /// Requests that changed something, as in "set eth0 up".
+    pub done: Vec<String>,
     pub problems: Vec<Problem>,
     began: Instant,
+    /// What the node cannot be without is an error, and no problem.
+    pub strict: bool,
 }
 
 /// Applies a plan.
 pub(super) fn apply(root: &Path, plan: Plan) -> Result<Configured, LinkError> {
     let mut events = LinkChanges::open().map_err(|source| request("listen for links", source))?;
-    let netlink = Netlink::open().map_err(|source| request("open a netlink socket", source))?;
-    let states = plan.links.iter().map(|_| State::default()).collect();
-    let (began, problems) = (Instant::now(), plan.changed.iter().map(problem).collect());
-    let mut work = Work { root, plan, netlink, states, changes: 0, problems, began };
+    let mut work = Work::new(root, plan, true)?;
+    work.problems = work.plan.changed.iter().map(problem).collect();
     work.loopback_up()?;
     let online = work.settle(&mut events)?;
     let links = work.links()?;
     work.without_carrier(&links)?;
-    work.routes_and_rules()?;
+    let all: Vec<usize> = (0..work.states.len()).collect();
+    work.routes_and_rules(&all)?;
     let node = work.plan.node;
     let index = work.states[node].index;
     let Some(link) = links.iter().find(|link| Some(link.index) == index) else {
@@ -63,22 +67,31 @@ pub(super) fn apply(root: &Path, plan: Plan) -> Result<Configured, LinkError> {
         mac: link.mac.clone().unwrap_or_default(),
         mtu: link.mtu,
         online,
-        changes: work.changes,
+        changes: work.done.len(),
         problems: work.problems,
     })
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    /// Nothing is looked at yet.
+    pub fn new(root: &'a Path, plan: Plan, strict: bool) -> Result<Work<'a>, LinkError> {
+        let netlink = Netlink::open().map_err(|source| request("open a netlink socket", source))?;
+        let states = plan.links.iter().map(|_| State::default()).collect();
+        let (done, problems, began) = (Vec::new(), Vec::new(), Instant::now());
+        Ok(Work { root, plan, netlink, states, done, problems, began, strict })
+    }
+
     pub fn links(&mut self) -> Result<Vec<Link>, LinkError> {
         self.netlink.links().map_err(|source| request("list the links", source))
     }
 
-    fn loopback_up(&mut self) -> Result<(), LinkError> {
+    pub fn loopback_up(&mut self) -> Result<(), LinkError> {
         let links = self.links()?;
         match links.iter().find(|link| link.name == "lo") {
             Some(link) if !link.up => {
-                self.changes += 1;
-                self.netlink.set_up(link.index, true).map_err(|source| request("set lo up", source))
+                self.netlink.set_up(link.index, true).map_err(|source| request("set lo up", source))?;
+                self.done.push("set lo up".to_owned());
+                Ok(())
             }
             _ => Ok(()),
         }
@@ -125,8 +138,11 @@ impl Work<'_> {
         (0..self.states.len()).filter_map(waited_for).filter(|end| *end > now).min()
     }
 
-    /// One round over all links; true if something was changed, so that what is there must be asked for again.
-    fn shape_all(&mut self, links: &[Link]) -> Result<bool, LinkError> {
+    /// One round over all links; true if there must be another: something was changed, so that what is there must be asked
+    /// for again, or a link was found that others wait for.
+    pub fn shape_all(&mut self, links: &[Link]) -> Result<bool, LinkError> {
+        let found = |states: &[State]| states.iter().filter(|state| state.index.is_some()).count();
+        let found_before = found(&self.states);
         let mut changed = false;
         for place in 0..self.states.len() {
             if self.states[place].given_up {
@@ -135,9 +151,11 @@ impl Work<'_> {
             match self.shape(place, links) {
                 Ok(None) => {}
                 Ok(Some(what)) => {
-                    (changed, self.changes) = (true, self.changes + 1);
+                    changed = true;
+                    self.done.push(what.clone());
                     self.states[place].rounds += 1;
                     if self.states[place].rounds > MOST_ROUNDS {
+                        self.states[place].not_taken = true;
                         let link = self.plan.links[place].link.name.clone();
                         self.give_up(place, LinkError::NotTaken { link, what })?;
                     }
@@ -145,12 +163,12 @@ impl Work<'_> {
                 Err(error) => self.give_up(place, error)?,
             }
         }
-        Ok(changed)
+        Ok(changed || found(&self.states) > found_before)
     }
 
     /// The boot ends if the node's address depends on the link, and goes on without it else.
     fn give_up(&mut self, place: usize, error: LinkError) -> Result<(), LinkError> {
-        if self.plan.links[place].carries_node {
+        if self.strict && self.plan.links[place].carries_node {
             return Err(error);
         }
         self.states[place].given_up = true;
@@ -218,7 +236,7 @@ impl Work<'_> {
     }
 
     /// The link as it is, or nothing as long as there is none.
-    fn find<'a>(&self, place: usize, links: &'a [Link]) -> Result<Option<&'a Link>, LinkError> {
+    pub fn find<'l>(&self, place: usize, links: &'l [Link]) -> Result<Option<&'l Link>, LinkError> {
         let described = &self.plan.links[place].link;
         if let Some(index) = self.states[place].index {
             return Ok(links.iter().find(|link| link.index == index));

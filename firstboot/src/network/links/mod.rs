@@ -6,6 +6,7 @@ mod autoconf;
 mod cards;
 mod device;
 mod error;
+pub mod follow;
 mod metrics;
 mod online;
 mod plan;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use bootwright_model::families::PerFamily;
 use bootwright_model::links::Link;
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use crate::stages::Problem;
 
@@ -33,7 +35,8 @@ const LINK_PATIENCE: Duration = Duration::from_secs(10);
 const CARRIER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The wanted state of the node's links.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Wanted {
     /// MAC of the link that carries the address, if none of `links` says that it does; the only Ethernet link if absent.
     pub mac: Option<String>,

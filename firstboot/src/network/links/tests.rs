@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod follow;
 mod made;
 mod neighbours;
 mod refused;

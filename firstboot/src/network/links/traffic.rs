@@ -46,7 +46,7 @@ impl Work<'_> {
                 self.refused(error, self.is_nodes(address.addr()))?;
                 continue;
             }
-            self.changes += 1;
+            self.done.push(format!("give {name} the address {address}"));
             given.extend(number.map(|number| candidates[number]));
         }
         if probe {
@@ -72,7 +72,7 @@ impl Work<'_> {
 
     /// A request about one address, route or rule that the kernel refused: the boot ends if the node is none without it.
     fn refused(&mut self, error: LinkError, fatal: bool) -> Result<(), LinkError> {
-        if fatal {
+        if self.strict && fatal {
             return Err(error);
         }
         self.problems.push(problem(&error));
@@ -85,7 +85,7 @@ impl Work<'_> {
     }
 
     /// Place in the plan, index and address.
-    fn missing_addresses(&mut self, places: &[usize]) -> Result<Vec<(usize, u32, IpNet)>, LinkError> {
+    pub fn missing_addresses(&mut self, places: &[usize]) -> Result<Vec<(usize, u32, IpNet)>, LinkError> {
         let present = self.netlink.addresses().map_err(|source| request("list the addresses", source))?;
         let mut missing = Vec::new();
         for &place in places {
@@ -107,13 +107,12 @@ impl Work<'_> {
         self.refused(error, self.is_nodes(address))
     }
 
-    /// All routes and rules, now that all addresses are there.
-    pub fn routes_and_rules(&mut self) -> Result<(), LinkError> {
-        let places: Vec<usize> = (0..self.states.len()).collect();
-        for (fatal, error) in self.routes(&places)? {
+    /// The routes of links that have their addresses, and all rules.
+    pub fn routes_and_rules(&mut self, places: &[usize]) -> Result<(), LinkError> {
+        for (fatal, error) in self.routes(places)? {
             self.refused(error, fatal)?;
         }
-        for place in places {
+        for place in 0..self.states.len() {
             for rule in self.plan.links[place].link.rules.clone() {
                 if let Err(error) = self.rule(&rule) {
                     self.refused(error, false)?;
@@ -136,10 +135,11 @@ impl Work<'_> {
                 if present.contains(&route) {
                     continue;
                 }
+                let what = format!("set {}", told(described, &planned.name));
                 match self.netlink.set_route(&route) {
-                    Ok(()) => self.changes += 1,
+                    Ok(()) => self.done.push(what),
                     Err(source) => {
-                        let error = request(&format!("set {}", told(described, &planned.name)), source);
+                        let error = request(&what, source);
                         refused.push((self.plan.is_way_out(place, described), error));
                     }
                 }
@@ -158,9 +158,9 @@ impl Work<'_> {
             if present.iter().any(same) {
                 continue;
             }
-            let failed = |source| request(&format!("add a rule for the table {}", rule.table), source);
-            self.netlink.add_rule(family, &rule).map_err(failed)?;
-            self.changes += 1;
+            let what = format!("add a rule for the table {}", rule.table);
+            self.netlink.add_rule(family, &rule).map_err(|source| request(&what, source))?;
+            self.done.push(what);
         }
         Ok(())
     }

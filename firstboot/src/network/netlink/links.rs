@@ -27,6 +27,8 @@ pub struct Link {
     pub up: bool,
     /// The cable is in, or what stands for it.
     pub carrier: bool,
+    /// How often the carrier has come since the link was made: one that was gone between two looks is seen by it.
+    pub carriers: u32,
     /// Bytes.
     pub mtu: u32,
     /// Index of the bond or bridge that it is a member of.
@@ -142,7 +144,7 @@ fn info(kind: InfoKind, data: InfoData) -> LinkAttribute {
     LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind), LinkInfo::Data(data)])
 }
 
-fn link(message: &LinkMessage) -> Link {
+pub(super) fn link(message: &LinkMessage) -> Link {
     let flags = message.header.flags;
     let mut link = Link {
         index: message.header.index,
@@ -156,6 +158,7 @@ fn link(message: &LinkMessage) -> Link {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Address(bytes) => link.mac = mac(bytes),
             LinkAttribute::PermAddress(bytes) => link.permanent_mac = mac(bytes),
+            LinkAttribute::CarrierUpCount(count) => link.carriers = *count,
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Controller(index) => link.master = Some(*index),
             LinkAttribute::Link(index) => link.parent = Some(*index),

@@ -2,6 +2,7 @@
 //! file per object: links, addresses, routes, rules.
 
 mod addresses;
+mod changes;
 mod links;
 mod routes;
 mod rules;
@@ -19,6 +20,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::stages::uevent::timespec;
 
+pub use changes::{Change, Changes};
 pub use links::{Link, Made, parse_mac};
 pub use routes::{Route, main_table};
 

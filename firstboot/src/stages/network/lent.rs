@@ -21,6 +21,7 @@ use crate::network::dhcp::lease::Lease;
 use crate::network::dhcp::rounds::Rounds;
 use crate::network::dhcp::taken::{self, Taken};
 use crate::network::dhcp::{self, NoLease};
+use crate::network::links::follow::Kept;
 use crate::network::links::{self, Before, Configured, LinkError};
 use crate::report::{under, uptime_ms};
 use crate::stages::{Advice, Problem, identity, problem};
@@ -103,6 +104,7 @@ fn addressed(card: Card, mtu: u32, lease: &Lease, took: Duration, problems: Vec<
         Configured { mac: card.shown_mac(), link: card.name, mtu, online: Some(took), changes: 0, problems };
     Addressed {
         configured,
+        kept: Kept { wanted: None },
         address: PerFamily::from(IpNet::V4(lease.address)),
         gateway: lease.gateway().map(|gateway| PerFamily::from(IpAddr::V4(gateway))),
         time_servers: lease.time_servers.iter().map(ToString::to_string).collect(),

@@ -7,10 +7,10 @@ use super::*;
 use crate::network::arp::{self, Candidate};
 
 /// A network namespace of another machine, which ends with the test.
-struct Other(Child);
+pub struct Other(Child);
 
 impl Other {
-    fn new() -> Other {
+    pub fn new() -> Other {
         let other = Other(Command::new("unshare").args(["-n", "sleep", "60"]).spawn().unwrap());
         let name = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).unwrap();
         let ours = name("thread-self");
@@ -23,15 +23,23 @@ impl Other {
         panic!("unshare made no network namespace");
     }
 
-    fn ip(&self, arguments: &str) {
+    pub fn ip(&self, arguments: &str) {
         let target = self.0.id().to_string();
         let command = ["-t", &target, "-n", "ip"];
         let status = Command::new("nsenter").args(command).args(arguments.split(' ')).status().unwrap();
         assert!(status.success(), "ip {arguments}");
     }
 
+    /// What its `ip` says.
+    pub fn show(&self, arguments: &[&str]) -> String {
+        let target = self.0.id().to_string();
+        let output =
+            Command::new("nsenter").args(["-t", &target, "-n", "ip"]).args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// Takes the far end of [`cable`].
-    fn take(&self, link: &str) {
+    pub fn take(&self, link: &str) {
         ip(&format!("link set {link} netns {}", self.0.id()));
         self.ip(&format!("link set {link} up"));
     }
@@ -81,10 +89,7 @@ fn neighbours_are_told_where_an_address_is_now() {
         // It knew another machine by the address.
         other.ip("neighbour add 10.20.0.10 lladdr 52:54:00:00:00:77 dev far nud stale");
         configure(&wanted(Some("52:54:00:00:00:0a"))).unwrap();
-        let target = other.0.id().to_string();
-        let command = ["-t", &target, "-n", "ip", "neighbour", "show", "10.20.0.10"];
-        let told = Command::new("nsenter").args(command).output().unwrap();
-        let told = String::from_utf8(told.stdout).unwrap();
+        let told = other.show(&["neighbour", "show", "10.20.0.10"]);
         assert!(told.contains("52:54:00:00:00:0a"), "{told}");
     });
 }
