@@ -15,6 +15,7 @@ use crate::families::{Family, PerFamily};
 use crate::links::Link;
 use crate::profile::KernelFlavour;
 use crate::state_disk::StateDisk;
+use crate::workload_image::WorkloadImage;
 
 /// A whole cluster file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -377,37 +378,6 @@ pub struct Node {
     /// Labels of the Node object.
     #[serde(default)]
     pub labels: std::collections::BTreeMap<String, String>,
-}
-
-/// `[[image]]`: a workload image baked into the OS layer. Either `archive`, or composed from
-/// `packages` and `files`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct WorkloadImage {
-    /// Reference that pods use: `bootwright.local/web:1`.
-    pub name: String,
-    /// OCI archive (tar), relative to the cluster file.
-    #[serde(default)]
-    pub archive: Option<String>,
-    /// Debian packages, without dependencies unless `dependencies` says so.
-    #[serde(default)]
-    pub packages: Vec<String>,
-    /// Close over the packages' dependencies.
-    #[serde(default)]
-    pub dependencies: bool,
-    /// Path in the image to a file relative to the cluster file.
-    #[serde(default)]
-    pub files: std::collections::BTreeMap<String, String>,
-    /// Path in the image to a link target.
-    #[serde(default)]
-    pub links: std::collections::BTreeMap<String, String>,
-    /// Entry point with its arguments.
-    #[serde(default)]
-    pub entrypoint: Vec<String>,
-    /// Globs of absolute paths kept from the packages; everything if empty.
-    #[serde(default)]
-    pub keep: Vec<String>,
 }
 
 fn default_endpoint_port() -> u16 {

@@ -26,3 +26,4 @@ pub mod seed;
 pub mod services;
 pub mod state_disk;
 pub mod vxlan;
+pub mod workload_image;

@@ -1,7 +1,8 @@
 //! What a cluster file and its profiles ask of the outside world.
 
-use bootwright_model::cluster::{ClusterFile, WorkloadImage};
+use bootwright_model::cluster::ClusterFile;
 use bootwright_model::profile::{KernelFlavour, Profile};
+use bootwright_model::workload_image::WorkloadImage;
 
 use crate::cluster::Loaded;
 use crate::sources::{PackageSet, Request};

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use bootwright_model::cluster::WorkloadImage;
 use bootwright_model::probe::PROBE_IMAGE;
 use bootwright_model::profile::Profile;
+use bootwright_model::workload_image::WorkloadImage;
 
 use super::inputs::{BIOS_SET, UEFI_SET, firmware_set, image_set, os_set};
 use super::runtime::Runtime;

@@ -13,12 +13,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use bootwright_model::addresses::{self, AddressError};
-use bootwright_model::cluster::{
-    ClusterFile, InitialClusterState, NetworkMode, Node, Secrets, WorkloadImage,
-};
+use bootwright_model::cluster::{ClusterFile, InitialClusterState, NetworkMode, Node, Secrets};
 use bootwright_model::families::PerFamily;
 use bootwright_model::kubernetes::{control_planes, etcd_members};
 use bootwright_model::profile::{Profile, Service};
+use bootwright_model::workload_image::WorkloadImage;
 use ipnet::IpNet;
 use serde::Serialize;
 

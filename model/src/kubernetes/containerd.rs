@@ -130,3 +130,45 @@ fn cni(node: &NodeContext, version: Version) -> Value {
     }
     Value::Object(cni)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::component;
+    use super::super::tests::facts;
+
+    #[test]
+    fn containerd_formats() {
+        let config = |containerd: &str| {
+            let rendered = component("containerd", &facts("1.30.0", containerd, "3.5.9")).unwrap();
+            rendered.files[0].contents.parse::<toml::Table>().unwrap()
+        };
+        let old = config("1.7.24");
+        assert_eq!(old["version"].as_integer(), Some(2));
+        let cri = &old["plugins"]["io.containerd.grpc.v1.cri"];
+        assert_eq!(cri["sandbox_image"].as_str(), Some("bootwright.local/pause:1"));
+        assert_eq!(cri["cni"]["bin_dir"].as_str(), Some("/usr/lib/cni"));
+
+        let new = config("2.0.1");
+        assert_eq!(new["version"].as_integer(), Some(3));
+        let images = &new["plugins"]["io.containerd.cri.v1.images"];
+        assert_eq!(images["pinned_images"]["sandbox"].as_str(), Some("bootwright.local/pause:1"));
+        assert!(new["plugins"]["io.containerd.cri.v1.runtime"]["cni"].get("bin_dir").is_some());
+
+        let newer = config("2.1.0");
+        let cni = &newer["plugins"]["io.containerd.cri.v1.runtime"]["cni"];
+        assert!(cni.get("bin_dir").is_none());
+        assert_eq!(cni["bin_dirs"][0].as_str(), Some("/usr/lib/cni"));
+    }
+
+    #[test]
+    fn pairs_without_a_common_runtime_interface_are_refused() {
+        let result =
+            |kubernetes, containerd| component("containerd", &facts(kubernetes, containerd, "3.5.9"));
+        insta::assert_snapshot!(result("1.20.2", "2.0.0").unwrap_err(), @"kubelet 1.20.2 and containerd 2.0.0 have no CRI version in common: take containerd 1.4 to 1.7, or Kubernetes 1.23 or newer");
+        insta::assert_snapshot!(result("1.26.0", "1.5.9").unwrap_err(), @"kubelet 1.26.0 and containerd 1.5.9 have no CRI version in common: take containerd 1.6 or newer");
+        insta::assert_snapshot!(result("1.36.0", "2.1.0").unwrap_err(), @"kubelet 1.36.0 and containerd 2.1.0 have no CRI version in common: take containerd 2.2 or newer");
+        assert!(result("1.23.0", "2.0.0").is_ok());
+        assert!(result("1.25.0", "1.4.13").is_ok());
+        assert!(result("1.35.0", "1.7.24").is_ok());
+    }
+}

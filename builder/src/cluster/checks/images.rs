@@ -1,6 +1,7 @@
 //! `[[image]]`: names, where each comes from, and the paths in it.
 
-use bootwright_model::cluster::{ClusterFile, WorkloadImage};
+use bootwright_model::cluster::ClusterFile;
+use bootwright_model::workload_image::WorkloadImage;
 
 use super::{duplicates, image};
 use crate::cluster::text::finding::{Finding, KeyPath};
