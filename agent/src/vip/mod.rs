@@ -4,26 +4,25 @@
 //! gives its link is an address that the kernel takes away by itself before the Lease runs out, so that an agent that
 //! hangs, is killed or cannot write any more needs no help to let go: two machines never have the address at once.
 //!
-//! [`election`] decides and does no I/O, [`lease`] reads and writes the object, [`address`] holds the address on a
-//! [`link`], and [`pod_network::announce`] tells the neighbours.
+//! Whose turn it is, [`election`](crate::election) decides; [`address`] holds the address on a [`link`], and
+//! [`pod_network::announce`] tells the neighbours.
 
 pub mod address;
-pub mod election;
-mod lease;
 pub mod link;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bootwright_model::agent::VIRTUAL_IP_LEASE;
 use kube::Client;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::balancer::Balancer;
+use crate::election::lease::{Lease, LeaseError};
+use crate::election::{Election, Step};
 use address::{Address, AddressError};
-use election::{Election, Step};
-use lease::{Lease, LeaseError};
 
 /// Time that a Lease is good for after it was written.
 pub const LEASE: Duration = Duration::from_secs(10);
@@ -74,7 +73,7 @@ pub async fn run(client: Client, virtual_ip: VirtualIp, balancer: Arc<Balancer>,
     if *asked.borrow() {
         return;
     }
-    let lease = Lease::new(client, &virtual_ip.node);
+    let lease = Lease::new(client, VIRTUAL_IP_LEASE, &virtual_ip.node, LEASE);
     let mut holder = Holder {
         election: Election::new(&virtual_ip.node, LEASE),
         address: Address::new(virtual_ip.address, &virtual_ip.link),
@@ -150,7 +149,7 @@ impl Holder {
             Step::Take => {
                 // The Lease counts from when we ask, which is before the others can see it.
                 let asked = Instant::now();
-                if !self.lease.write(LEASE).await? {
+                if !self.lease.write().await? {
                     return Ok("another control plane was faster".to_owned());
                 }
                 if let Err(error) = self.address.hold(asked + LEASE) {

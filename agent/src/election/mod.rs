@@ -1,7 +1,12 @@
-//! Whether to try for the Lease, by what is seen of it. No I/O and no clock of its own.
+//! Which of the control planes' agents does what only one may do: the one that holds a Lease. [`lease`] reads and writes
+//! it.
+//!
+//! Here it is decided whether to try for the Lease, by what is seen of it. No I/O and no clock of its own.
 //!
 //! Times of different machines are never compared: what another wrote counts from when it was first seen here, as
 //! client-go's leader election has it. That is later than when it was written, so that nobody takes over too early.
+
+pub mod lease;
 
 use std::time::Duration;
 
@@ -125,8 +130,8 @@ mod tests {
     }
 
     /// Several nodes and one Lease, which compares versions as the API server does. A node looks, and what it then
-    /// writes arrives any time later, or never, or its answer is lost. It holds the address as [`super::super::run`]
-    /// does. Nobody deletes the Lease: one that comes and goes between two looks of a node is not noticed by it.
+    /// writes arrives any time later, or never, or its answer is lost. It holds the address as the task
+    /// [`vip`](crate::vip) does. Nobody deletes the Lease: one that comes and goes between two looks of a node is not noticed by it.
     fn holders(moves: &[(usize, u64, Move)]) -> Result<(), TestCaseError> {
         const NAMES: [&str; 3] = ["a", "b", "c"];
         struct Node {
