@@ -39,6 +39,7 @@ fn command(name: Option<&str>, arguments: Vec<OsString>) -> ExitCode {
         Some("apply") => return firstboot::bootstrap::main(Path::new("/")),
         Some("addons") => return firstboot::bootstrap::addons::main(Path::new("/")),
         Some("labels") => return firstboot::bootstrap::labels::main(Path::new("/")),
+        Some("pod-cidr") => return firstboot::bootstrap::pod_cidr::main(Path::new("/")),
         Some("join") => return firstboot::bootstrap::join::main(Path::new("/")),
         _ => {}
     }

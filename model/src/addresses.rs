@@ -135,6 +135,31 @@ pub fn allocate_node_ranges(
     Ok(of_nodes)
 }
 
+/// The highest range of prefix length `bits` in `whole` that overlaps none of `taken`; nothing if there is none.
+///
+/// The highest, where [`allocate_pod_cidrs`] takes the lowest: whoever is given one later than the nodes of the cluster
+/// file leaves what follows those free, for a cluster file with more of them.
+pub fn highest_free(whole: IpNet, bits: u8, taken: &[IpNet]) -> Option<IpNet> {
+    if bits < whole.prefix_len() || bits > whole.max_prefix_len() {
+        return None;
+    }
+    let (first, mut last) = bounds(&whole);
+    let of_family = taken.iter().filter(|range| overlaps(range, &whole));
+    let mut obstacles: Vec<(u128, u128)> = of_family.map(bounds).collect();
+    obstacles.sort_unstable_by_key(|(_, last)| std::cmp::Reverse(*last));
+    for (begin, end) in obstacles {
+        let candidate = bounds(&network(&whole, last, bits)).0;
+        if end < candidate {
+            // So do all that follow, and those before it begin above.
+            break;
+        }
+        if begin <= last {
+            last = begin.min(candidate).checked_sub(1).filter(|last| *last >= first)?;
+        }
+    }
+    Some(network(&whole, last, bits))
+}
+
 /// Address of the Service `kubernetes.default`: the first of the range.
 pub fn api_service_address(service_cidr: IpNet) -> Result<IpAddr, AddressError> {
     address_at(service_cidr, API_SERVICE_OFFSET)

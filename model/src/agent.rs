@@ -11,8 +11,19 @@ pub const HEALTH_PORT: u16 = 7444;
 /// User that the agent is to the API server.
 pub const USER: &str = "bootwright:agent";
 
-/// Namespace of the Lease of the virtual address.
+/// Namespace of the agents' Leases.
 pub const LEASE_NAMESPACE: &str = "kube-system";
 
 /// Name of the Lease (coordination.k8s.io/v1) whose holder has the cluster's virtual address.
 pub const VIRTUAL_IP_LEASE: &str = "bootwright-virtual-ip";
+
+/// Name of the Lease whose holder gives pod CIDRs to Nodes that ask for one.
+pub const POD_CIDR_LEASE: &str = "bootwright-pod-cidrs";
+
+/// Annotation of a Node that asks for a pod CIDR. Its value is `true`, or the ranges that the machine had before and
+/// keeps if nobody else has them, `10.10.255.0/24`; with a comma between them in a cluster of both families.
+pub const WANTS_POD_CIDR: &str = "bootwright/wants-pod-cidr";
+
+/// Annotation of the Lease [`POD_CIDR_LEASE`]: what its holder was giving when it wrote it, `worker-5254002000a1
+/// 10.10.255.0/24`.
+pub const GIVING_POD_CIDR: &str = "bootwright/giving";

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::ClusterFile;
+use crate::kubernetes::is_worker;
 
 /// `cluster.json` of the cluster layer. Certificates and keys lie beside it as PEM files
 /// (see [`crate::layout::CLUSTER_PKI`]): `ca.crt`, `ca.key`, `front-proxy-ca.crt`, `front-proxy-ca.key`,
@@ -22,6 +23,13 @@ pub struct ClusterLayer {
     /// Room that first boot makes for the OS layer of an upgrade.
     #[serde(default)]
     pub second_slot: SecondSlot,
+}
+
+impl ClusterLayer {
+    /// Whether a machine with this image may join although nobody described it.
+    pub fn admits_unknown(&self) -> bool {
+        self.file.cluster.admit_unknown_workers && is_worker(&self.role)
+    }
 }
 
 /// Sizes of the partitions of the second root slot. They are made once, for every OS layer to come: one that is as

@@ -97,6 +97,11 @@ pub struct Cluster {
     /// `existing` never: they only ever join the one there is.
     #[serde(default)]
     pub initial_cluster_state: InitialClusterState,
+    /// Whether machines that nobody described may join as workers: any that has a worker's image, or the bootstrap token
+    /// in it. They take their name from the machine, their address by DHCP and their pod CIDR from the cluster. With
+    /// `false`, as if absent, such a machine stops at its boot and says what it needs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub admit_unknown_workers: bool,
 }
 
 impl Cluster {

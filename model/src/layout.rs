@@ -46,6 +46,8 @@ pub const NODE_FACTS: &str = "/run/bootwright/node.json";
 pub const LEASE: &str = "/run/bootwright/lease.json";
 /// The links of this machine as they are to be; for the service that follows them.
 pub const LINKS: &str = "/run/bootwright/links.json";
+/// There on a machine that nobody described, which asks the cluster for its pod CIDR: for the service that does. Empty.
+pub const ADMITTED: &str = "/run/bootwright/admitted";
 /// The boot report, a [`crate::report::BootReport`] as JSON.
 pub const BOOT_REPORT: &str = "/run/bootwright/boot.json";
 
@@ -62,6 +64,9 @@ pub const IMAGES_ARCHIVE: &str = "/usr/lib/bootwright/images.tar";
 /// Folder of the CNI plugins in the root.
 pub const CNI_BIN: &str = "/usr/lib/cni";
 
+/// The pod CIDR that the cluster gave a machine that nobody described, so that its pods have a network at the next boot
+/// before the API can be asked.
+pub const GIVEN_POD_CIDR: &str = "/var/lib/bootwright/pod-cidr.json";
 /// Leaf certificates, their keys and kubeconfigs, issued on the node and kept over reboots.
 pub const NODE_PKI: &str = "/var/lib/bootwright/pki";
 /// Certificates that the kubelet of a node without authorities was given, and their keys.

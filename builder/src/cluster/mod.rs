@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use bootwright_model::addons::BakedAddon;
 use bootwright_model::addresses::{self, AddressError};
 use bootwright_model::cluster::{Cluster, ClusterFile};
+use bootwright_model::kubernetes::{WORKER, is_worker};
 use bootwright_model::profile::Profile;
 
 use crate::sources::LOCK_FILE;
@@ -218,6 +219,10 @@ impl Profiles {
     /// A role without a profile is left out: that is the cluster file's fault, and is said there.
     fn read(file: &ClusterFile, store: &ProfileStore) -> Result<Self, ClusterError> {
         let mut roles: Vec<&str> = file.nodes.iter().map(|node| node.role.as_str()).collect();
+        // There is an image for machines that nobody described also where no node has it.
+        if file.cluster.admit_unknown_workers && !roles.iter().any(|role| is_worker(role)) {
+            roles.push(WORKER);
+        }
         roles.sort_unstable();
         roles.dedup();
         let mut profiles = Profiles::default();

@@ -83,6 +83,12 @@ fn what_follows_is_filled_in() {
     assert!(loaded.secrets_folder().ends_with("accept/secrets/harbor"));
 }
 
+#[test]
+fn machines_that_nobody_described_have_an_image() {
+    let loaded = load_fixture(&Path::new(FIXTURES).join("accept/unknown-workers.toml")).unwrap();
+    assert_eq!(loaded.profiles.keys().collect::<Vec<_>>(), ["all-in-one", "worker"]);
+}
+
 /// In the order of the cluster's ranges, whatever the node's was.
 #[test]
 fn what_follows_is_filled_in_for_both_families() {

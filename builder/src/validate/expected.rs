@@ -32,6 +32,8 @@ pub struct Expected {
     pub domain: String,
     /// Whether there is cluster DNS.
     pub dns: bool,
+    /// The range that all nodes' pods are in, where machines may join that are not in the cluster file.
+    pub admits_in: Option<PerFamily<IpNet>>,
 }
 
 impl Expected {
@@ -49,6 +51,7 @@ impl Expected {
             other_elections: other_elections(file),
             domain: file.cluster.domain.clone(),
             dns: file.dns.is_some(),
+            admits_in: Some(file.cluster.pod_cidr).filter(|_| file.cluster.admit_unknown_workers),
         }
     }
 }

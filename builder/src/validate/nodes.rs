@@ -108,12 +108,30 @@ fn pod_cidr(view: &NodeView, expected: Option<&Expected>) -> Finding {
     let lacks =
         |wanted: &PerFamily<IpNet>| wanted.trunc().iter().any(|range| !view.pod_cidrs.contains(&range));
     match expected.nodes.get(&view.name).map(|node| node.pod_cidr) {
-        None => failed("the cluster file has no node of this name".to_owned()),
+        None => match &expected.admits_in {
+            None => failed("the cluster file has no node of this name".to_owned()),
+            Some(whole) => admitted(view, whole, ranges),
+        },
         Some(Some(wanted)) if lacks(&wanted) => {
             failed(format!("its Node has {ranges}, and the cluster file says {wanted:#}"))
         }
         Some(_) => Finding::passed(Check::PodCidr, &view.name, ranges),
     }
+}
+
+/// Of a node that nobody described: what it was given.
+fn admitted(view: &NodeView, whole: &PerFamily<IpNet>, ranges: String) -> Finding {
+    let is_inside = |range: &IpNet| whole.iter().any(|whole| whole.contains(range));
+    if view.pod_cidrs.iter().all(is_inside) {
+        return Finding::passed(
+            Check::PodCidr,
+            &view.name,
+            format!("{ranges}, of no node of the cluster file"),
+        );
+    }
+    let why = format!("its Node has {ranges}, outside the cluster's {whole:#}");
+    let advice = "delete the Node and restart its machine: it then gets another";
+    Finding::failed(Check::PodCidr, &view.name, why, advice)
 }
 
 fn address(view: &NodeView, expected: &Expected) -> Option<Finding> {
@@ -197,6 +215,7 @@ mod tests {
             other_elections: BTreeSet::new(),
             domain,
             dns: false,
+            admits_in: None,
         }
     }
 
@@ -239,6 +258,27 @@ mod tests {
                look at the stages identity and network of its boot
         server: 1 passed, 2 failed, 0 skipped
         ");
+    }
+
+    #[test]
+    fn a_node_that_nobody_described_has_a_range_of_the_cluster() {
+        let mut open = expected();
+        open.nodes.retain(|name, _| name == "cp1");
+        open.admits_in = "10.10.0.0/16".parse().ok();
+        let seen = |range: &str| {
+            let nodes = [
+                node("cp1", "10.20.0.10", "10.10.0.0/24", "True"),
+                node("worker-5254002000a1", "10.20.0.99", range, "True"),
+            ];
+            Report::of("", verdicts(&nodes, Some(&open)))
+        };
+        assert!(seen("10.10.255.0/24").ok);
+        let outside = seen("10.99.0.0/24");
+        assert!(
+            !outside.ok && outside.text().contains("outside the cluster's 10.10.0.0/16"),
+            "{}",
+            outside.text()
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! - `firstboot addons`, after it: the addons that were baked ([`addons`]).
 //! - `firstboot labels`, all the time on a control plane ([`labels`]).
 //! - `firstboot join`, once per boot on every other node ([`join`]).
+//! - `firstboot pod-cidr`, after it on one that nobody described ([`pod_cidr`]).
 
 pub mod addons;
 mod api;
@@ -15,6 +16,7 @@ pub mod etcd;
 pub mod join;
 pub mod labels;
 mod lease;
+pub mod pod_cidr;
 
 use std::fs;
 use std::path::Path;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use bootwright_model::baked::ClusterLayer;
 use bootwright_model::families::PerFamily;
 use bootwright_model::host_address::check_gateway;
-use bootwright_model::kubernetes::is_node;
+use bootwright_model::kubernetes::{is_node, is_worker};
 use bootwright_model::links::Link;
 use bootwright_model::seed::Seed;
 use ipnet::IpNet;
@@ -16,7 +16,14 @@ use super::{Claim, Identity, IdentityError, Recognised};
 
 /// The value of each field is that of the first claim which has it. Two that disagree are an error: one of them is about
 /// another machine, or out of date.
-pub fn merge(claims: &[Claim], layer: &ClusterLayer, by: &Recognised) -> Result<Identity, IdentityError> {
+///
+/// `admit`: a pod CIDR that nobody says is the cluster's to give.
+pub fn merge(
+    claims: &[Claim],
+    layer: &ClusterLayer,
+    by: &Recognised,
+    admit: bool,
+) -> Result<Identity, IdentityError> {
     let mut used = vec![Vec::new(); claims.len()];
     let name = field(claims, &mut used, "name", |says| says.name.clone())?;
     let address = field(claims, &mut used, "address", |says| says.address)?;
@@ -34,10 +41,14 @@ pub fn merge(claims: &[Claim], layer: &ClusterLayer, by: &Recognised) -> Result<
     let links = links.map_or(Vec::new(), |described| described.0);
     let address = address.or_else(|| address_of(&links, layer));
 
-    let missing = |field| IdentityError::Missing { field, looked: looked(claims, by) };
+    let missing = |field| IdentityError::Missing {
+        field,
+        looked: looked(claims, by),
+        admittable: is_worker(&layer.role) && !layer.admits_unknown(),
+    };
     let sources = claims.iter().zip(used).filter(|(_, fields)| !fields.is_empty());
     let name = name.ok_or_else(|| missing("name"))?;
-    if pod_cidr.is_none() && is_node(&layer.role) {
+    if pod_cidr.is_none() && is_node(&layer.role) && !admit {
         return Err(missing("pod-cidr"));
     }
     Ok(Identity {

@@ -1,11 +1,12 @@
 //! Who this machine is: one folder per source, and what they say put together field by field.
 //!
 //! [`machine`] reads the signs that the machine shows, [`source`] asks the sources in their order, [`inventory`] adds
-//! the cluster file's node, and [`merge`] puts the claims together. A source whose documents are known to others too has
+//! the cluster file's node, and [`merge`] puts the claims together. [`derived`] names a machine that nobody knows. A source whose documents are known to others too has
 //! its formats beside it: [`document`], [`network_config`]. What is asked over the network goes through [`fetch`].
 
 pub mod checks;
 pub mod config_drive;
+pub mod derived;
 pub mod document;
 pub mod drives;
 pub mod fetch;
@@ -92,7 +93,7 @@ pub struct Identity {
     pub gateway: Option<PerFamily<IpAddr>>,
     /// MAC of the link that carries the address; any link if absent.
     pub mac: Option<String>,
-    /// Pod CIDR, of each family; nothing on a machine that runs no pods.
+    /// Pod CIDR, of each family; nothing on a machine that runs no pods, or that the cluster is to give one.
     pub pod_cidr: Option<PerFamily<IpNet>>,
     /// How the cloud calls the machine.
     pub provider_id: Option<String>,
@@ -128,6 +129,8 @@ pub enum IdentityError {
         field: &'static str,
         /// The sources, and what they had.
         looked: String,
+        /// The cluster file could let a machine join that says none.
+        admittable: bool,
     },
     /// Nobody says, and a DHCP server cannot.
     #[error("no source gives this machine's address, and DHCP cannot: {why}; looked at: {looked}")]
@@ -186,6 +189,9 @@ impl Advice for IdentityError {
             IdentityError::Conflict { .. } | IdentityError::Gateway { .. } => {
                 "correct one of the two (every field of a node.toml is optional), or the cluster file and build again"
             }
+            IdentityError::Missing { admittable: true, .. } => {
+                "hand over a node.toml with name = \"<a node of the cluster file>\", on the seed partition, say, or set the node's mac, uuid or serial in the cluster file and build again; or, if any machine with this image may join, admit-unknown-workers = true under [cluster] (docs/identity.md)"
+            }
             IdentityError::Missing { .. } => {
                 "hand over a node.toml with name = \"<a node of the cluster file>\", on the seed partition, say, or set the node's mac, uuid or serial in the cluster file and build again (docs/identity.md)"
             }
@@ -211,6 +217,28 @@ pub struct Recognised {
 
 /// Puts together what the sources and the baked inventory say of this machine.
 pub fn resolve(said: &[Claim], layer: &ClusterLayer, by: &Recognised) -> Result<Identity, IdentityError> {
+    put_together(said, layer, by, false)
+}
+
+/// The same, and where that is not enough the machine becomes a worker that nobody described, if the cluster file lets it.
+/// Not before all cards are there that the inventory may know it by.
+pub fn resolve_or_admit(
+    said: &[Claim],
+    layer: &ClusterLayer,
+    by: &Recognised,
+) -> Result<Identity, IdentityError> {
+    match put_together(said, layer, by, false) {
+        Err(IdentityError::Missing { .. }) if layer.admits_unknown() => put_together(said, layer, by, true),
+        result => result,
+    }
+}
+
+fn put_together(
+    said: &[Claim],
+    layer: &ClusterLayer,
+    by: &Recognised,
+    admit: bool,
+) -> Result<Identity, IdentityError> {
     let families = &layer.file.cluster.pod_cidr;
     let mut claims: Vec<Claim> = said.iter().map(|claim| claim.in_order(families)).collect();
     for claim in &claims {
@@ -222,10 +250,12 @@ pub fn resolve(said: &[Claim], layer: &ClusterLayer, by: &Recognised) -> Result<
         if let Some(claim) = claims.iter_mut().find(|claim| claim.host_name.is_some()) {
             claim.says.name = claim.host_name.take();
             checks::check(claim, &layer.role, families)?;
+        } else if admit {
+            claims.extend(derived::claim(by));
         }
     }
     claims.extend(of_inventory);
-    let identity = merge(&claims, layer, by)?;
+    let identity = merge(&claims, layer, by, admit)?;
     if identity.address.is_none() {
         checks::lendable(&identity, layer)
             .map_err(|why| IdentityError::NoAddress { why, looked: merge::looked(&claims, by) })?;

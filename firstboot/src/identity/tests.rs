@@ -1,5 +1,6 @@
 //! Sources, inventory and machine put together.
 
+mod admitted;
 mod cloud;
 
 use bootwright_model::cluster::{Base, Cluster, ClusterFile, Kubernetes, Network, Node, Secrets};
@@ -38,6 +39,7 @@ fn layer(nodes: Vec<Node>) -> ClusterLayer {
             domain: "cluster.local".into(),
             secrets: Secrets::Baked,
             initial_cluster_state: Default::default(),
+            admit_unknown_workers: false,
         },
         kubernetes: Kubernetes {
             version: "1.20.2".into(),

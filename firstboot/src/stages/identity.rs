@@ -117,10 +117,13 @@ fn resolve(said: &[Claim], layer: &ClusterLayer, firmware: &Firmware) -> Result<
         // A card whose driver is slow may be the one that the inventory knows.
         Err(IdentityError::Missing { .. }) => {
             let known: Vec<String> = layer.file.nodes.iter().filter_map(|node| node.mac.clone()).collect();
-            if !known.is_empty() {
+            if layer.admits_unknown() {
+                // A name that follows from the cards is to follow from all of them.
+                links::wait_until_settled(&known)?;
+            } else if !known.is_empty() {
                 links::wait_for_any(&known)?;
             }
-            Ok(identity::resolve(said, layer, &by()?)?)
+            Ok(identity::resolve_or_admit(said, layer, &by()?)?)
         }
         result => Ok(result?),
     }

@@ -97,8 +97,12 @@ pub fn run(root: &Path, known: Known) -> Result<Done<NodeFacts>, NetworkError> {
     layer.file.network.mtu = pods_mtu(layer.file.network.mtu, configured.mtu);
     let link = configured.link.clone();
     let time_servers = clock::servers(&layer.file, &layer.role, seeded, time_servers);
-    let facts = NodeFacts { name, address, gateway, link, pod_cidr, provider_id, time_servers, layer, os };
-    write(root, &facts, &kept)?;
+    // Only a machine that is admitted gets this far without.
+    let admitted = pod_cidr.is_none() && is_node(&layer.role);
+    let facts =
+        NodeFacts { name, address, gateway, link, pod_cidr, admitted, provider_id, time_servers, layer, os };
+    write_facts(root, &facts)?;
+    write_links(root, &kept)?;
     let summary = summary(&facts, &configured, &origin);
     problems.extend(configured.problems);
     problems.extend(metadata::report_ready(&machine).err().map(|error| problem(&error)));
@@ -179,16 +183,22 @@ fn summary(facts: &NodeFacts, configured: &Configured, origin: &str) -> String {
     summary
 }
 
-/// For programs beside PID 1.
-fn write(root: &Path, facts: &NodeFacts, kept: &Kept) -> Result<(), NetworkError> {
+/// The links, for the service that follows them.
+fn write_links(root: &Path, kept: &Kept) -> Result<(), NetworkError> {
+    kept.write(root).map_err(|source| NetworkError::Facts { path: under(root, layout::LINKS), source })
+}
+
+/// The facts, for programs beside PID 1.
+pub fn write_facts(root: &Path, facts: &NodeFacts) -> Result<(), NetworkError> {
     let path = under(root, layout::NODE_FACTS);
     let write = || {
         fs::create_dir_all(under(root, layout::RUN))?;
+        if facts.admitted {
+            fs::write(under(root, layout::ADMITTED), "")?;
+        }
         crate::files::replace(&path, &serde_json::to_vec(facts)?, 0o600)
     };
-    write().map_err(|source| NetworkError::Facts { path: path.clone(), source })?;
-    let path = under(root, layout::LINKS);
-    kept.write(root).map_err(|source| NetworkError::Facts { path, source })
+    write().map_err(|source| NetworkError::Facts { path: path.clone(), source })
 }
 
 #[cfg(test)]

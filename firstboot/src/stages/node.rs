@@ -21,6 +21,7 @@ use super::services::{self as services_stage, ReportObserver};
 use super::state::{self, Early, StateError};
 use super::{Advice, Done, Runner, Stop, clock, firmware, hold, identity, network, randomness, readahead};
 use crate::certificates::{self, Roots};
+use crate::network::given_range;
 use crate::report::Reporter;
 use crate::services::{self, Definition, Host, halt};
 use crate::storage::disks::RootGuids;
@@ -73,6 +74,7 @@ fn stages(
     runner.run("clock", || clock::run(root, &facts))?;
     runner.run("state", || state::run(root, join(prepared, StateError::Lost)?, &facts))?;
     runner.run("randomness", || randomness::run(root, gathering))?;
+    let facts = recall_range(root, facts, reporter);
     runner.run("certificates", || certificates_stage::run(root, &facts))?;
     runner.run("parameters", || join(parameters, ParametersError::Lost).map(parameters::run))?;
     firmware::tell(root, runner, missed);
@@ -82,6 +84,23 @@ fn stages(
     // If the thread has ended without a word, nobody is left to wait for.
     let _ = peers_done.recv_timeout(PEERS_PATIENCE);
     Ok(Running { facts, definitions })
+}
+
+/// The range that a machine that nobody described was given at an earlier boot. Without it one is asked for again.
+fn recall_range(root: &Path, facts: NodeFacts, reporter: &Reporter) -> NodeFacts {
+    let recalled = given_range::recall(root, &facts);
+    let known = recalled.and_then(|ranges| {
+        let facts = NodeFacts { pod_cidr: ranges.or(facts.pod_cidr), ..facts.clone() };
+        if ranges.is_some() {
+            network::write_facts(root, &facts).map_err(std::io::Error::other)?;
+        }
+        Ok(facts)
+    });
+    known.unwrap_or_else(|error| {
+        reporter
+            .line(&format!("state           the pod CIDR of the boot before is asked for again: {error}"));
+        facts
+    })
 }
 
 fn supervise(host: &Host, running: Running, reporter: &Arc<Reporter>, command_line: &CommandLine) -> ! {

@@ -75,6 +75,9 @@ impl Advice for PodNetworkError {
 /// plane runs without pods, and pods reach each other without the rules.
 pub fn run(root: &Path, facts: &NodeFacts, peers_done: &Sender<()>) -> Done<()> {
     let Some(pods) = facts.pod_cidr else {
+        if facts.admitted {
+            return Done::new((), "none yet: the cluster gives this machine a pod CIDR when it has joined");
+        }
         return Done::new((), "none: this machine runs no pods");
     };
     if facts.layer.file.network.mode == NetworkMode::None {
@@ -83,9 +86,7 @@ pub fn run(root: &Path, facts: &NodeFacts, peers_done: &Sender<()>) -> Done<()> 
     let (peers, mut problems) = program_peers(facts);
     // Nobody waits for it any more: fine.
     let _ = peers_done.send(());
-    let configured = write_configuration(root, facts).err();
-    let masqueraded = masquerade::apply(facts).into_iter().map(PodNetworkError::from);
-    problems.extend(configured.into_iter().chain(masqueraded).map(|error| problem(&error)));
+    problems.extend(for_own_pods(root, facts).iter().map(problem));
     let mtu = cni::pod_mtu(facts);
     let peers = match facts.layer.file.network.mode {
         NetworkMode::Cloud => "peers by the cloud's routes".to_owned(),
@@ -94,6 +95,16 @@ pub fn run(root: &Path, facts: &NodeFacts, peers_done: &Sender<()>) -> Done<()> 
     };
     let summary = format!("pods in {pods:#}, MTU {mtu}, {peers}, masqueraded beyond the cluster");
     Done { value: (), summary, problems }
+}
+
+/// What this node's own pods need: the CNI configuration and the rules. Without the ways to the others: of a node that was
+/// given its range later the agent knows them already.
+pub fn for_own_pods(root: &Path, facts: &NodeFacts) -> Vec<PodNetworkError> {
+    if facts.layer.file.network.mode == NetworkMode::None {
+        return Vec::new();
+    }
+    let configured = write_configuration(root, facts).err();
+    configured.into_iter().chain(masquerade::apply(facts).into_iter().map(PodNetworkError::from)).collect()
 }
 
 /// Programs what is baked; says how many peers are reached.

@@ -32,6 +32,7 @@ use corpus::Corpus;
 use firstboot::identity::{document, network_config, smbios};
 use firstboot::kmsg;
 use firstboot::network::dhcp::message::Client;
+use firstboot::network::given_range::Kept;
 use firstboot::stages::firmware;
 
 /// What a target may take at every change, whichever is reached first.
@@ -122,6 +123,14 @@ fn dmi() {
         &["\0\0", "\x0b\x05", "\x7f\x04"],
     );
     let read = |bytes: &[u8]| !smbios::tables::oem_strings(bytes).is_empty();
+    try_changes!(corpus, read, ITERATIONS);
+}
+
+#[test]
+fn pod_cidr() {
+    let corpus =
+        Corpus::of("pod_cidr", &[], &["\"pod-cidr\":", "[\"", "/129", "/0", "::", "null", "\\u0000", "{"]);
+    let read = |bytes: &[u8]| Kept::read(bytes).is_ok();
     try_changes!(corpus, read, ITERATIONS);
 }
 

@@ -273,3 +273,39 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_highest_free_range_is_below_what_is_taken() {
+    let free = |whole: &str, bits, taken: &[&str]| {
+        let taken: Vec<IpNet> = taken.iter().map(|text| net(text)).collect();
+        highest_free(net(whole), bits, &taken).map(|range| range.to_string()).unwrap_or_default()
+    };
+    assert_eq!(free("10.10.0.0/16", 24, &[]), "10.10.255.0/24");
+    assert_eq!(
+        free("10.10.0.0/16", 24, &["10.10.255.0/24", "10.10.0.0/24", "10.10.254.128/25"]),
+        "10.10.253.0/24"
+    );
+    assert_eq!(free("10.10.0.0/16", 24, &["10.10.128.0/17", "10.10.200.0/24"]), "10.10.127.0/24");
+    assert_eq!(free("10.10.0.0/23", 24, &["10.10.0.0/24", "10.10.1.7/32"]), "");
+    assert_eq!(free("10.10.0.0/24", 24, &["10.10.0.0/16"]), "", "another's that is larger than all");
+    assert_eq!(free("10.10.0.0/24", 24, &["fd00::/64", "192.0.2.0/24"]), "10.10.0.0/24", "of others");
+    assert_eq!(free("fd00:10::/48", 64, &["fd00:10:0:ffff::/64"]), "fd00:10:0:fffe::/64");
+    assert_eq!(free("0.0.0.0/24", 25, &["0.0.0.0/25", "0.0.0.128/25"]), "", "nothing lies below");
+    assert_eq!(free("10.10.0.0/24", 16, &[]), "");
+}
+
+proptest! {
+    #[test]
+    fn what_is_free_overlaps_nothing_and_nothing_free_is_higher(
+        taken in prop::collection::vec((0_u32..=255, 22_u8..=26), 0..40),
+    ) {
+        let whole = net("10.10.0.0/18");
+        let taken: Vec<IpNet> = taken
+            .into_iter()
+            .map(|(third, bits)| format!("10.10.{third}.0/{bits}").parse::<IpNet>().unwrap().trunc())
+            .collect();
+        let is_free = |range: &IpNet| !taken.iter().any(|other| overlaps(other, range));
+        let all: Vec<IpNet> = whole.subnets(24).unwrap().collect();
+        prop_assert_eq!(highest_free(whole, 24, &taken), all.into_iter().rev().find(is_free));
+    }
+}

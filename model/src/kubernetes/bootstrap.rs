@@ -82,7 +82,7 @@ pub fn objects(facts: &NodeFacts, token: &BootstrapToken) -> Result<Vec<Object>,
         binding("bootwright:node-proxier", "system:node-proxier", "Group", "system:nodes"),
         token_secret(token),
     ];
-    objects.extend(rights::objects());
+    objects.extend(rights::objects(&facts.layer.file.cluster));
     // The Node first: the kubelet's quick way to Ready waits for its pod CIDR.
     objects.insert(0, node_object::of(facts)?);
     objects.splice(0..0, node_object::tainted(facts)?);

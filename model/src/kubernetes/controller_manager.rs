@@ -26,7 +26,10 @@ pub(super) fn render(node: &NodeContext) -> Result<Component, KubernetesError> {
         .set("--use-service-account-credentials", true)
         .set("--controllers", "*,bootstrapsigner,tokencleaner")
         // Pod CIDRs are baked, as the CNI configuration is written before the API is up; first boot sets
-        // them on the Node objects. A second allocator would hand out others. Neither `--cluster-cidr`,
+        // them on the Node objects. A second allocator would hand out others: it knows ranges of Nodes alone, so that it
+        // gives away those of machines that were not booted yet. And it ends with an error, at each start, if a Node has a
+        // range that it would not have cut itself (NewCIDRRangeAllocator: "this error will keep crashing"). Machines that
+        // nobody described are therefore given theirs by the agents (agent/src/ranges). Neither `--cluster-cidr`,
         // `--service-cluster-ip-range` nor `--node-cidr-mask-size-ipv4` and `-ipv6`: they are the allocator's.
         .set("--allocate-node-cidrs", false)
         .set("--cluster-name", &node.facts.layer.file.cluster.name)

@@ -148,7 +148,7 @@ fn runtime(document: Document, node: &NodeContext, endpoint: &str) -> Result<Doc
         .set("protectKernelDefaults", false)
         .set("resolvConf", node.path("/etc/resolv.conf"))
         .set("volumePluginDir", node.path(VOLUME_PLUGINS))
-        .set("maxPods", max_pods(node.facts.pods()?))
+        .set("maxPods", max_pods(node.facts.share_of_pods()?))
         // Seen at most this late when containerd or the network plugin turns ready; a full status is
         // still sent every five minutes only, as the lease carries the heartbeat.
         .set("nodeStatusUpdateFrequency", "4s")

@@ -65,6 +65,8 @@ const FEATURE_GATES: &str = "feature-gates";
 pub const CONTROL_PLANE_ROLES: [&str; 2] = [ALL_IN_ONE, "control-plane"];
 /// The role of a machine that runs a member of etcd and nothing else of the cluster: it has no kubelet, and no Node.
 pub const ETCD: &str = "etcd";
+/// The role of a machine that runs pods and nothing of the control plane; there may be others of one's own.
+pub const WORKER: &str = "worker";
 /// The role of a control plane that runs everybody's pods as well: its Node has no taint.
 pub const ALL_IN_ONE: &str = "all-in-one";
 
@@ -77,6 +79,11 @@ pub fn is_control_plane(role: &str) -> bool {
 /// Whether machines of this role are Nodes: they run a kubelet, and pods, for which they have a range.
 pub fn is_node(role: &str) -> bool {
     role != ETCD
+}
+
+/// Whether machines of this role run pods and nothing of the control plane: the only ones that may join undescribed.
+pub fn is_worker(role: &str) -> bool {
+    is_node(role) && !is_control_plane(role)
 }
 
 /// Whether a machine of this role with these addresses has the families that it needs in a cluster with these ranges of

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::bootstrap::{Method, Object};
 use super::{ALL_IN_ONE, KubernetesError, Version, gates, is_control_plane};
+use crate::agent;
 use crate::cluster::Node;
 use crate::node::NodeFacts;
 
@@ -37,8 +38,16 @@ pub fn of(facts: &NodeFacts) -> Result<Object, KubernetesError> {
     } else {
         labels.retain(|key, _| !is_kept(key));
     }
-    let pod_cidrs: Vec<String> = facts.pods()?.trunc().iter().map(|range| range.to_string()).collect();
-    let mut spec = json!({ "podCIDR": pod_cidrs[0], "podCIDRs": pod_cidrs });
+    let mut metadata = json!({ "name": facts.name, "labels": labels });
+    let mut spec = json!({});
+    if facts.admitted {
+        // Also one that has had a range before does not set it: its Node may have been deleted, and the range another's.
+        let wish = facts.pod_cidr.map_or("true".to_owned(), |ranges| ranges.trunc().to_string());
+        metadata["annotations"] = json!({ agent::WANTS_POD_CIDR: wish });
+    } else {
+        let ranges: Vec<String> = facts.pods()?.trunc().iter().map(|range| range.to_string()).collect();
+        spec = json!({ "podCIDR": ranges[0], "podCIDRs": ranges });
+    }
     if let Some(id) = &facts.provider_id {
         spec["providerID"] = id.as_str().into();
     }
@@ -48,7 +57,7 @@ pub fn of(facts: &NodeFacts) -> Result<Object, KubernetesError> {
         body: json!({
             "apiVersion": "v1",
             "kind": "Node",
-            "metadata": { "name": facts.name, "labels": labels },
+            "metadata": metadata,
             "spec": spec,
             // For the case that the Node does not exist yet: a kubelet of 1.20 panics when it registers and finds
             // one without these maps (reconcileHugePageResource). On one that exists, status is left alone.
@@ -172,6 +181,21 @@ mod tests {
         let kept = kept_labels(&facts.layer.file.nodes[1], "1.20.2".parse().unwrap());
         let kept: Vec<&str> = kept.keys().map(String::as_str).collect();
         assert_eq!(kept, ["node-role.kubernetes.io/worker", "topology.kubernetes.io/zone"]);
+    }
+
+    #[test]
+    fn a_machine_that_nobody_described_asks_for_its_range() {
+        let mut facts = worker("1.20.2");
+        facts.admitted = true;
+        for (has, asks) in [(None, "true"), (Some("10.10.255.7/24"), "10.10.255.0/24")] {
+            facts.pod_cidr = has.map(|range| range.parse().unwrap());
+            let body = of(&facts).unwrap().body;
+            assert_eq!(body["metadata"]["annotations"][agent::WANTS_POD_CIDR], asks);
+            assert!(
+                body["spec"].get("podCIDR").is_none() && body["spec"].get("podCIDRs").is_none(),
+                "{body}"
+            );
+        }
     }
 
     #[test]

@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 
 use super::bootstrap::{Method, Object};
 use crate::agent;
+use crate::cluster::Cluster;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
 /// Roles and bindings, in order.
-pub(super) fn objects() -> Vec<Object> {
+pub(super) fn objects(cluster: &Cluster) -> Vec<Object> {
     let agent = json!({ "apiGroup": GROUP, "kind": "User", "name": agent::USER });
     // Both kinds of requests: to decide on those of machines that join is its work too, so the right
     // `certificatesigningrequests/nodeclient`, by which Kubernetes approves them without a look at the name, is
@@ -54,6 +55,18 @@ pub(super) fn objects() -> Vec<Object> {
             "verbs": ["get", "update"],
         },
     ]);
+    // Only while strangers may join: whoever may change a Node may also draw pods to it.
+    let giver = if cluster.admit_unknown_workers { json!([agent]) } else { json!([]) };
+    let ranges = json!([{ "apiGroups": [""], "resources": ["nodes"], "verbs": ["patch"] }]);
+    let ranges_lease = json!([
+        { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"] },
+        {
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "resourceNames": [agent::POD_CIDR_LEASE],
+            "verbs": ["get", "update"],
+        },
+    ]);
     let default = Some("default");
     let leases = Some(agent::LEASE_NAMESPACE);
     vec![
@@ -63,6 +76,10 @@ pub(super) fn objects() -> Vec<Object> {
         binding(default, "bootwright:api-endpoints", json!([agent])),
         role(leases, "bootwright:virtual-ip", lease),
         binding(leases, "bootwright:virtual-ip", json!([agent])),
+        role(None, "bootwright:pod-cidrs", ranges),
+        binding(None, "bootwright:pod-cidrs", giver.clone()),
+        role(leases, "bootwright:pod-cidrs", ranges_lease),
+        binding(leases, "bootwright:pod-cidrs", giver),
     ]
 }
 
@@ -72,7 +89,8 @@ fn role(namespace: Option<&str>, name: &str, rules: Value) -> Object {
     object(namespace, "Role", &mut body)
 }
 
-/// Of the role with the same name.
+/// Of the role with the same name. Subjects that an earlier image named and that are not named any more go: server-side
+/// apply replaces the list.
 fn binding(namespace: Option<&str>, name: &str, subjects: Value) -> Object {
     let kind = if namespace.is_some() { "Role" } else { "ClusterRole" };
     let role = json!({ "apiGroup": GROUP, "kind": kind, "name": name });

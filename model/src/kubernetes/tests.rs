@@ -29,6 +29,7 @@ pub(super) fn facts(kubernetes: &str, containerd: &str, etcd: &str) -> NodeFacts
         gateway: None,
         link: "eth0".to_owned(),
         pod_cidr: "10.10.3.0/24".parse().ok(),
+        admitted: false,
         provider_id: None,
         time_servers: Vec::new(),
         layer: crate::baked::ClusterLayer {

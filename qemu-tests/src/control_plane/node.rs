@@ -18,6 +18,7 @@ pub fn facts() -> NodeFacts {
         gateway: None,
         link: "lo".to_owned(),
         pod_cidr: "10.10.3.0/24".parse().ok(),
+        admitted: false,
         provider_id: Some("harbor://cp1".to_owned()),
         time_servers: Vec::new(),
         layer: ClusterLayer {

@@ -19,6 +19,7 @@ mod ranges;
 mod recognition;
 mod settings;
 mod state_disk;
+mod unknown_workers;
 mod virtual_ip;
 
 use std::collections::BTreeMap;
@@ -55,6 +56,7 @@ pub fn all(context: &Context<'_>) -> Vec<Finding> {
     nodes::check(context, &mut findings);
     links::check(context.file, &mut findings);
     state_disk::check(context.file, &mut findings);
+    unknown_workers::check(context.file, &mut findings);
     virtual_ip::check(context.file, &mut findings);
     kubernetes::check(context, &mut findings);
     images::check(context.file, &mut findings);

@@ -7,7 +7,7 @@ use bootwright_model::seed::Seed;
 use super::{Claim, IdentityError, Recognised};
 
 /// The entries that fit this machine: by the name that a source gives, by a MAC address, the UUID or the serial number,
-/// else by its host name, else the only node of this image's role. Two different entries are two claims; putting them together finds the
+/// else by its host name, else the only node of this image's role, unless strangers may join. Two different entries are two claims; putting them together finds the
 /// conflict.
 pub fn claims(layer: &ClusterLayer, said: &[Claim], by: &Recognised) -> Result<Vec<Claim>, IdentityError> {
     let nodes = &layer.file.nodes;
@@ -31,7 +31,8 @@ pub fn claims(layer: &ClusterLayer, said: &[Claim], by: &Recognised) -> Result<V
         let called = nodes.iter().find_map(|node| Some((node, called(&node)?)));
         found.extend(called.map(|(node, claim)| (node, format!("called so by {}", claim.source))));
     }
-    if found.is_empty() && named.is_none() {
+    // Where any machine may join, the next stranger would be that node too.
+    if found.is_empty() && named.is_none() && !layer.admits_unknown() {
         let mut of_role = nodes.iter().filter(|node| node.role == layer.role);
         if let (Some(node), None) = (of_role.next(), of_role.next()) {
             found.push((node, "the only one of its role".to_owned()));

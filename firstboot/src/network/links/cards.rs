@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bootwright_model::families::PerFamily;
 use bootwright_model::links::Link as Described;
@@ -13,6 +13,9 @@ use super::error::request;
 use super::{LINK_PATIENCE, LinkError, autoconf};
 use crate::network::netlink::{Link, LinkChanges, Netlink};
 use crate::report::under;
+
+/// Between two cards whose drivers probe in the background; by then most are there.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// This machine's MAC addresses of Ethernet links: those that the cards were made with.
 pub fn macs() -> Result<Vec<String>, LinkError> {
@@ -32,6 +35,23 @@ pub fn wait_for_any(macs: &[String]) -> Result<bool, LinkError> {
         }
         if !changes.wait(end).map_err(|source| request("listen for links", source))? {
             return Ok(false);
+        }
+    }
+}
+
+/// Waits until a link with one of `macs` is there, or no link has come, gone or changed for a while, at most as long as a
+/// slow driver takes: a machine that is none of the inventory's is not to wait for its cards at every boot.
+pub fn wait_until_settled(macs: &[String]) -> Result<(), LinkError> {
+    let mut changes = LinkChanges::open().map_err(|source| request("listen for links", source))?;
+    let latest = Instant::now() + LINK_PATIENCE;
+    loop {
+        let ours = self::macs()?;
+        if macs.iter().any(|mac| ours.iter().any(|known| known.eq_ignore_ascii_case(mac))) {
+            return Ok(());
+        }
+        let end = latest.min(Instant::now() + QUIET);
+        if !changes.wait(end).map_err(|source| request("listen for links", source))? || end == latest {
+            return Ok(());
         }
     }
 }

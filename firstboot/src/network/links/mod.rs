@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::stages::Problem;
 
 pub use autoconf::set_accept_ra;
-pub use cards::{Before, SetUp, macs, set_down, set_mtu, set_up, wait_for_any};
+pub use cards::{Before, SetUp, macs, set_down, set_mtu, set_up, wait_for_any, wait_until_settled};
 pub use device::module;
 pub use error::LinkError;
 pub use online::endpoint;
