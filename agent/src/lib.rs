@@ -2,8 +2,9 @@
 //!
 //! Tasks that know nothing of one another, each in a folder: [`balancer`] stands on this node before all control
 //! planes, [`peers`] keeps the pod network in step with the Nodes, [`approver`] decides on the certificates that
-//! kubelets ask for, [`vip`] holds the virtual address in turn with other control planes. [`api`] is the connection that they share,
-//! [`election`] their turns, [`health`] tells the supervisor.
+//! kubelets ask for, [`vip`] holds the virtual address in turn with other control planes, [`ranges`] gives pod
+//! CIDRs to machines that nobody described. [`api`] is the connection that they share, [`election`] their turns, [`health`]
+//! tells the supervisor.
 
 pub mod api;
 pub mod approver;
@@ -11,6 +12,7 @@ pub mod balancer;
 pub mod election;
 pub mod health;
 pub mod peers;
+pub mod ranges;
 pub mod settings;
 pub mod tasks;
 pub mod vip;

@@ -7,9 +7,10 @@ use agent::approver::rules::Inventory;
 use agent::balancer::probe::{Prober, Timing};
 use agent::balancer::{self, Balancer};
 use agent::peers::pods::Pods;
+use agent::ranges::plan::Pools;
 use agent::settings::{Arguments, Settings};
 use agent::vip::{self, Farewell};
-use agent::{api, approver, health, peers, tasks};
+use agent::{api, approver, health, peers, ranges, tasks};
 use bootwright_model::cluster::NetworkMode;
 use clap::Parser;
 use pod_network::baked_peers;
@@ -91,7 +92,14 @@ async fn with_the_api(
             tasks::keep("vip", hold).await;
         }
     };
-    tokio::join!(endpoints, approver, peers, vip);
+    let ranges = async {
+        let file = &facts.layer.file;
+        if settings.is_control_plane() && file.cluster.admit_unknown_workers {
+            let pools = Pools::from(file);
+            tasks::keep("ranges", || ranges::run(client.clone(), facts.name.clone(), pools.clone())).await;
+        }
+    };
+    tokio::join!(endpoints, approver, peers, vip, ranges);
 }
 
 /// Waits for SIGTERM, and then until what others wait for is given back.

@@ -93,6 +93,7 @@ impl Follower {
     }
 
     fn reconcile(&mut self) -> Outcome {
+        self.pods.own_ranges(&self.table.own_ranges());
         self.pods.reconcile(&self.table.peers())
     }
 
@@ -244,6 +245,22 @@ fn peers_move_between_the_link_and_the_overlay() {
     assert_eq!(shown(), ways(&[w1, ("10.10.21.0/24", "10.20.0.21")]));
     follower.gone("x1");
     assert_eq!(shown(), ways(&[w1]));
+}
+
+#[test]
+fn a_node_that_is_given_its_range_reaches_nobody_before() {
+    if !inside_namespace("a_node_that_is_given_its_range_reaches_nobody_before") {
+        return;
+    }
+    let facts = NodeFacts { pod_cidr: None, admitted: true, ..facts(&json!({ "mode": "vxlan" })) };
+    let mut follower =
+        Follower { table: Table::new(facts.name.clone(), baked_peers(&facts)), pods: Pods::new(&facts) };
+    assert_eq!(follower.all(&[node("cp1", 1, "10.20.0.10", &[])]), ["this node has no pod CIDR yet"]);
+    assert_eq!(shown(), ways(&[]));
+    follower.set(node("cp1", 1, "10.20.0.10", &["10.10.255.0/24"]));
+    assert_eq!(shown(), ways(&[("10.10.1.0/24", "[10.20.0.11]")]));
+    // It is the machine's for as long as it runs.
+    assert_eq!(follower.set(node("cp1", 1, "10.20.0.10", &["10.10.7.0/24"])), NOTHING);
 }
 
 #[test]

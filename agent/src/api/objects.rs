@@ -5,13 +5,18 @@
 //! `v1`, which every supported release serves.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
+use bootwright_model::agent::WANTS_POD_CIDR;
 use k8s_openapi::ClusterResourceScope;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
 use kube::api::ObjectMeta;
 use serde::{Deserialize, Deserializer, Serialize};
+
+/// Labels of control planes: the second is what releases before 1.24 have.
+const CONTROL_PLANE: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
 
 /// `v1` Node.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -71,6 +76,17 @@ impl Node {
     /// Its controller has heard from its kubelet lately.
     pub fn is_ready(&self) -> bool {
         self.status.conditions.iter().any(|c| c.kind == "Ready" && c.status == "True")
+    }
+
+    /// Its labels say that it is part of the control plane: of one that a cluster file of another image has, say.
+    pub fn is_control_plane(&self) -> bool {
+        let labels = self.metadata.labels.iter().flatten();
+        labels.into_iter().any(|(key, _)| CONTROL_PLANE.contains(&key.as_str()))
+    }
+
+    /// What it asks for by the annotation [`WANTS_POD_CIDR`].
+    pub fn wants_pod_cidr(&self) -> Option<&str> {
+        self.metadata.annotations.as_ref()?.get(WANTS_POD_CIDR).map(String::as_str)
     }
 }
 
@@ -154,7 +170,8 @@ pub struct EndpointPort {
     pub port: u16,
 }
 
-/// The three fields of metadata that watching needs, the name above all, and the age.
+/// The three fields of metadata that watching needs, the name above all, and the age; of annotations and labels those that
+/// are asked for here.
 fn brief<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -163,9 +180,24 @@ fn brief<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Er
         namespace: Option<String>,
         resource_version: Option<String>,
         creation_timestamp: Option<Time>,
+        #[serde(default)]
+        annotations: BTreeMap<String, String>,
+        #[serde(default)]
+        labels: BTreeMap<String, String>,
     }
-    let Brief { name, namespace, resource_version, creation_timestamp } = Brief::deserialize(deserializer)?;
-    Ok(ObjectMeta { name, namespace, resource_version, creation_timestamp, ..ObjectMeta::default() })
+    let Brief { name, namespace, resource_version, creation_timestamp, mut annotations, mut labels } =
+        Brief::deserialize(deserializer)?;
+    annotations.retain(|key, _| key == WANTS_POD_CIDR);
+    labels.retain(|key, _| CONTROL_PLANE.contains(&key.as_str()));
+    Ok(ObjectMeta {
+        name,
+        namespace,
+        resource_version,
+        creation_timestamp,
+        annotations: Some(annotations).filter(|all| !all.is_empty()),
+        labels: Some(labels).filter(|all| !all.is_empty()),
+        ..ObjectMeta::default()
+    })
 }
 
 macro_rules! resource {

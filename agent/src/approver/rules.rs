@@ -36,6 +36,8 @@ pub struct Inventory {
     services: PerFamily<IpNet>,
     pods: PerFamily<IpNet>,
     domain: String,
+    /// Machines that are in no cluster file may join as workers.
+    admits_unknown: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -70,6 +72,7 @@ impl From<&ClusterFile> for Inventory {
             services: file.cluster.service_cidr,
             pods: file.cluster.pod_cidr,
             domain: without_root(&file.cluster.domain).to_ascii_lowercase(),
+            admits_unknown: file.cluster.admit_unknown_workers,
         }
     }
 }
@@ -88,7 +91,7 @@ pub fn judge(request: &Request, inventory: &Inventory, node: Option<&Node>) -> V
     let known = inventory.nodes.iter().find(|known| known.name == request.node);
     match request.kind {
         Kind::Serving => serving(request, inventory, known, node),
-        Kind::Client => client(request, known, node),
+        Kind::Client => client(request, inventory, known, node),
     }
 }
 
@@ -140,7 +143,12 @@ fn serving(
     }
 }
 
-fn client(request: &Request, known: Option<&InventoryNode>, node: Option<&Node>) -> Verdict {
+fn client(
+    request: &Request,
+    inventory: &Inventory,
+    known: Option<&InventoryNode>,
+    node: Option<&Node>,
+) -> Verdict {
     if let Some(why) = wrong_usages(request, "client auth") {
         return Verdict::Deny(why);
     }
@@ -148,6 +156,7 @@ fn client(request: &Request, known: Option<&InventoryNode>, node: Option<&Node>)
         return Verdict::Deny(format!("{request} is asked for; a client has no names but its subject"));
     }
     match known {
+        None if inventory.admits_unknown => stranger(request, inventory, node),
         None => Verdict::Leave(format!(
             "{request}: the inventory has no such node; add it to the cluster file, or approve by hand"
         )),
@@ -163,6 +172,29 @@ fn client(request: &Request, known: Option<&InventoryNode>, node: Option<&Node>)
              which gets it once the Node is not Ready any more"
         )),
         Some(_) => Verdict::Approve(format!("{request}, which is in the inventory")),
+    }
+}
+
+/// A machine that nobody described. Whoever has the token may become any node that is none yet, and nothing else: the names
+/// of what there is are not to be had.
+fn stranger(request: &Request, inventory: &Inventory, node: Option<&Node>) -> Verdict {
+    let name = &request.node;
+    // First boot gives labels of RFC 1123 only; and a name with dots could be one in DNS.
+    if name.contains('.') || name.len() > 63 || name.starts_with('-') || name.ends_with('-') {
+        return Verdict::Deny(format!("{request}: {name} is no label, and no name that first boot gives"));
+    }
+    if let Some(owner) = inventory.reserved(name) {
+        return Verdict::Deny(format!("{request}: the name {name} is {owner}"));
+    }
+    match node {
+        Some(node) if node.is_control_plane() => Verdict::Deny(format!(
+            "{request}, a control plane of another cluster file: nobody may join as it"
+        )),
+        Some(node) if node.is_ready() => Verdict::Leave(format!(
+            "{request}: that node is alive; this is another machine of its name, or the same one made anew, which gets it \
+             once the Node is not Ready any more"
+        )),
+        _ => Verdict::Approve(format!("{request}, as any worker may join")),
     }
 }
 
@@ -185,16 +217,9 @@ impl Inventory {
         let others = || self.nodes.iter().filter(|node| node.name != request.node);
         for name in &request.names {
             let lower = without_root(name).to_ascii_lowercase();
-            let owner = if lower == "localhost" || lower.contains('*') {
-                Some("no node's".to_owned())
-            } else if lower == "kubernetes" || lower.starts_with("kubernetes.") || self.is_service(&lower) {
-                Some("a Service's".to_owned())
-            } else if self.endpoint_names.contains(&lower) {
-                Some("the API's".to_owned())
-            } else {
-                others().find(|node| node.name == lower).map(|node| format!("node {}'s", node.name))
-            };
-            if let Some(owner) = owner {
+            let of_node =
+                || others().find(|node| node.name == lower).map(|node| format!("node {}'s", node.name));
+            if let Some(owner) = self.reserved(&lower).map(str::to_owned).or_else(of_node) {
                 return Some(format!("{request}: the name {name} is {owner}"));
             }
         }
@@ -221,6 +246,19 @@ impl Inventory {
             }
         }
         None
+    }
+
+    /// Whose a name in lower case is that can be no node's.
+    fn reserved(&self, name: &str) -> Option<&'static str> {
+        if name == "localhost" || name.contains('*') {
+            Some("no node's")
+        } else if name == "kubernetes" || name.starts_with("kubernetes.") || self.is_service(name) {
+            Some("a Service's")
+        } else if self.endpoint_names.contains(name) {
+            Some("the API's")
+        } else {
+            None
+        }
     }
 
     /// A name in the cluster's domain, or a short form of one.

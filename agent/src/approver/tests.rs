@@ -12,6 +12,7 @@ use super::rules::{Inventory, Verdict, is_ours, judge};
 use super::{AGAIN, MOST_MESSAGE, MOST_PENDING, MOST_REQUEST, Table};
 use crate::api::objects::{CertificateSigningRequest, Node, RequestSpec};
 
+mod strangers;
 mod table;
 
 const SERVING: [&str; 3] = ["digital signature", "key encipherment", "server auth"];

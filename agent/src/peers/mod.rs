@@ -12,6 +12,7 @@ mod tests;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use kube::{Api, Client};
 use pod_network::Peer;
 use tokio::sync::Notify;
@@ -35,6 +36,10 @@ pub trait Dataplane: Send + 'static {
     /// Makes what there is fit these peers, who are all there are but this node. Twice the same changes nothing.
     /// May block.
     fn reconcile(&mut self, peers: &[Peer]) -> Outcome;
+
+    /// These are the pods' ranges of this node's own Node, none if it has none yet: a machine that nobody described learns
+    /// them so.
+    fn own_ranges(&mut self, ranges: &[IpNet]);
 }
 
 /// What a reconciliation came to.
@@ -76,9 +81,13 @@ async fn apply(table: Arc<Mutex<Table>>, news: Arc<Notify>, mut dataplane: impl 
     let mut retry = RETRY;
     loop {
         settle(&news).await;
-        let peers = table.lock().unwrap_or_else(PoisonError::into_inner).peers();
+        let (own, peers) = {
+            let table = table.lock().unwrap_or_else(PoisonError::into_inner);
+            (table.own_ranges(), table.peers())
+        };
         // Thousands of routes take long enough for a connection of the balancer to notice.
         let work = tokio::task::spawn_blocking(move || {
+            dataplane.own_ranges(&own);
             let outcome = dataplane.reconcile(&peers);
             (dataplane, outcome)
         });

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use bootwright_model::node::NodeFacts;
+use ipnet::IpNet;
 use pod_network::{Failure, Own, PodNetwork, PodsError, Settings, Wanted};
 
 use super::{Dataplane, Outcome, Peer};
@@ -56,7 +57,19 @@ impl Pods {
 }
 
 impl Dataplane for Pods {
+    fn own_ranges(&mut self, ranges: &[IpNet]) {
+        // Of any other machine first boot knows them, and has made its pods' network with them.
+        if self.own.pod_cidrs.is_empty() {
+            self.own.pod_cidrs = ranges.to_vec();
+        }
+    }
+
     fn reconcile(&mut self, peers: &[Peer]) -> Outcome {
+        if self.own.pod_cidrs.is_empty() {
+            // VXLAN devices have an address of the node's own range, and a node without one has no pods.
+            let wrong = BTreeSet::from(["this node has no pod CIDR yet".to_owned()]);
+            return Outcome { lines: self.news(wrong), incomplete: false };
+        }
         let wanted = Wanted::from_peers(&self.own, &self.settings, peers);
         let mut wrong = BTreeSet::new();
         first(&wanted.skipped, MOST_SKIPPED, "peers or ranges are not reached", &mut wrong);

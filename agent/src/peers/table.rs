@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
 use pod_network::{Family, Peer};
 
 use crate::api::objects::Node;
@@ -69,6 +70,11 @@ impl Table {
     /// Forgets a Node; true if there was one.
     pub fn remove(&mut self, name: &str) -> bool {
         self.nodes.remove(name).is_some()
+    }
+
+    /// The ranges that this node's own Node has.
+    pub fn own_ranges(&self) -> Vec<IpNet> {
+        self.nodes.get(&self.own).map(|node| node.pod_cidrs.clone()).unwrap_or_default()
     }
 
     /// All peers by name, this node not among them.
@@ -150,6 +156,7 @@ mod tests {
         assert!(table.set_all(vec![peer("own", "10.0.0.1", "10.10.0.0/24")]));
         assert!(table.set(peer("w1", "10.0.0.2", "10.10.1.0/24")));
         assert!(!table.set(peer("w1", "10.0.0.2", "10.10.1.0/24")));
+        assert_eq!(table.own_ranges(), ["10.10.0.0/24".parse().unwrap()]);
         assert!(table.set(peer("w1", "10.0.0.3", "10.10.1.0/24")));
         assert_eq!(table.peers(), [peer("w1", "10.0.0.3", "10.10.1.0/24")], "and not this node itself");
         assert!(table.set(peer("w2", "10.0.0.4", "")));

@@ -17,6 +17,8 @@ impl Dataplane for Fake {
         self.incomplete = self.incomplete.saturating_sub(1);
         Outcome { lines: Vec::new(), incomplete }
     }
+
+    fn own_ranges(&mut self, _: &[IpNet]) {}
 }
 
 fn peer(number: u8) -> Peer {
