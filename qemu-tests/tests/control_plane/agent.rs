@@ -143,7 +143,7 @@ fn api_server_that_is_gone(cluster: &mut Cluster) {
 }
 
 /// Posts a request as the kubelet of `node` would; answers its key, PEM.
-fn ask(
+pub fn ask(
     cluster: &Cluster,
     who: &Identity,
     name: &str,
@@ -180,7 +180,7 @@ fn condition(cluster: &Cluster, name: &str) -> String {
 }
 
 /// Waits for the certificate, PEM.
-fn issued(cluster: &Cluster, name: &str) -> String {
+pub fn issued(cluster: &Cluster, name: &str) -> String {
     let mut certificate = String::new();
     programs::eventually(&format!("{name} is approved and signed"), PATIENCE, || {
         let object = request(cluster, name);

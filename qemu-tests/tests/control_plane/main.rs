@@ -15,6 +15,8 @@ mod etcd;
 mod etcd_machine;
 mod join;
 mod peers;
+mod ranges;
+mod unknown;
 mod vip;
 
 use std::time::Duration;
@@ -22,7 +24,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use qemu_tests::control_plane::cluster::{Cluster, Identity};
-use qemu_tests::control_plane::{cluster, programs};
+use qemu_tests::control_plane::{cluster, node, programs};
 
 const JSON: &str = "application/json";
 const PODS: &str = "/api/v1/namespaces/default/pods";
