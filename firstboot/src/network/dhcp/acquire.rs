@@ -302,7 +302,7 @@ impl Search<'_> {
 }
 
 /// Give or take an eighth: machines that were switched on together should not ask together.
-fn spread(pause_ms: u64) -> Duration {
+pub(crate) fn spread(pause_ms: u64) -> Duration {
     let eighth = pause_ms / 8;
     Duration::from_millis(pause_ms - eighth + u64::from(random()) % (2 * eighth + 1))
 }

@@ -66,7 +66,7 @@ pub enum KeepError {
     },
 }
 
-fn failed(what: &'static str) -> impl FnOnce(io::Error) -> KeepError {
+pub(crate) fn failed(what: &'static str) -> impl FnOnce(io::Error) -> KeepError {
     move |source| KeepError::Io { what, source }
 }
 
@@ -320,7 +320,7 @@ impl Keeper {
     }
 }
 
-fn card(name: &str) -> Result<Card, KeepError> {
+pub(crate) fn card(name: &str) -> Result<Card, KeepError> {
     let links =
         Netlink::open().and_then(|mut netlink| netlink.links()).map_err(failed("links cannot be listed"))?;
     let link = links.into_iter().find(|link| link.name == name);

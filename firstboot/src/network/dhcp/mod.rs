@@ -95,7 +95,7 @@ pub fn first(root: &Path, cards: &[Card], host_name: &str, patience: Duration) -
 }
 
 /// A number that neighbours do not guess: of the kernel, without waiting for it early in the boot.
-fn random() -> u32 {
+pub(crate) fn random() -> u32 {
     let mut bytes = [0; 4];
     match getrandom(&mut bytes, GetRandomFlags::INSECURE) {
         Ok(_) => u32::from_ne_bytes(bytes),

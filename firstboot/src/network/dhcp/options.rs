@@ -170,7 +170,7 @@ pub fn is_host(address: Ipv4Addr) -> bool {
 }
 
 /// Names one after the other, as in DNS (RFC 1035, section 4.1.4). What follows a faulty one is left out.
-fn domains(bytes: &[u8]) -> Vec<String> {
+pub(crate) fn domains(bytes: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     let mut place = 0;
     while place < bytes.len() && found.len() < MOST_DOMAINS {

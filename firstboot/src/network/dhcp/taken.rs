@@ -1,6 +1,6 @@
 //! Leases that a node of a cluster cannot use, whoever lends them.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use bootwright_model::baked::ClusterLayer;
 use ipnet::{IpNet, Ipv4Net};
@@ -28,22 +28,28 @@ impl Advice for Taken {
 
 /// An address that is another's in this cluster would take that one's traffic once it is switched on.
 pub fn check(lease: &Lease, layer: &ClusterLayer) -> Result<(), Taken> {
-    let address = IpAddr::V4(lease.address.addr());
+    match owner(lease.address.into(), layer) {
+        Some(owner) => Err(Taken { server: lease.server, address: lease.address, owner }),
+        None => Ok(()),
+    }
+}
+
+/// Whose an address is in the cluster file: `is the address of cp1 in the cluster file`.
+pub fn owner(lent: IpNet, layer: &ClusterLayer) -> Option<String> {
+    let (address, network) = (lent.addr(), lent.trunc());
     let cluster = &layer.file.cluster;
-    let taken = |owner: String| Err(Taken { server: lease.server, address: lease.address, owner });
     if let Some(node) = layer.file.nodes.iter().find(|node| node.address.addrs().contains(&address)) {
-        return taken(format!("is the address of {} in the cluster file", node.name));
+        return Some(format!("is the address of {} in the cluster file", node.name));
     }
     if Some(address) == cluster.virtual_ip {
-        return taken("is the cluster's virtual IP".to_owned());
+        return Some("is the cluster's virtual IP".to_owned());
     }
-    let network = IpNet::V4(lease.address.trunc());
     for (what, ranges) in [("pods", cluster.pod_cidr), ("Services", cluster.service_cidr)] {
         if let Some(range) = ranges.iter().find(|range| range.contains(&network) || network.contains(range)) {
-            return taken(format!("lies in a network of the range {range} of {what}"));
+            return Some(format!("lies in a network of the range {range} of {what}"));
         }
     }
-    Ok(())
+    None
 }
 
 #[cfg(test)]

@@ -20,12 +20,15 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::stages::uevent::timespec;
 
+pub use addresses::Ipv6Address;
 pub use changes::{Change, Changes};
 pub use links::{Link, Made, parse_mac};
 pub use routes::{Route, main_table};
 
 /// `RTNLGRP_LINK` of linux/rtnetlink.h.
 const LINK_GROUP: u32 = 1;
+/// `RTNLGRP_IPV6_IFADDR` of linux/rtnetlink.h.
+const IPV6_ADDRESS_GROUP: u32 = 9;
 
 /// A socket for requests.
 pub struct Netlink {
@@ -99,6 +102,13 @@ impl LinkChanges {
         socket.add_membership(LINK_GROUP)?;
         socket.set_non_blocking(true)?;
         Ok(LinkChanges { socket })
+    }
+
+    /// Hears when IPv6 addresses come, go or change, too.
+    pub fn open_with_ipv6_addresses() -> io::Result<LinkChanges> {
+        let changes = LinkChanges::open()?;
+        changes.socket.add_membership(IPV6_ADDRESS_GROUP)?;
+        Ok(changes)
     }
 
     /// Waits for a change until `end`; false if none came.
