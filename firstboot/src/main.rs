@@ -32,6 +32,7 @@ fn main() -> ExitCode {
 fn command(name: Option<&str>, arguments: Vec<OsString>) -> ExitCode {
     match name {
         Some("dhcp") => return firstboot::network::dhcp::keep::main(Path::new("/")),
+        Some("dhcp6") => return firstboot::network::dhcp6::keep::main(Path::new("/")),
         Some("links") => return firstboot::network::links::follow::main(Path::new("/")),
         Some("bird") => return firstboot::network::bird::main(Path::new("/"), &arguments),
         Some("etcd") => return firstboot::bootstrap::etcd::main(Path::new("/"), &arguments),

@@ -48,6 +48,8 @@ pub const LEASE: &str = "/run/bootwright/lease.json";
 pub const LINKS: &str = "/run/bootwright/links.json";
 /// There on a machine that nobody described, which asks the cluster for its pod CIDR: for the service that does. Empty.
 pub const ADMITTED: &str = "/run/bootwright/admitted";
+/// The IPv6 address that a router or a DHCPv6 server gave this machine; it is there only if one did.
+pub const LEASE_IPV6: &str = "/run/bootwright/lease-ipv6.json";
 /// The boot report, a [`crate::report::BootReport`] as JSON.
 pub const BOOT_REPORT: &str = "/run/bootwright/boot.json";
 

@@ -47,7 +47,14 @@ pub fn check(claim: &Claim, role: &str, families: &PerFamily<IpNet>) -> Result<(
         ));
     }
     for (key, values) in [("address", says.address), ("pod-cidr", says.pod_cidr)] {
-        if let Some(values) = values.filter(|values| !has_families(role, values, families)) {
+        // What is missing may be lent.
+        let is_part = |values: &PerFamily<IpNet>| {
+            key == "address"
+                && is_lendable(role)
+                && values.families().all(|family| families.of(family).is_some())
+        };
+        let wrong = |values: &PerFamily<IpNet>| !has_families(role, values, families) && !is_part(values);
+        if let Some(values) = values.filter(wrong) {
             let wanted: Vec<String> = families.families().map(|family| family.to_string()).collect();
             let wanted = if is_node(role) {
                 format!("a node has one {} value", wanted.join(" and one "))
@@ -96,17 +103,26 @@ fn links(links: &[Link]) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a DHCP server may lend the address of this node.
+/// Whether machines of a role may have an address that nobody wrote down. etcd on other machines than control planes has
+/// a role of its own, which is no node's.
+fn is_lendable(role: &str) -> bool {
+    is_node(role) && !is_control_plane(role)
+}
+
+/// The families that this node needs an address of and has none.
+pub fn missing_families(address: Option<&PerFamily<IpNet>>, layer: &ClusterLayer) -> Vec<Family> {
+    let has = |family| address.is_some_and(|address| address.of(family).is_some());
+    layer.file.cluster.pod_cidr.families().filter(|family| !has(*family)).collect()
+}
+
+/// Whether a DHCP server or a router may give this node the addresses of these families.
 ///
 /// # Errors
 /// It may not: why.
-pub fn lendable(identity: &Identity, layer: &ClusterLayer) -> Result<(), &'static str> {
-    if is_control_plane(&layer.role) || runs_etcd(&layer.role, &layer.file) {
+pub fn lendable(identity: &Identity, layer: &ClusterLayer, missing: &[Family]) -> Result<(), &'static str> {
+    if !is_lendable(&layer.role) || runs_etcd(&layer.role, &layer.file) {
         // It stands in the certificates and flags of every machine.
         return Err("the address of a control plane or of etcd is a fixed one");
-    }
-    if layer.file.cluster.pod_cidr.families().any(|family| family != Family::V4) {
-        return Err("DHCPv4 lends IPv4 addresses, and this cluster has IPv6");
     }
     // A card that is described by no more than that it is there is as good as not described.
     let described = match identity.links.as_slice() {
@@ -117,8 +133,15 @@ pub fn lendable(identity: &Identity, layer: &ClusterLayer) -> Result<(), &'stati
     if described {
         return Err("its links are described, and the address of a node with described links is a fixed one");
     }
-    if identity.gateway.is_some() {
+    if identity.gateway.iter().flat_map(PerFamily::families).any(|family| missing.contains(&family)) {
         return Err("there is a gateway without an address, and a lease has its own");
+    }
+    let refuses = identity.links.iter().any(|card| card.accept_ra == Some(false));
+    if missing.contains(&Family::V6) && refuses {
+        return Err(
+            "its card is described with accept-ra = false, and without router advertisements there is no IPv6 \
+             address and no way to other networks",
+        );
     }
     Ok(())
 }

@@ -27,6 +27,7 @@ use std::net::IpAddr;
 use bootwright_model::baked::ClusterLayer;
 use bootwright_model::families::PerFamily;
 use bootwright_model::host_address::GatewayFault;
+use bootwright_model::kubernetes::is_node;
 use bootwright_model::links::Link;
 use bootwright_model::seed::Seed;
 use ipnet::IpNet;
@@ -87,7 +88,8 @@ impl Claim {
 pub struct Identity {
     /// Node name.
     pub name: String,
-    /// Address with prefix length, of each family of the cluster in its order; none if a DHCP server is to lend it.
+    /// Address with prefix length, of each family of the cluster in its order; those that are missing a DHCP server or a router
+    /// is to give.
     pub address: Option<PerFamily<IpNet>>,
     /// Default gateway, or one of each family.
     pub gateway: Option<PerFamily<IpAddr>>,
@@ -256,8 +258,10 @@ fn put_together(
     }
     claims.extend(of_inventory);
     let identity = merge(&claims, layer, by, admit)?;
-    if identity.address.is_none() {
-        checks::lendable(&identity, layer)
+    let missing = checks::missing_families(identity.address.as_ref(), layer);
+    // A machine that is no node needs no more than one.
+    if identity.address.is_none() || is_node(&layer.role) && !missing.is_empty() {
+        checks::lendable(&identity, layer, &missing)
             .map_err(|why| IdentityError::NoAddress { why, looked: merge::looked(&claims, by) })?;
     }
     Ok(identity)

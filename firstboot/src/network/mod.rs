@@ -4,6 +4,7 @@ pub mod arp;
 pub mod bird;
 pub mod cni;
 pub mod dhcp;
+pub mod dhcp6;
 pub mod given_range;
 pub mod links;
 pub mod masquerade;

@@ -1,6 +1,7 @@
 //! **network**: the node's links, and its address on one of them: the one that its identity has, or one that a DHCP
 //! server lends.
 
+mod found;
 mod lent;
 
 use std::collections::BTreeSet;
@@ -9,8 +10,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use bootwright_model::baked::ClusterLayer;
 use bootwright_model::clock;
-use bootwright_model::families::PerFamily;
+use bootwright_model::families::{Family, PerFamily};
 use bootwright_model::kubernetes::{is_control_plane, is_node};
 use bootwright_model::layout;
 use bootwright_model::links::Link;
@@ -20,11 +22,13 @@ use ipnet::IpNet;
 use super::identity::Known;
 use super::modules::{self, ModulesError};
 use super::{Advice, Done, Problem, problem};
+use crate::identity::checks::missing_families;
 use crate::identity::{Identity, metadata};
 use crate::network::links::follow::Kept;
 use crate::network::links::{self, Configured, LinkError, Wanted};
 use crate::report::under;
 
+pub use found::FoundError;
 pub use lent::LentError;
 
 /// Why there is no network.
@@ -36,6 +40,9 @@ pub enum NetworkError {
     /// DHCP.
     #[error("this node has got no address")]
     Lent(#[from] LentError),
+    /// IPv6, alone or beside IPv4.
+    #[error("this node has not got all addresses that it needs")]
+    Found(#[from] FoundError),
     /// The facts for programs beside PID 1.
     #[error("{path}: cannot be written")]
     Facts {
@@ -51,6 +58,7 @@ impl Advice for NetworkError {
         match self {
             NetworkError::Link(error) => error.advice(),
             NetworkError::Lent(error) => error.advice(),
+            NetworkError::Found(error) => error.advice(),
             NetworkError::Facts { .. } => "restart; /run must have room".to_owned(),
         }
     }
@@ -89,9 +97,11 @@ pub fn run(root: &Path, known: Known) -> Result<Done<NodeFacts>, NetworkError> {
     let (name, pod_cidr, provider_id) =
         (identity.name.clone(), identity.pod_cidr, identity.provider_id.clone());
     let seeded = identity.time_servers.clone();
+    let missing = needed(&identity, &layer);
     let addressed = match identity.address {
-        Some(address) => given(root, identity, address, layer.file.network.mtu)?,
-        None => lent::configure(root, &identity, &layer)?,
+        Some(address) if missing.is_empty() => given(root, identity, address, layer.file.network.mtu)?,
+        None if missing == [Family::V4] => lent::configure(root, &identity, &layer)?,
+        _ => found::configure(root, identity, &layer)?,
     };
     let Addressed { configured, kept, address, gateway, time_servers, origin } = addressed;
     layer.file.network.mtu = pods_mtu(layer.file.network.mtu, configured.mtu);
@@ -107,6 +117,11 @@ pub fn run(root: &Path, known: Known) -> Result<Done<NodeFacts>, NetworkError> {
     problems.extend(configured.problems);
     problems.extend(metadata::report_ready(&machine).err().map(|error| problem(&error)));
     Ok(Done { value: facts, summary, problems })
+}
+
+/// Families of which somebody else is to give the address. A machine that is no node has the one that it needs.
+fn needed(identity: &Identity, layer: &ClusterLayer) -> Vec<Family> {
+    if is_node(&layer.role) { missing_families(identity.address.as_ref(), layer) } else { Vec::new() }
 }
 
 fn given(

@@ -12,6 +12,7 @@ use pod_network::wire::{Messages, Socket, WireError};
 
 use super::held::Held;
 use super::lease::{Lease, Route};
+use crate::network::dhcp6;
 use crate::network::resolvers::resolv_conf;
 use crate::report::under;
 use crate::stages::Advice;
@@ -113,20 +114,26 @@ pub fn withdraw(link: u32, address: Ipv4Net) -> Result<(), ApplyError> {
     refused(absent_is_fine(gone, libc::EADDRNOTAVAIL), || format!("remove {address}"))
 }
 
-/// Writes `/etc/resolv.conf`: the resolvers that somebody described, those of the lease, then the cluster file's, as the
-/// server of a network knows best who is near.
+/// Writes `/etc/resolv.conf`: the resolvers that somebody described, those of the lease and of an IPv6 router beside it, then
+/// the cluster file's, as the server of a network knows best who is near.
 pub fn write_resolvers(root: &Path, held: &Held, of_cluster: &[IpAddr]) -> io::Result<()> {
-    let lease = &held.lease;
-    let said = Link {
+    // One that cannot be read is told by the service that keeps it.
+    let advertised = dhcp6::held::Held::read(root).ok().flatten();
+    let advertised = advertised.map_or(Link::default(), |held| dhcp6::apply::said(&held));
+    crate::files::replace(
+        &under(root, "/etc/resolv.conf"),
+        resolv_conf(&[held.described.clone(), said(&held.lease), advertised], of_cluster).as_bytes(),
+        0o644,
+    )
+}
+
+/// Resolvers and domains of a lease as a link has them.
+pub fn said(lease: &Lease) -> Link {
+    Link {
         resolvers: lease.resolvers.iter().copied().map(IpAddr::V4).collect(),
         search: lease.search.clone(),
         ..Link::default()
-    };
-    crate::files::replace(
-        &under(root, "/etc/resolv.conf"),
-        resolv_conf(&[held.described.clone(), said], of_cluster).as_bytes(),
-        0o644,
-    )
+    }
 }
 
 /// Without that to the network of the address, which comes with it.
@@ -162,13 +169,16 @@ fn write_route(messages: &mut Messages, kind: u16, flags: u16, place: Place, lea
     messages.number(libc::RTA_OIF, place.link);
 }
 
-fn absent_is_fine(result: Result<(), WireError>, absent: i32) -> Result<(), WireError> {
+pub(crate) fn absent_is_fine(result: Result<(), WireError>, absent: i32) -> Result<(), WireError> {
     match result {
         Err(error) if error.refusal() == Some(absent) => Ok(()),
         result => result,
     }
 }
 
-fn refused(result: Result<(), WireError>, what: impl FnOnce() -> String) -> Result<(), ApplyError> {
+pub(crate) fn refused(
+    result: Result<(), WireError>,
+    what: impl FnOnce() -> String,
+) -> Result<(), ApplyError> {
     result.map_err(|source| ApplyError::Refused { what: what(), source })
 }

@@ -70,13 +70,36 @@ pub(super) fn configure(
     layer: &ClusterLayer,
 ) -> Result<Addressed, LentError> {
     let begin = Instant::now();
-    // A card may be described without an address: what a lease leaves open.
+    let mut rounds = rounds(root, identity, layer);
+    let lent = rounds.search::<LentError>(dhcp::PATIENCE, &[])?;
+    install(root, identity, layer, &rounds, lent, begin)
+}
+
+/// What cards get before they are set up: a card may be described without an address, by what a lease leaves open.
+pub(super) fn before(identity: &Identity, layer: &ClusterLayer) -> Before {
+    let described = identity.links.first();
+    let most = described.and_then(|card| card.mtu).unwrap_or(u16::MAX).min(layer.file.network.mtu);
+    Before { mtu: Some(most), accept_ra: described.and_then(|card| card.accept_ra) }
+}
+
+/// The cards that may be asked on.
+pub(super) fn rounds<'a>(root: &'a Path, identity: &'a Identity, layer: &ClusterLayer) -> Rounds<'a> {
+    Rounds::new(root, identity.mac.as_deref(), before(identity, layer), &identity.name)
+}
+
+/// Applies a lease that was found.
+pub(super) fn install(
+    root: &Path,
+    identity: &Identity,
+    layer: &ClusterLayer,
+    rounds: &Rounds<'_>,
+    lent: Lent,
+    begin: Instant,
+) -> Result<Addressed, LentError> {
+    let Lent { card, lease, since_ms } = lent;
+    taken::check(&lease, layer)?;
     let described = identity.links.first().cloned().unwrap_or_default();
     let most = layer.file.network.mtu.min(described.mtu.unwrap_or(u16::MAX));
-    let before = Before { mtu: Some(most), accept_ra: described.accept_ra };
-    let mut rounds = Rounds::new(root, identity.mac.as_deref(), before, &identity.name);
-    let Lent { card, lease, since_ms } = rounds.search::<LentError>(dhcp::PATIENCE, &[])?;
-    taken::check(&lease, layer)?;
 
     // It has it already if it was down: then only a lease that says less makes a driver begin anew.
     let mtu = lease.mtu.map_or(most, |mtu| mtu.min(most));
