@@ -26,12 +26,15 @@ mod corpus;
 mod drives;
 mod mutated;
 
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use corpus::Corpus;
 use firstboot::identity::{document, network_config, smbios};
 use firstboot::kmsg;
 use firstboot::network::dhcp::message::Client;
+use firstboot::network::dhcp6;
+use firstboot::network::dhcp6::advertisement::Advertisement;
 use firstboot::network::given_range::Kept;
 use firstboot::stages::firmware;
 
@@ -161,5 +164,32 @@ fn kernel_log() {
         ],
     );
     let read = |bytes: &[u8]| !firmware::missed(&kmsg::parse(bytes)).is_empty();
+    try_changes!(corpus, read, ITERATIONS);
+}
+
+#[test]
+fn dhcp6() {
+    let words = [
+        "\0\x03\0\x28",
+        "\0\x05\0\x18",
+        "\0\x0d\0\x02",
+        "\0\x18\0\x05\x03abc\0",
+        "\0\x38\0\x04",
+        "\0\x02\0\x0e",
+    ];
+    let corpus = Corpus::of("dhcp6", &[], &words);
+    let client =
+        dhcp6::message::Client { duid: vec![0, 3, 0, 1, 0x52, 0x54, 0, 0, 0, 1], iaid: [0, 0, 0, 1] };
+    let from = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+    let read = |bytes: &[u8]| client.read(bytes, [1, 2, 3], from).is_some();
+    try_changes!(corpus, read, ITERATIONS);
+}
+
+#[test]
+fn router_advertisement() {
+    let words = ["\x03\x04@", "\x19\x03\0\0", "\x1f\x02\0\0", "\x05\x01\0\0", "\x01\0", "\x03abc\0"];
+    let corpus = Corpus::of("router_advertisement", &[], &words);
+    let router = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+    let read = |bytes: &[u8]| Advertisement::of(bytes, router, 255).is_ok();
     try_changes!(corpus, read, ITERATIONS);
 }

@@ -1,0 +1,221 @@
+//! A machine, and another one on its link that is router and DHCP server: two network namespaces and a cable.
+
+use std::fs::{self, File};
+use std::net::Ipv6Addr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bootwright_model::baked::{ClusterLayer, OsRelease};
+use bootwright_model::node::NodeFacts;
+use firstboot::identity::Identity;
+use firstboot::identity::machine::Machine;
+use firstboot::network::dhcp6::keep::Keeper;
+use firstboot::stages::Done;
+use firstboot::stages::identity::Known;
+use firstboot::stages::network::{self, NetworkError};
+use network_namespaces::Namespace;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Of the machine's link.
+pub const MAC: &str = "52:54:00:09:00:01";
+/// What the kernel makes of it in fd00:9::/64.
+pub const MADE: &str = "fd00:9::5054:ff:fe09:1";
+/// Longer than anything here takes on a machine that is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The two machines.
+pub struct World {
+    /// The one that gets an address, on `eth0`.
+    pub machine: Namespace,
+    /// fd00:9::1 and 10.9.0.1 on `srv`.
+    pub other: Namespace,
+    root: TempDir,
+}
+
+impl World {
+    /// Both, with the cable in.
+    pub fn new() -> World {
+        let world =
+            World { machine: Namespace::new(), other: Namespace::new(), root: tempfile::tempdir().unwrap() };
+        let there = world.machine.path();
+        world.other.ip(&format!("link add srv type veth peer name eth0 address {MAC} netns {there}"));
+        world.other.ip("address add 10.9.0.1/24 dev srv");
+        world.other.ip("address add fd00:9::1/64 dev srv nodad");
+        world.other.ip("link set srv up");
+        fs::create_dir_all(world.root().join("dev")).unwrap();
+        File::create(world.root().join("dev/console")).unwrap();
+        // The kernel's parameters are those of the namespace that is asked from.
+        std::os::unix::fs::symlink("/proc", world.root().join("proc")).unwrap();
+        world
+    }
+
+    /// What is `/` to first boot.
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// A file of it.
+    pub fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.root().join(path.trim_start_matches('/'))).unwrap()
+    }
+
+    /// A node that nobody gives an address.
+    pub fn identity() -> Identity {
+        Identity {
+            name: "w9".to_owned(),
+            address: None,
+            gateway: None,
+            mac: None,
+            pod_cidr: "fd00:10:0:9::/64".parse().ok(),
+            provider_id: None,
+            links: Vec::new(),
+            time_servers: None,
+            sources: Vec::new(),
+        }
+    }
+
+    /// Runs the stage as a node of a cluster with IPv6 alone. There is nothing that it has to go on without.
+    pub fn stage(&self) -> Result<(NodeFacts, String), NetworkError> {
+        let done = self.run(World::identity(), "fd00:10::/56")?;
+        assert_eq!(done.problems, []);
+        Ok((done.value, done.summary))
+    }
+
+    /// Runs the stage as any node, in a cluster with these ranges of pods.
+    pub fn run(&self, identity: Identity, pods: &str) -> Result<Done<NodeFacts>, NetworkError> {
+        let (layer, os) = baked(pods);
+        let known = Known { identity, machine: Machine::default(), layer, os };
+        self.machine.enter(|| network::run(self.root(), known))
+    }
+
+    /// The service, about to take up what is there.
+    pub fn keeper(&self, facts: &NodeFacts) -> Keeper {
+        self.machine.enter(|| Keeper::open(self.root(), facts)).unwrap()
+    }
+
+    /// The IPv6 addresses of `eth0` that others can reach, as `ip` shows them.
+    pub fn addresses(&self) -> Vec<Value> {
+        listed(&self.machine.ip("-6 address show dev eth0 scope global"))
+    }
+
+    /// Whether `eth0` has an address.
+    pub fn has(&self, address: impl ToString) -> bool {
+        let address = address.to_string();
+        self.addresses().iter().any(|one| one["local"] == address.as_str())
+    }
+
+    /// The next hops of the default route.
+    pub fn gateways(&self) -> Vec<String> {
+        let routes = self.machine.ip("-6 route show default");
+        let routes = routes.as_array().unwrap().iter();
+        routes.map(|route| route["gateway"].as_str().unwrap_or("none").to_owned()).collect()
+    }
+
+    /// The link-local address of the other machine, which it announces itself by.
+    pub fn router(&self) -> Ipv6Addr {
+        let shown = listed(&self.other.ip("-6 address show dev srv scope link"));
+        shown[0]["local"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// dnsmasq with these options, which knows nobody yet.
+    pub fn dnsmasq(&self, options: &[&str]) -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("dnsmasq");
+        command.args(["--keep-in-foreground", "--log-facility=-", "--log-dhcp", "--conf-file=/dev/null"]);
+        command.args(["--port=0", "--interface=srv", "--except-interface=lo", "--bind-interfaces"]);
+        command.args(["--no-ping", "--dhcp-authoritative", "--user=root", "--pid-file"]);
+        command.arg(format!("--dhcp-leasefile={}", folder.path().join("leases").display())).args(options);
+        self.start(command, folder)
+    }
+
+    /// radvd with these words about `srv`.
+    pub fn radvd(&self, words: &str) -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, pid) = (folder.path().join("radvd.conf"), folder.path().join("pid"));
+        fs::write(&file, format!("interface srv {{ AdvSendAdvert on; {words} }};\n")).unwrap();
+        let mut command = Command::new("radvd");
+        command.args(["--nodaemon", "--debug=1", "--logmethod=stderr"]);
+        command.arg(format!("--config={}", file.display())).arg(format!("--pidfile={}", pid.display()));
+        self.start(command, folder)
+    }
+
+    fn start(&self, mut command: Command, folder: TempDir) -> Server {
+        let program = command.get_program().to_string_lossy().into_owned();
+        // An address that is still looked at by the kernel is none that can be spoken from.
+        until("the router has its link-local address", || {
+            let shown = self.other.ip("-6 address show dev srv");
+            !shown.to_string().contains("tentative")
+        });
+        let log = File::create(folder.path().join("log")).unwrap();
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let process = self.other.enter(|| command.spawn());
+        let process = process.unwrap_or_else(|_| panic!("{program} is installed (./run setup)"));
+        Server { process, folder }
+    }
+}
+
+/// The addresses in what `ip -j address` shows, which has empty entries for what was asked for and is not there.
+fn listed(shown: &Value) -> Vec<Value> {
+    let links = shown.as_array().into_iter().flatten();
+    let addresses = links.flat_map(|link| link["addr_info"].as_array().cloned().unwrap_or_default());
+    addresses.filter(|one| one["local"].is_string()).collect()
+}
+
+/// Waits until something is so.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < PATIENCE, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A program; it ends when this is dropped.
+pub struct Server {
+    process: Child,
+    folder: TempDir,
+}
+
+impl Server {
+    /// What it has said.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            println!("the server said\n{}", self.log());
+        }
+    }
+}
+
+/// A cluster that has no node `w9`.
+pub fn baked(pods: &str) -> (ClusterLayer, OsRelease) {
+    let ranges = |each: fn(&str) -> &'static str| pods.split(',').map(each).collect::<Vec<_>>();
+    let services = ranges(|one| if one.contains(':') { "fd00:96::/112" } else { "10.96.0.0/16" });
+    let of_cp1 = ranges(|one| if one.contains(':') { "fd00:9::c1/64" } else { "10.9.0.201/24" });
+    let endpoint = if pods.starts_with("10") { "10.9.0.201" } else { "fd00:9::c1" };
+    let layer = json!({
+        "file": {
+            "cluster": {
+                "name": "harbor", "endpoint": endpoint, "pod-cidr": pods.split(',').collect::<Vec<_>>(),
+                "service-cidr": services,
+            },
+            "kubernetes": { "version": "1.20.2" },
+            "network": { "resolvers": ["fd00:20::53"] },
+            "node": [{ "name": "cp1", "role": "control-plane", "address": of_cp1 }],
+        },
+        "role": "worker", "epoch": 0, "root-hash": "00",
+    });
+    let os = json!({
+        "kernel-release": "6.1.0", "kubernetes": "1.20.2", "containerd": "1.6.20", "etcd": "3.4.23",
+        "pause-image": "bootwright.local/pause:1", "images": [],
+    });
+    (serde_json::from_value(layer).unwrap(), serde_json::from_value(os).unwrap())
+}
