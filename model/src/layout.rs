@@ -50,6 +50,10 @@ pub const LINKS: &str = "/run/bootwright/links.json";
 pub const ADMITTED: &str = "/run/bootwright/admitted";
 /// The IPv6 address that a router or a DHCPv6 server gave this machine; it is there only if one did.
 pub const LEASE_IPV6: &str = "/run/bootwright/lease-ipv6.json";
+/// Folder with a file for each further link that asks for a lease. It is there if any link of the machine asks for one.
+pub const LEASES: &str = "/run/bootwright/leases";
+/// Folder of what each source says of resolvers, of which `/etc/resolv.conf` is put together.
+pub const RESOLVERS: &str = "/run/bootwright/resolvers";
 /// The boot report, a [`crate::report::BootReport`] as JSON.
 pub const BOOT_REPORT: &str = "/run/bootwright/boot.json";
 

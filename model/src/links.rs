@@ -32,6 +32,9 @@ pub struct Link {
     pub addresses: Vec<IpNet>,
     /// Ask a DHCPv4 server (RFC 2131).
     pub dhcp4: bool,
+    /// What is taken of a DHCPv4 lease.
+    #[serde(skip_serializing_if = "DhcpOverrides::is_default")]
+    pub dhcp4_overrides: DhcpOverrides,
     /// Ask a DHCPv6 server (RFC 8415).
     pub dhcp6: bool,
     /// Take addresses and routes from router advertisements (RFC 4862). What the kernel does if absent.
@@ -78,6 +81,34 @@ impl Link {
         // Another card would be taken if these were passed over.
         let is_found_elsehow = self.driver.is_some() || self.path.is_some();
         !is_made && !has_traffic && !is_found_elsehow
+    }
+}
+
+/// `[link.dhcp4-overrides]`: what a lease brings beside its address. The names are netplan's; its `route-metric` is the
+/// link's `metric`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct DhcpOverrides {
+    /// Its routes, the default route among them.
+    pub use_routes: bool,
+    /// Its resolvers and search domains.
+    pub use_dns: bool,
+    /// Its MTU, if that is less than the link's.
+    pub use_mtu: bool,
+    /// Its NTP servers.
+    pub use_ntp: bool,
+}
+
+impl Default for DhcpOverrides {
+    fn default() -> DhcpOverrides {
+        DhcpOverrides { use_routes: true, use_dns: true, use_mtu: true, use_ntp: true }
+    }
+}
+
+impl DhcpOverrides {
+    fn is_default(&self) -> bool {
+        *self == DhcpOverrides::default()
     }
 }
 

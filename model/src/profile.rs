@@ -159,8 +159,8 @@ pub struct Service {
     /// configuration files rendered.
     #[serde(default)]
     pub component: Option<String>,
-    /// A file of first boot without which the service is not part of this machine: `/run/bootwright/lease.json`, which
-    /// only a machine has whose address is lent by a DHCP server.
+    /// A file or folder of first boot without which the service is not part of this machine: `/run/bootwright/leases`, which
+    /// only a machine has of which a link asks for an address by DHCP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only_with: Option<String>,
     /// Services that must be ready (a one-shot: must have ended well) first.

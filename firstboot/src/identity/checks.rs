@@ -130,8 +130,13 @@ pub fn lendable(identity: &Identity, layer: &ClusterLayer, missing: &[Family]) -
         [card] => !card.is_plain_card(),
         _ => true,
     };
-    if described {
-        return Err("its links are described, and the address of a node with described links is a fixed one");
+    if described && (missing.contains(&Family::V6) || identity.address.is_some()) {
+        return Err(
+            "its links are described: of two families both addresses are fixed ones then, and that of IPv6 is",
+        );
+    }
+    if described && identity.links.iter().all(|link| !link.dhcp4) {
+        return Err("its links are described, and none of them asks for one by dhcp4");
     }
     if identity.gateway.iter().flat_map(PerFamily::families).any(|family| missing.contains(&family)) {
         return Err("there is a gateway without an address, and a lease has its own");

@@ -14,7 +14,7 @@ use crate::identity::smbios::{Firmware, Unknown};
 use crate::identity::source::{SOURCES, ask};
 use crate::identity::{self, Claim, Identity, IdentityError, Recognised};
 use crate::network::links::{self, LinkError};
-use crate::network::resolvers::resolv_conf;
+use crate::network::resolvers::{self, Said};
 use crate::report::under;
 
 /// Why it is not known who this machine is.
@@ -133,16 +133,16 @@ fn write_files(root: &Path, identity: &Identity, layer: &ClusterLayer) -> Result
     let files = [
         ("/etc/hostname", format!("{}\n", identity.name)),
         ("/etc/hosts", hosts(&identity.name, identity.address, layer)),
-        ("/etc/resolv.conf", resolv_conf(&identity.links, &layer.file.network.resolvers)),
         ("/etc/machine-id", machine_id(identity, layer)),
     ];
     for (path, text) in files {
         let path = under(root, path);
-        // Replaced, not written to: Debian's resolv.conf may be a link.
         crate::files::replace(&path, text.as_bytes(), 0o644)
             .map_err(|source| StageError::Write { path, source })?;
     }
-    Ok(())
+    let (said, of_cluster) = (Said::by(&identity.links), &layer.file.network.resolvers);
+    resolvers::say(root, resolvers::DESCRIBED, &said, of_cluster)
+        .map_err(|source| StageError::Write { path: under(root, "/etc/resolv.conf"), source })
 }
 
 /// Every node by name, so that nothing on a node waits for a resolver to find another node.

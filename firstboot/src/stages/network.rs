@@ -2,6 +2,7 @@
 //! server lends.
 
 mod found;
+mod leases;
 mod lent;
 
 use std::collections::BTreeSet;
@@ -64,14 +65,14 @@ impl Advice for NetworkError {
     }
 }
 
-/// A link that is described as one that DHCP is done on.
+/// A link that is described as one that DHCPv6 is done on.
 #[derive(Debug, thiserror::Error)]
-#[error("link {0} asks for DHCP, which is done for the node's own address alone")]
+#[error("link {0} asks for DHCPv6, which is not done yet")]
 struct NotLent(String);
 
 impl Advice for NotLent {
     fn advice(&self) -> String {
-        "describe the link with `addresses`, or without dhcp4 and dhcp6".to_owned()
+        "describe the link with `addresses`, or with accept-ra, and without dhcp6".to_owned()
     }
 }
 
@@ -86,6 +87,8 @@ struct Addressed {
     time_servers: Vec<String>,
     /// Where the address is from, for the summary: nothing, or `, lent by …`.
     origin: String,
+    /// Leases of further links, for the summary.
+    further: Vec<String>,
 }
 
 /// Configures the links; all facts about the node are known then.
@@ -99,11 +102,14 @@ pub fn run(root: &Path, known: Known) -> Result<Done<NodeFacts>, NetworkError> {
     let seeded = identity.time_servers.clone();
     let missing = needed(&identity, &layer);
     let addressed = match identity.address {
-        Some(address) if missing.is_empty() => given(root, identity, address, layer.file.network.mtu)?,
-        None if missing == [Family::V4] => lent::configure(root, &identity, &layer)?,
+        Some(address) if missing.is_empty() => given(root, identity, address, &layer)?,
+        None if missing == [Family::V4] && is_any_card(&identity.links) => {
+            lent::on_any_card(root, &identity, &layer)?
+        }
+        None if missing == [Family::V4] => lent::on_described(root, identity, &layer)?,
         _ => found::configure(root, identity, &layer)?,
     };
-    let Addressed { configured, kept, address, gateway, time_servers, origin } = addressed;
+    let Addressed { configured, kept, address, gateway, time_servers, origin, further } = addressed;
     layer.file.network.mtu = pods_mtu(layer.file.network.mtu, configured.mtu);
     let link = configured.link.clone();
     let time_servers = clock::servers(&layer.file, &layer.role, seeded, time_servers);
@@ -113,7 +119,10 @@ pub fn run(root: &Path, known: Known) -> Result<Done<NodeFacts>, NetworkError> {
         NodeFacts { name, address, gateway, link, pod_cidr, admitted, provider_id, time_servers, layer, os };
     write_facts(root, &facts)?;
     write_links(root, &kept)?;
-    let summary = summary(&facts, &configured, &origin);
+    let mut summary = summary(&facts, &configured, &origin);
+    for lease in &further {
+        summary += &format!("; lent {lease}");
+    }
     problems.extend(configured.problems);
     problems.extend(metadata::report_ready(&machine).err().map(|error| problem(&error)));
     Ok(Done { value: facts, summary, problems })
@@ -124,17 +133,22 @@ fn needed(identity: &Identity, layer: &ClusterLayer) -> Vec<Family> {
     if is_node(&layer.role) { missing_families(identity.address.as_ref(), layer) } else { Vec::new() }
 }
 
+/// The address is known; further links may ask for one.
 fn given(
     root: &Path,
     identity: Identity,
     address: PerFamily<IpNet>,
-    mtu: u16,
+    layer: &ClusterLayer,
 ) -> Result<Addressed, NetworkError> {
-    let Identity { mac, gateway, links, .. } = identity;
-    let wanted = Wanted { mac, address, gateway, mtu, links };
-    let configured = links::configure(root, &wanted)?;
+    let Identity { name, mac, gateway, links, .. } = identity;
+    let wanted = Wanted { mac, address: Some(address), gateway, mtu: layer.file.network.mtu, links };
+    let mut configured = links::configure(root, &wanted)?;
     let kept = Kept::of(wanted, &configured);
-    Ok(Addressed { configured, kept, address, gateway, time_servers: Vec::new(), origin: String::new() })
+    let asking = std::mem::take(&mut configured.asking);
+    let found = leases::ask(root, &name, asking, false, layer)?;
+    configured.problems.extend(found.problems);
+    let (time_servers, origin, further) = (found.time_servers, String::new(), found.further);
+    Ok(Addressed { configured, kept, address, gateway, time_servers, origin, further })
 }
 
 /// What the node's pods are made for, bytes, of the cluster file's and the link's: a lease, or a description in node.toml or of
@@ -149,6 +163,11 @@ fn plain_card(links: &[Link]) -> Option<&Link> {
         [card] => Some(card).filter(|card| card.is_plain_card()),
         _ => None,
     }
+}
+
+/// Whether the node's address may be lent on any card: nobody describes more than that there is one.
+fn is_any_card(links: &[Link]) -> bool {
+    links.is_empty() || plain_card(links).is_some()
 }
 
 /// Such a card is the machine's card, as if it were not described, but for its MTU and the like. The name is what another
@@ -166,7 +185,7 @@ fn not_lent(links: &[Link]) -> Vec<Problem> {
         // Its address is lent, or somebody knew it.
         return Vec::new();
     }
-    let asking = links.iter().filter(|link| link.dhcp4 || link.dhcp6);
+    let asking = links.iter().filter(|link| link.dhcp6);
     asking.map(|link| problem(&NotLent(link.name.clone()))).collect()
 }
 
@@ -259,16 +278,13 @@ mod tests {
     }
 
     #[test]
-    fn other_links_that_ask_for_dhcp_are_told() {
+    fn links_that_ask_for_dhcp6_are_told() {
         let text =
-            "[[link]]\nname = 'eth0'\naddresses = ['10.20.0.10/24']\n[[link]]\nname = 'eth1'\ndhcp4 = true";
+            "[[link]]\nname = 'eth0'\naddresses = ['10.20.0.10/24']\n[[link]]\nname = 'eth1'\ndhcp6 = true";
         let mut identity = identity(text, None);
         let problems = not_lent(&identity.links);
         assert_eq!(problems.len(), 1);
-        assert_eq!(
-            problems[0].chain,
-            ["link eth1 asks for DHCP, which is done for the node's own address alone"]
-        );
+        assert_eq!(problems[0].chain, ["link eth1 asks for DHCPv6, which is not done yet"]);
         take_plain_card(&mut identity);
         assert_eq!(identity.links[0].name, "eth0");
     }

@@ -6,6 +6,8 @@
 // Clippy allows it in functions marked as tests only; here every function is part of one.
 #![allow(clippy::unwrap_used)]
 
+mod described;
+mod followed;
 mod liar;
 mod metadata;
 mod unusual;
@@ -18,11 +20,18 @@ use std::time::{Duration, Instant};
 use bootwright_model::layout;
 use firstboot::network::dhcp;
 use firstboot::network::dhcp::acquire::Card;
+use firstboot::network::dhcp::held::Held;
+use firstboot::network::dhcp::keep::Keeper;
 use firstboot::network::links;
 use firstboot::report::{chain, uptime_ms};
 use network_namespaces::process::isolated;
 use serde_json::json;
 use world::{MAC, World};
+
+/// What it has a lease of.
+fn held(keeper: &Keeper) -> &Held {
+    keeper.kept().held.as_ref().unwrap()
+}
 
 #[test]
 fn a_lease_brings_all_that_the_server_knows() {
@@ -92,7 +101,7 @@ fn a_lease_is_renewed_and_another_address_is_taken_and_told() {
             world.server(&[&["--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,120"][..], &soon].concat());
         let (facts, _) = world.stage().unwrap();
         let mut keeper = world.keeper(&facts);
-        let first = keeper.held().clone();
+        let first = held(&keeper).clone();
         assert_eq!(
             (first.lease.renewal_seconds, first.lease.rebinding_seconds),
             (3, 100),
@@ -101,8 +110,8 @@ fn a_lease_is_renewed_and_another_address_is_taken_and_told() {
         );
 
         world.machine.enter(|| keeper.step()).unwrap();
-        assert_eq!(keeper.held().lease.address, first.lease.address);
-        assert!(keeper.held().since_ms >= first.since_ms + 3_000);
+        assert_eq!(held(&keeper).lease.address, first.lease.address);
+        assert!(held(&keeper).since_ms >= first.since_ms + 3_000);
         let log = server.log();
         assert_eq!((log.matches("DHCPDISCOVER(").count(), log.matches("DHCPACK(").count()), (1, 2), "{log}");
 
@@ -112,7 +121,7 @@ fn a_lease_is_renewed_and_another_address_is_taken_and_told() {
             world.server(&[&["--dhcp-range=10.9.0.70,10.9.0.80,255.255.255.0,120"][..], &soon].concat());
         world.machine.enter(|| keeper.step()).unwrap();
         assert!(server.log().contains("DHCPNAK("), "{}", server.log());
-        let moved = keeper.held().lease.address.addr();
+        let moved = held(&keeper).lease.address.addr();
         assert!((70..=80).contains(&moved.octets()[3]), "{moved}");
         assert_eq!(world.address().unwrap()["local"], json!(moved.to_string()));
         assert_eq!(world.machine.ip("-4 address show dev eth0")[0]["addr_info"].as_array().unwrap().len(), 1);
@@ -133,15 +142,14 @@ fn a_lease_that_is_over_is_given_up_and_asked_for_again() {
         let world = World::new();
         let _server = world.server(&["--dhcp-range=10.9.0.50,10.9.0.60,255.255.255.0,120"]);
         let (facts, _) = world.stage().unwrap();
-        let keeper = world.keeper(&facts);
         // As after a day without a server; the kernel has taken the address away meanwhile.
-        let mut held = keeper.held().clone();
-        held.since_ms = uptime_ms() - 200_000;
-        held.write(world.root()).unwrap();
+        let mut kept = world.keeper(&facts).kept().clone();
+        kept.held.as_mut().unwrap().since_ms = uptime_ms() - 200_000;
+        kept.write(world.root()).unwrap();
         world.machine.ip("address flush dev eth0");
         let mut keeper = world.keeper(&facts);
         world.machine.enter(|| keeper.step()).unwrap();
-        assert_eq!(std::net::IpAddr::V4(keeper.held().lease.address.addr()), facts.address.addr());
+        assert_eq!(std::net::IpAddr::V4(held(&keeper).lease.address.addr()), facts.address.addr());
         assert_eq!(world.address().unwrap()["local"], json!(facts.address.addr().to_string()));
         assert_eq!(world.machine.ip("route show default")[0]["gateway"], "10.9.0.1");
         assert!(!world.read("/dev/console").contains("restart"), "the same address is no trouble");
@@ -166,7 +174,7 @@ fn an_address_that_another_machine_has_is_declined() {
         let (facts, _) = world.stage().unwrap();
         assert_ne!(facts.address.addr(), address, "{}", server.log());
         // The lease counts from its own request, and that before it was looked at for 50 ms.
-        let since = world.keeper(&facts).held().since_ms;
+        let since = held(&world.keeper(&facts)).since_ms;
         assert!(since >= began + 50, "{began} {since}");
         assert!(server.log().contains(&format!("DHCPDECLINE(srv) {address} {MAC}")), "{}", server.log());
     });
@@ -195,7 +203,7 @@ fn another_address_is_not_used_before_somebody_looked_who_has_it() {
             stepped.unwrap();
             server.join().unwrap()
         });
-        assert_eq!(keeper.held().lease.address.addr(), free);
+        assert_eq!(held(&keeper).lease.address.addr(), free);
         assert_eq!(world.address().unwrap()["local"], json!(free.to_string()));
         // A message may have come twice on a busy machine.
         heard.dedup();

@@ -11,6 +11,7 @@ use firstboot::report::uptime_ms;
 use network_namespaces::process::isolated;
 use serde_json::json;
 
+use crate::held;
 use crate::liar::{self, DECLINE, DISCOVER, REQUEST};
 use crate::world::{MAC, World};
 
@@ -71,10 +72,10 @@ fn a_card_that_was_pulled_out_is_found_by_its_name() {
         let world = World::new();
         let server = world.server(&[RANGE]);
         let (facts, _) = world.stage().unwrap();
-        let mut held = world.keeper(&facts).held().clone();
+        let mut kept = world.keeper(&facts).kept().clone();
         // As after a day without a server.
-        held.since_ms = uptime_ms() - 200_000;
-        held.write(world.root()).unwrap();
+        kept.held.as_mut().unwrap().since_ms = uptime_ms() - 200_000;
+        kept.write(world.root()).unwrap();
         let mut keeper = world.keeper(&facts);
         drop(server);
         world.machine.ip("link delete eth0");
@@ -91,11 +92,11 @@ fn a_card_that_was_pulled_out_is_found_by_its_name() {
             stepped.unwrap();
             server
         });
-        let lent = keeper.held().lease.address.addr();
+        let lent = held(&keeper).lease.address.addr();
         assert_eq!(world.address().unwrap()["local"], json!(lent.to_string()));
         let told = world.read("/dev/console");
         // Once, and not at every look.
-        assert_eq!(told.matches("the card is gone").count(), 1, "{told}");
+        assert_eq!(told.matches("there is no link eth0 any more").count(), 1, "{told}");
     });
 }
 

@@ -9,6 +9,8 @@ use bootwright_model::node::NodeFacts;
 use firstboot::identity::Identity;
 use firstboot::identity::machine::Machine;
 use firstboot::network::dhcp::keep::Keeper;
+use firstboot::network::dhcp::kept::Kept;
+use firstboot::network::resolvers::{self, Said};
 use firstboot::stages::Done;
 use firstboot::stages::identity::Known;
 use firstboot::stages::network::{self, NetworkError};
@@ -38,6 +40,13 @@ impl World {
         world.other.ip("link set srv up");
         fs::create_dir_all(world.root().join("dev")).unwrap();
         File::create(world.root().join("dev/console")).unwrap();
+        // The host's kernel makes bridges by itself.
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        let modules = world.root().join("usr/lib/modules").join(release);
+        fs::create_dir_all(&modules).unwrap();
+        for (file, text) in [("dep", ""), ("alias", ""), ("builtin", "kernel/net/bridge/bridge.ko\n")] {
+            fs::write(modules.join(format!("modules.{file}")), text).unwrap();
+        }
         world
     }
 
@@ -88,13 +97,23 @@ impl World {
     /// Runs the stage as any node.
     pub fn run_as(&self, identity: Identity) -> Result<Done<NodeFacts>, NetworkError> {
         let (layer, os) = baked();
+        // As the stage identity leaves it.
+        let described = Said::by(&identity.links);
+        resolvers::say(self.root(), resolvers::DESCRIBED, &described, &layer.file.network.resolvers).unwrap();
         let known = Known { identity, machine: Machine::default(), layer, os };
         self.machine.enter(|| network::run(self.root(), known))
     }
 
-    /// The service, about to take up the lease that is there.
+    /// The service on the link of the node's address, about to take up the lease that is there.
     pub fn keeper(&self, facts: &NodeFacts) -> Keeper {
-        self.machine.enter(|| Keeper::open(self.root(), facts)).unwrap()
+        let kept = Kept::own(self.root()).unwrap().expect("the node's address is lent");
+        Keeper::of(self.root(), facts, kept)
+    }
+
+    /// The service on all links, in their order.
+    pub fn keepers(&self, facts: &NodeFacts) -> Vec<Keeper> {
+        let all = Kept::all(self.root()).unwrap();
+        all.into_iter().map(|kept| Keeper::of(self.root(), facts, kept)).collect()
     }
 
     /// The IPv4 address of `eth0`, as `ip` shows it.
@@ -102,19 +121,62 @@ impl World {
         self.machine.ip("-4 address show dev eth0")[0]["addr_info"].get(0).cloned()
     }
 
+    /// A cable from a link of the machine to another network, of a machine of its own with 10.`number`.0.1 on `srv`.
+    pub fn further(&self, link: &str, mac: &str, number: u8) -> Network {
+        let namespace = Namespace::new();
+        let there = self.machine.path();
+        namespace.ip(&format!("link add srv type veth peer name {link} address {mac} netns {there}"));
+        namespace.ip(&format!("address add 10.{number}.0.1/24 dev srv"));
+        namespace.ip("link set srv up");
+        Network { namespace, number }
+    }
+
     /// A DHCP server with these options, which knows nobody yet.
     pub fn server(&self, options: &[&str]) -> Server {
-        let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("log");
-        let mut command = Command::new("dnsmasq");
-        command.args(["--keep-in-foreground", "--log-facility=-", "--log-dhcp", "--conf-file=/dev/null"]);
-        command.args(["--port=0", "--interface=srv", "--except-interface=lo", "--bind-interfaces"]);
-        // It would look for three seconds whether an address is in use before it lends it.
-        command.args(["--no-ping", "--dhcp-authoritative", "--user=root", "--pid-file"]);
-        command.arg(format!("--dhcp-leasefile={}", folder.path().join("leases").display())).args(options);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
-        let process = self.other.enter(|| command.spawn()).expect("dnsmasq is installed (./run setup)");
-        Server { process, folder }
+        Server::start(&self.other, options)
+    }
+
+    /// The first IPv4 address of a link.
+    pub fn address_of(&self, link: &str) -> Option<String> {
+        let address = &self.machine.ip(&format!("-4 address show dev {link}"))[0]["addr_info"][0]["local"];
+        address.as_str().map(str::to_owned)
+    }
+
+    /// Default routes: link, next hop and metric, the one that counts first.
+    pub fn ways_out(&self) -> Vec<(String, String, u64)> {
+        let routes = self.machine.ip("-4 route show default");
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let routes = routes.as_array().unwrap().iter();
+        routes
+            .map(|route| {
+                (text(&route["dev"]), text(&route["gateway"]), route["metric"].as_u64().unwrap_or(0))
+            })
+            .collect()
+    }
+}
+
+/// Another network of the machine's.
+pub struct Network {
+    /// The other machine in it.
+    pub namespace: Namespace,
+    number: u8,
+}
+
+impl Network {
+    /// A DHCP server that lends 10.`number`.0.50 to 60, is a router and a resolver, and is asked for more after three seconds,
+    /// with further options.
+    pub fn server(&self, options: &[&str]) -> Server {
+        let number = self.number;
+        let usual = [
+            format!("--dhcp-range=10.{number}.0.50,10.{number}.0.60,255.255.255.0,120"),
+            format!("--dhcp-option=option:dns-server,10.{number}.0.2"),
+            format!("--dhcp-option=option:ntp-server,10.{number}.0.3"),
+            // The least that dnsmasq takes for T1.
+            "--dhcp-option=option:T1,3".to_owned(),
+            "--dhcp-option=option:T2,100".to_owned(),
+        ];
+        let all: Vec<&str> = usual.iter().map(String::as_str).chain(options.iter().copied()).collect();
+        Server::start(&self.namespace, &all)
     }
 }
 
@@ -125,6 +187,21 @@ pub struct Server {
 }
 
 impl Server {
+    /// On `srv` of a namespace.
+    fn start(namespace: &Namespace, options: &[&str]) -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let mut command = Command::new("dnsmasq");
+        command.args(["--keep-in-foreground", "--log-facility=-", "--log-dhcp", "--conf-file=/dev/null"]);
+        command.args(["--port=0", "--interface=srv", "--except-interface=lo", "--bind-interfaces"]);
+        // It would look for three seconds whether an address is in use before it lends it.
+        command.args(["--no-ping", "--dhcp-authoritative", "--user=root", "--pid-file"]);
+        command.arg(format!("--dhcp-leasefile={}", folder.path().join("leases").display())).args(options);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
+        let process = namespace.enter(|| command.spawn()).expect("dnsmasq is installed (./run setup)");
+        Server { process, folder }
+    }
+
     /// What it has said.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap()

@@ -11,6 +11,7 @@ use bootwright_model::node::NodeFacts;
 use firstboot::identity::Identity;
 use firstboot::identity::machine::Machine;
 use firstboot::network::dhcp6::keep::Keeper;
+use firstboot::network::resolvers::{self, Said};
 use firstboot::stages::Done;
 use firstboot::stages::identity::Known;
 use firstboot::stages::network::{self, NetworkError};
@@ -86,6 +87,9 @@ impl World {
     /// Runs the stage as any node, in a cluster with these ranges of pods.
     pub fn run(&self, identity: Identity, pods: &str) -> Result<Done<NodeFacts>, NetworkError> {
         let (layer, os) = baked(pods);
+        // As the stage identity leaves it.
+        let described = Said::by(&identity.links);
+        resolvers::say(self.root(), resolvers::DESCRIBED, &described, &layer.file.network.resolvers).unwrap();
         let known = Known { identity, machine: Machine::default(), layer, os };
         self.machine.enter(|| network::run(self.root(), known))
     }

@@ -122,14 +122,12 @@ fn card_or_made(place: Place, link: &Link, findings: &mut Vec<Finding>) {
                 .help("write six pairs of hexadecimal digits with colons, the first even: \"52:54:00:00:00:01\""),
         );
     }
-    for (key, asked) in [("dhcp4", link.dhcp4), ("dhcp6", link.dhcp6)] {
-        if asked {
-            findings.push(
-                Finding::new("link-dhcp", format!("{key} is not possible yet"))
-                    .at_key(place.key(key), "not possible yet")
-                    .help("give the link its addresses, or accept-ra = true"),
-            );
-        }
+    if link.dhcp6 {
+        findings.push(
+            Finding::new("link-dhcp", "dhcp6 is not possible yet")
+                .at_key(place.key("dhcp6"), "not possible yet")
+                .help("give the link its addresses, or accept-ra = true"),
+        );
     }
 }
 
@@ -195,6 +193,17 @@ fn two_masters(index: usize, one: &Node, findings: &mut Vec<Finding>) {
             continue;
         }
         let member = one.links.iter().position(|link| link.name == name);
+        if let Some(number) = member.filter(|&number| one.links[number].dhcp4) {
+            findings.push(
+                Finding::new(
+                    "link-member-dhcp",
+                    format!("{name} is a member, and cannot be lent an address itself"),
+                )
+                .at_key(Place { index, number }.key("dhcp4"), "not answered")
+                .at_value(path.clone(), "a member here")
+                .help("give dhcp4 to the bond or bridge"),
+            );
+        }
         if let Some(number) = member.filter(|&number| !one.links[number].addresses.is_empty()) {
             findings.push(
                 Finding::new(
@@ -280,6 +289,17 @@ fn own_address(index: usize, one: &Node, findings: &mut Vec<Finding>) {
         return;
     };
     let place = Place { index, number };
+    if one.links[number].dhcp4 {
+        findings.push(
+            Finding::new(
+                "link-own-dhcp",
+                format!("the address of {} is given, and no server lends it", one.name),
+            )
+            .at_key(place.key("dhcp4"), "on the node's own link")
+            .at_value(node(index, "address"), "the node's address")
+            .help("leave dhcp4 out here; a further link may have it"),
+        );
+    }
     let other = each(&node(index, "address"), &one.address)
         .zip(&carriers)
         .find(|(_, carrier)| carrier.is_some_and(|carrier| carrier != number));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bootwright_model::links::{Bond, Bridge, Link, Route, Rule, Vlan};
+use bootwright_model::links::{Bond, Bridge, DhcpOverrides, Link, Route, Rule, Vlan};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -78,6 +78,22 @@ struct Match {
 #[serde(default, rename_all = "kebab-case")]
 struct Overrides {
     route_metric: Option<u32>,
+    use_routes: Option<bool>,
+    use_dns: Option<bool>,
+    use_mtu: Option<bool>,
+    use_ntp: Option<bool>,
+}
+
+impl Overrides {
+    /// What is absent is taken.
+    fn taken(&self) -> DhcpOverrides {
+        DhcpOverrides {
+            use_routes: self.use_routes.unwrap_or(true),
+            use_dns: self.use_dns.unwrap_or(true),
+            use_mtu: self.use_mtu.unwrap_or(true),
+            use_ntp: self.use_ntp.unwrap_or(true),
+        }
+    }
 }
 
 /// `"10.0.0.2/24"`, or the same with options that the kernel keeps for the address alone.
@@ -211,6 +227,7 @@ fn described(name: String, device: &Device) -> Result<Link, Unclear> {
     let mut link = Link {
         name,
         dhcp4: device.dhcp4,
+        dhcp4_overrides: device.dhcp4_overrides.taken(),
         dhcp6: device.dhcp6,
         accept_ra: device.accept_ra,
         mtu: device.mtu,

@@ -1,20 +1,14 @@
-//! A lease on the machine: the address for as long as it is lent, its routes, its resolvers. Doing it twice changes nothing.
+//! A lease on the machine: the address for as long as it is lent, and its routes. Doing it twice changes nothing.
 
 use std::io;
 use std::net::IpAddr;
-use std::path::Path;
 
-use bootwright_model::links::Link;
 use ipnet::{IpNet, Ipv4Net};
 use pod_network::wire::addresses::{begin_address, family_number};
 use pod_network::wire::constants::RTNH_F_ONLINK;
 use pod_network::wire::{Messages, Socket, WireError};
 
-use super::held::Held;
 use super::lease::{Lease, Route};
-use crate::network::dhcp6;
-use crate::network::resolvers::resolv_conf;
-use crate::report::under;
 use crate::stages::Advice;
 
 /// `RTPROT_DHCP` of linux/rtnetlink.h: `proto dhcp` in what `ip route` shows.
@@ -112,28 +106,6 @@ pub fn withdraw(link: u32, address: Ipv4Net) -> Result<(), ApplyError> {
         .request(|messages| begin_address(messages, libc::RTM_DELADDR, 0, link, IpNet::V4(address)));
     let gone = absent_is_fine(gone, libc::ENODEV);
     refused(absent_is_fine(gone, libc::EADDRNOTAVAIL), || format!("remove {address}"))
-}
-
-/// Writes `/etc/resolv.conf`: the resolvers that somebody described, those of the lease and of an IPv6 router beside it, then
-/// the cluster file's, as the server of a network knows best who is near.
-pub fn write_resolvers(root: &Path, held: &Held, of_cluster: &[IpAddr]) -> io::Result<()> {
-    // One that cannot be read is told by the service that keeps it.
-    let advertised = dhcp6::held::Held::read(root).ok().flatten();
-    let advertised = advertised.map_or(Link::default(), |held| dhcp6::apply::said(&held));
-    crate::files::replace(
-        &under(root, "/etc/resolv.conf"),
-        resolv_conf(&[held.described.clone(), said(&held.lease), advertised], of_cluster).as_bytes(),
-        0o644,
-    )
-}
-
-/// Resolvers and domains of a lease as a link has them.
-pub fn said(lease: &Lease) -> Link {
-    Link {
-        resolvers: lease.resolvers.iter().copied().map(IpAddr::V4).collect(),
-        search: lease.search.clone(),
-        ..Link::default()
-    }
 }
 
 /// Without that to the network of the address, which comes with it.

@@ -1,29 +1,17 @@
-//! The lease that this machine has: written by PID 1 when it got it, kept up by `firstboot dhcp`.
+//! A lease with its time.
 
-use std::fs;
-use std::io;
-use std::path::Path;
-
-use bootwright_model::layout;
-use bootwright_model::links::Link;
 use serde::{Deserialize, Serialize};
 
 use super::lease::{FOR_EVER, Lease};
-use crate::report::under;
 
 /// A lease, and since when. Times are in milliseconds since the kernel's start: the clock may be set meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Held {
-    /// Name of the link that has the address.
-    pub link: String,
     /// When it was asked for: the time counts from then (RFC 2131, section 4.4.1).
     pub since_ms: u64,
-    /// What the server said.
+    /// What the server said, without what the link's description leaves out.
     pub lease: Lease,
-    /// The link as node.toml or a cloud describes it, by no more than what a lease leaves open; empty if nobody does.
-    #[serde(default)]
-    pub described: Link,
 }
 
 /// What is to be done about a lease.
@@ -40,20 +28,6 @@ pub enum Phase {
 }
 
 impl Held {
-    /// Reads it; none if the address is from elsewhere.
-    pub fn read(root: &Path) -> io::Result<Option<Held>> {
-        match fs::read(under(root, layout::LEASE)) {
-            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Writes it, whole or not at all.
-    pub fn write(&self, root: &Path) -> io::Result<()> {
-        crate::files::replace(&under(root, layout::LEASE), &serde_json::to_vec(self)?, 0o644)
-    }
-
     /// At a time.
     pub fn phase(&self, now_ms: u64) -> Phase {
         let at = |seconds: u32| self.since_ms + u64::from(seconds) * 1000;
@@ -86,13 +60,9 @@ mod tests {
     use super::super::lease::tests::lease;
     use super::*;
 
-    fn held(described: Link) -> Held {
-        Held { link: "eth0".into(), since_ms: 5_000, lease: lease(), described }
-    }
-
     #[test]
     fn a_lease_has_its_phases() {
-        let held = held(Link::default());
+        let held = Held { since_ms: 5_000, lease: lease() };
         let phases = [5_000, 64_999, 65_000, 109_999, 110_000, 124_999, 125_000].map(|now| held.phase(now));
         assert_eq!(
             phases,
@@ -109,17 +79,5 @@ mod tests {
         assert_eq!([5_000, 124_500, 200_000].map(|now| held.seconds_left(now)), [120, 0, 0]);
         let endless = Held { lease: Lease { seconds: FOR_EVER, ..lease() }, ..held };
         assert_eq!((endless.phase(u64::MAX / 2), endless.seconds_left(1)), (Phase::Rest(None), FOR_EVER));
-    }
-
-    #[test]
-    fn it_is_read_as_it_was_written() {
-        let root = tempfile::tempdir().unwrap();
-        assert_eq!(Held::read(root.path()).unwrap(), None);
-        let resolvers = vec!["10.9.0.53".parse().unwrap()];
-        let held = held(Link { resolvers, search: vec!["example.com".into()], ..Link::default() });
-        held.write(root.path()).unwrap();
-        assert_eq!(Held::read(root.path()).unwrap(), Some(held));
-        fs::write(root.path().join("run/bootwright/lease.json"), "{").unwrap();
-        assert!(Held::read(root.path()).is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use bootwright_model::links::DhcpOverrides;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +96,23 @@ impl Lease {
             search: options.search(),
             time_servers: options.addresses(options::TIME_SERVERS),
         })
+    }
+
+    /// Without what the description of a link leaves out.
+    #[must_use]
+    pub fn reduced(mut self, taken: &DhcpOverrides) -> Lease {
+        if !taken.use_routes {
+            self.routes.clear();
+        }
+        if !taken.use_dns {
+            self.resolvers.clear();
+            self.search.clear();
+        }
+        self.mtu = self.mtu.filter(|_| taken.use_mtu);
+        if !taken.use_ntp {
+            self.time_servers.clear();
+        }
+        self
     }
 
     /// How long it lasts, for a person: `for 3600 s`.
@@ -234,6 +252,20 @@ pub(crate) mod tests {
         assert_eq!(with(&[121, 5, 0, 169, 254, 0, 1]).gateway(), Some(Ipv4Addr::new(169, 254, 0, 1)));
         let refused = Lease::read(Ipv4Addr::new(169, 254, 7, 7), &message(&google)).unwrap_err();
         assert_eq!(refused, Unusable::Address(Ipv4Addr::new(169, 254, 7, 7)));
+    }
+
+    #[test]
+    fn what_a_description_leaves_out_is_not_taken() {
+        let all = Lease {
+            mtu: Some(1400),
+            resolvers: vec![Ipv4Addr::new(10, 9, 0, 2)],
+            search: vec!["lab.example".into()],
+            time_servers: vec![Ipv4Addr::new(10, 9, 0, 3)],
+            ..lease()
+        };
+        assert_eq!(all.clone().reduced(&DhcpOverrides::default()), all);
+        let none = DhcpOverrides { use_routes: false, use_dns: false, use_mtu: false, use_ntp: false };
+        assert_eq!(all.reduced(&none), Lease { routes: Vec::new(), ..lease() });
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! DHCPv4 (RFC 2131): the address of a node that nobody gives one.
+//! DHCPv4 (RFC 2131): the address of a node that nobody gives one, and those of links that are described so.
 //!
-//! [`first`] asks on all links at once, for PID 1, in [`rounds`]; [`keep`] is the service that renews what came of it, a
-//! process of its own, so that nothing that a server sends can take PID 1 down after the start.
+//! [`first`] asks on all links at once, for PID 1, in [`rounds`], where no link is described; [`acquire`] on one.
+//! [`keep`] is the service that renews what came of it, a process of its own, so that nothing that a server sends can take
+//! PID 1 down after the start.
 //!
 //! Nothing is released when the machine stops: it is to have the same address when it comes back, and with RELEASE the
 //! server might lend it to another meanwhile.
@@ -11,10 +12,12 @@ pub mod apply;
 pub mod held;
 pub mod identifier;
 pub mod keep;
+pub mod kept;
 pub mod lease;
 pub mod message;
 pub mod options;
 mod packet;
+mod renew;
 pub mod rounds;
 pub mod taken;
 
@@ -32,6 +35,8 @@ use crate::stages::Advice;
 
 /// How long a boot waits for a lease: a switch with spanning tree lets nothing through for the first 30 s.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a boot waits for the lease of a further link, which has a carrier: four requests. The service goes on asking.
+pub const FURTHER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the same cards are asked on before it is looked whether there are more of them.
 pub const ROUND: Duration = Duration::from_secs(10);
 

@@ -1,11 +1,12 @@
-//! Leases that a node of a cluster cannot use, whoever lends them.
+//! Leases that a node of a cluster cannot use, or that a link of it cannot, whoever lends them.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use bootwright_model::baked::ClusterLayer;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::lease::Lease;
+use crate::network::netlink::Netlink;
 use crate::stages::Advice;
 
 /// The address is somebody else's in the cluster file.
@@ -18,18 +19,24 @@ pub struct Taken {
     pub address: Ipv4Net,
     /// Whose it is: `is the address of cp1 in the cluster file`.
     pub owner: String,
+    /// What to do.
+    pub next: &'static str,
 }
+
+const OF_CLUSTER: &str = "take the cluster's addresses out of the range that the DHCP server lends from";
+const OF_MACHINE: &str =
+    "reserve an address for each of the machine's links at the DHCP server, by their MAC addresses";
 
 impl Advice for Taken {
     fn advice(&self) -> String {
-        "take the cluster's addresses out of the range that the DHCP server lends from".to_owned()
+        self.next.to_owned()
     }
 }
 
 /// An address that is another's in this cluster would take that one's traffic once it is switched on.
 pub fn check(lease: &Lease, layer: &ClusterLayer) -> Result<(), Taken> {
     match owner(lease.address.into(), layer) {
-        Some(owner) => Err(Taken { server: lease.server, address: lease.address, owner }),
+        Some(owner) => Err(Taken { server: lease.server, address: lease.address, owner, next: OF_CLUSTER }),
         None => Ok(()),
     }
 }
@@ -50,6 +57,23 @@ pub fn owner(lent: IpNet, layer: &ClusterLayer) -> Option<String> {
         }
     }
     None
+}
+
+/// An address that another link of this machine has. Nobody answers a probe for it, as links of one machine do not answer one
+/// another, and the kernel would take it twice.
+///
+/// Without an answer of the kernel it is not known to be so.
+pub fn check_links(lease: &Lease, index: u32) -> Result<(), Taken> {
+    let known = Netlink::open().and_then(|mut netlink| Ok((netlink.addresses()?, netlink.links()?)));
+    let Ok((addresses, links)) = known else { return Ok(()) };
+    let address = IpAddr::V4(lease.address.addr());
+    let Some((other, _)) = addresses.iter().find(|(other, one)| *other != index && one.addr() == address)
+    else {
+        return Ok(());
+    };
+    let name = links.iter().find(|link| link.index == *other).map_or("another link", |link| &link.name);
+    let owner = format!("this machine has already, on {name}");
+    Err(Taken { server: lease.server, address: lease.address, owner, next: OF_MACHINE })
 }
 
 #[cfg(test)]

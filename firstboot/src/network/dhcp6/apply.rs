@@ -6,17 +6,14 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bootwright_model::links::Link;
 use ipnet::{IpNet, Ipv6Net};
 use pod_network::wire::Socket;
 use pod_network::wire::addresses::{begin_address, family_number};
 
 use super::held::Held;
-use crate::network::dhcp;
 use crate::network::dhcp::apply::{ApplyError, absent_is_fine, refused};
 use crate::network::netlink::{Ipv6Address, Netlink};
-use crate::network::resolvers::resolv_conf;
-use crate::report::under;
+use crate::network::resolvers::{self, Said};
 
 /// How long the kernel looks whether another machine has an address: it asks once, after up to a second of chance, and
 /// listens for another (RFC 4862, section 5.4), which a busy machine stretches.
@@ -73,24 +70,9 @@ pub fn is_free(link: u32, address: Ipv6Addr) -> io::Result<bool> {
     }
 }
 
-/// Writes `/etc/resolv.conf`: the resolvers that somebody described, those of an IPv4 lease, then those of routers and
-/// DHCPv6 servers, then the cluster file's.
+/// Puts what routers and DHCPv6 servers say of resolvers into `/etc/resolv.conf`.
 pub fn write_resolvers(root: &Path, held: &Held, of_cluster: &[IpAddr]) -> io::Result<()> {
-    // One that cannot be read is told by the service that keeps it.
-    let lent = dhcp::held::Held::read(root).ok().flatten();
-    let lent = lent.map_or(Link::default(), |lent| dhcp::apply::said(&lent.lease));
-    crate::files::replace(
-        &under(root, "/etc/resolv.conf"),
-        resolv_conf(&[held.described.clone(), lent, said(held)], of_cluster).as_bytes(),
-        0o644,
-    )
-}
-
-/// Resolvers and domains as a link has them.
-pub fn said(held: &Held) -> Link {
-    Link {
-        resolvers: held.told.resolvers.iter().copied().map(IpAddr::V6).collect(),
-        search: held.told.search.clone(),
-        ..Link::default()
-    }
+    let resolvers = held.told.resolvers.iter().copied().map(IpAddr::V6).collect();
+    let said = Said { resolvers, search: held.told.search.clone() };
+    resolvers::say(root, resolvers::OF_IPV6, &said, of_cluster)
 }

@@ -7,7 +7,7 @@ use bootwright_model::links::Link as Described;
 
 use super::error::request;
 use super::plan::{Plan, Planned};
-use super::{CARRIER_PATIENCE, Configured, LINK_PATIENCE, LinkError, autoconf, cards, device};
+use super::{CARRIER_PATIENCE, Configured, LINK_PATIENCE, LinkError, asking, autoconf, cards, device};
 use crate::network::netlink::{Link, LinkChanges, Made, Netlink, parse_mac};
 use crate::stages::{Problem, problem};
 
@@ -62,6 +62,7 @@ pub(super) fn apply(root: &Path, plan: Plan) -> Result<Configured, LinkError> {
     let Some(link) = links.iter().find(|link| Some(link.index) == index) else {
         return Err(work.why_missing(&links, node));
     };
+    let indices: Vec<Option<u32>> = work.states.iter().map(|state| state.index).collect();
     Ok(Configured {
         link: link.name.clone(),
         mac: link.mac.clone().unwrap_or_default(),
@@ -69,6 +70,7 @@ pub(super) fn apply(root: &Path, plan: Plan) -> Result<Configured, LinkError> {
         online,
         changes: work.done.len(),
         problems: work.problems,
+        asking: asking::found(&work.plan, &links, &indices),
     })
 }
 
@@ -215,7 +217,9 @@ impl<'a> Work<'a> {
             }
         }
         let mtu = u32::from(planned.mtu);
-        if present.mtu != mtu {
+        // What is less on a link that is in use was in its lease.
+        let is_lent = planned.link.dhcp4 && present.up && present.mtu < mtu;
+        if present.mtu != mtu && !is_lent {
             let (what, failed) = step(format!("set the MTU of {name} to {mtu} bytes"));
             self.netlink.set_mtu(index, mtu).map_err(failed)?;
             return Ok(Some(what));
@@ -289,11 +293,14 @@ impl<'a> Work<'a> {
             (0..self.states.len()).filter(|&place| !self.states[place].addressed).collect();
         for &place in &left {
             let (planned, state) = (&self.plan.links[place], &self.states[place]);
+            // Who asks a server there says what became of it.
+            let asks = self.plan.asking.iter().any(|asks| asks.place == place);
             if planned.link.optional || state.given_up {
                 continue;
             }
             let found = links.iter().find(|link| Some(link.index) == state.index);
             let error = match found {
+                Some(_) if asks => continue,
                 Some(link) if planned.master.is_none() => LinkError::NoCarrier {
                     link: link.name.clone(),
                     mac: link.mac.clone().unwrap_or_default(),

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use netlink_packet_route::link::InfoKind;
 
 use super::error::request;
-use super::{LINK_PATIENCE, LinkError, autoconf};
+use super::{LINK_PATIENCE, LinkError, autoconf, device};
 use crate::network::netlink::{Link, LinkChanges, Netlink};
 use crate::report::under;
 
@@ -175,12 +175,29 @@ pub fn set_mtu(
     }
 }
 
+/// The link that is described, card or made, as it is now.
+///
+/// # Errors
+/// It is not there, or it is not said which one it is.
+pub fn find(root: &Path, described: &Described) -> Result<Link, LinkError> {
+    let mut netlink = Netlink::open().map_err(|source| request("open a netlink socket", source))?;
+    let links = netlink.links().map_err(|source| request("list the links", source))?;
+    if device::wanted(described, None).is_none() {
+        return choose(root, &links, described, None).cloned();
+    }
+    let found = links.iter().find(|link| link.name == described.name).cloned();
+    found.ok_or_else(|| LinkError::NoLink {
+        wanted: format!("the name {}", described.name),
+        seen: seen(candidates(&links)),
+    })
+}
+
 /// The card that `described` means. One that is described by nothing, not even a name, is the only one.
 pub(super) fn choose<'a>(
     root: &Path,
     links: &'a [Link],
     described: &Described,
-    address: PerFamily<IpNet>,
+    address: Option<PerFamily<IpNet>>,
 ) -> Result<&'a Link, LinkError> {
     let mut fitting = candidates(links).filter(|link| fits(root, link, described));
     match (fitting.next(), fitting.next()) {
@@ -268,7 +285,7 @@ mod tests {
 
     fn chosen(root: &Path, described: &Described) -> Result<String, String> {
         let links = [link("eth0", "52:54:00:00:00:01"), link("eth1", "52:54:00:00:00:02")];
-        let found = choose(root, &links, described, "10.20.0.10/24".parse().unwrap());
+        let found = choose(root, &links, described, "10.20.0.10/24".parse().ok());
         found.map(|link| link.name.clone()).map_err(|error| error.to_string())
     }
 
@@ -289,7 +306,7 @@ mod tests {
         let links = [bond, link("eth0", "52:54:00:00:00:01"), bonded];
         for (mac, name) in [("52:54:00:00:00:01", "eth0"), ("52:54:00:00:00:02", "eth1")] {
             let described = Described { mac: Some(mac.into()), ..Described::default() };
-            let found = choose(Path::new("/"), &links, &described, "10.20.0.10/24".parse().unwrap());
+            let found = choose(Path::new("/"), &links, &described, "10.20.0.10/24".parse().ok());
             assert_eq!(found.unwrap().name, name);
         }
     }

@@ -35,10 +35,10 @@ pub enum LinkError {
         seen: String,
     },
     /// No MAC given, and more than one link to choose from.
-    #[error("no MAC address says which link carries {address:#}; this machine has {seen}")]
+    #[error("no MAC address says which link carries {}; this machine has {seen}", address.map_or("the node's address".to_owned(), |address| format!("{address:#}")))]
     Ambiguous {
-        /// The node's address.
-        address: PerFamily<IpNet>,
+        /// The node's address, if it is known.
+        address: Option<PerFamily<IpNet>>,
         /// Name and MAC of each link.
         seen: String,
     },
@@ -107,6 +107,22 @@ pub enum LinkError {
         /// What it gets.
         metric: u32,
     },
+    /// A member of a bond or bridge cannot have an address of its own.
+    #[error("the link {link} asks for DHCP, and is a member of {master}, which has its packets")]
+    MemberAsks {
+        /// The member.
+        link: String,
+        /// The bond or bridge.
+        master: String,
+    },
+    /// An address is to be lent, and on no link.
+    #[error(
+        "nobody gives this node an address, and none of the described links asks for one by dhcp4: {links}"
+    )]
+    NoneAsks {
+        /// Their names.
+        links: String,
+    },
     /// Links are described, and none has the node's address.
     #[error("the node's address {address:#} is on none of the described links: {links}")]
     NoPlace {
@@ -134,6 +150,8 @@ impl Advice for LinkError {
             LinkError::Unasked(_) => "make sure that no other machine has them",
             LinkError::Description { .. } => "correct [[link]] in node.toml on the seed partition, or in the cluster file and build again",
             LinkError::SameMetric { later, first, .. } => return format!("give {later}, or {first}, a metric of its own"),
+            LinkError::MemberAsks { .. } => "ask for DHCP on the bond or bridge, and not on its members",
+            LinkError::NoneAsks { .. } => "give one of them dhcp4 = true, or give the node an address in node.toml on the seed partition",
             LinkError::NoPlace { .. } => "add the node's address to `addresses` of the link that carries it",
         }
         .to_owned()

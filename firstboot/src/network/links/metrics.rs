@@ -31,6 +31,11 @@ pub(super) fn table(route: &Route) -> u32 {
     route.table.unwrap_or_else(main_table)
 }
 
+/// Whether it is in the table that is looked into if no rule says another.
+pub(super) fn is_main(route: &Route) -> bool {
+    table(route) == main_table()
+}
+
 /// The metric that the kernel gives a route.
 pub(super) fn metric(route: &Route) -> u32 {
     match route.metric {

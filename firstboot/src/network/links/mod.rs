@@ -2,6 +2,7 @@
 //! changes nothing. What nobody described is left as it is.
 
 mod apply;
+mod asking;
 mod autoconf;
 mod cards;
 mod device;
@@ -21,10 +22,11 @@ use bootwright_model::links::Link;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::network::netlink::Link as Present;
 use crate::stages::Problem;
 
 pub use autoconf::set_accept_ra;
-pub use cards::{Before, SetUp, macs, set_down, set_mtu, set_up, wait_for_any, wait_until_settled};
+pub use cards::{Before, SetUp, find, macs, set_down, set_mtu, set_up, wait_for_any, wait_until_settled};
 pub use device::module;
 pub use error::LinkError;
 pub use online::endpoint;
@@ -40,8 +42,8 @@ const CARRIER_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Wanted {
     /// MAC of the link that carries the address, if none of `links` says that it does; the only Ethernet link if absent.
     pub mac: Option<String>,
-    /// The node's address with prefix length, of each family.
-    pub address: PerFamily<IpNet>,
+    /// The node's address with prefix length, of each family; absent if a DHCP server is to lend it.
+    pub address: Option<PerFamily<IpNet>>,
     /// Default gateway on the link of the address, or one of each family.
     pub gateway: Option<PerFamily<IpAddr>>,
     /// Bytes, of links that say no other.
@@ -53,18 +55,31 @@ pub struct Wanted {
 /// The links as they are now.
 #[derive(Debug)]
 pub struct Configured {
-    /// Name of the link that carries the node's address.
+    /// Name of the link that carries the node's address, or is to.
     pub link: String,
     /// Its MAC.
     pub mac: String,
     /// Bytes.
     pub mtu: u32,
-    /// How long it took until the node's address could be used; absent if its link has no carrier.
+    /// How long it took until the node's address could be used, or its link had a carrier if it is lent; absent if that has
+    /// none.
     pub online: Option<Duration>,
     /// Requests that changed something.
     pub changes: usize,
     /// What the node goes on without: a carrier, a link of other purpose.
     pub problems: Vec<Problem>,
+    /// Links that a DHCPv4 server is to be asked on: that of the node's address first, if it is to be lent, the others as
+    /// they are described.
+    pub asking: Vec<Asking>,
+}
+
+/// A link that a DHCPv4 server is to be asked on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asking {
+    /// As described, with the MTU that it is given, and with the metric of its lease's routes.
+    pub described: Link,
+    /// The link as it is, if it is there.
+    pub present: Option<Present>,
 }
 
 /// Makes, joins and sets up all links at once, gives each its addresses and routes as soon as it has a carrier, and waits

@@ -7,8 +7,8 @@ use bootwright_model::families::{Family, PerFamily};
 use bootwright_model::links::{Link, Route};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::asking::{self, Asks};
 use super::{LinkError, Wanted, metrics};
-use crate::network::netlink::main_table;
 
 /// All links of the node, each after those that it is made of.
 #[derive(Debug)]
@@ -16,10 +16,12 @@ pub(super) struct Plan {
     pub links: Vec<Planned>,
     /// Which of them carries the node's address.
     pub node: usize,
-    /// The node's address.
-    pub address: PerFamily<IpNet>,
+    /// The node's address, if it is known.
+    pub address: Option<PerFamily<IpNet>>,
     /// Its default gateway.
     pub gateway: Option<PerFamily<IpAddr>>,
+    /// Links that a DHCPv4 server is asked on, that of the node first if its address is lent.
+    pub asking: Vec<Asks>,
     /// What is planned otherwise than it is described.
     pub changed: Vec<LinkError>,
 }
@@ -30,6 +32,8 @@ pub(super) struct Planned {
     /// As described, with what the node adds; the metric of the link is in its routes. Not optional if it carries the
     /// node: a node is not online without its address.
     pub link: Link,
+    /// Its number in the description.
+    pub number: usize,
     /// Bytes.
     pub mtu: u16,
     /// Place of the bond or bridge that it is a member of.
@@ -51,7 +55,7 @@ impl Plan {
         let through = |gateways: PerFamily<IpAddr>| route.via.is_some_and(|via| gateways.contains(&via));
         place == self.node
             && route.to.prefix_len() == 0
-            && route.table.is_none_or(|table| table == main_table())
+            && metrics::is_main(route)
             && self.gateway.is_some_and(through)
     }
 }
@@ -61,16 +65,19 @@ pub(super) fn plan(wanted: &Wanted) -> Result<Plan, LinkError> {
     let mut links = wanted.links.clone();
     if links.is_empty() {
         links.push(Link { mac: wanted.mac.clone(), ..Link::default() });
-        links[0].addresses = wanted.address.iter().collect();
+        links[0].addresses = wanted.address.iter().flat_map(PerFamily::iter).collect();
     }
     let depths = depths(&links)?;
     let mut order: Vec<usize> = (0..links.len()).collect();
     // Stable: as described, among those of one depth.
     order.sort_by_key(|&place| depths[place]);
-    let mut links: Vec<Link> = order.into_iter().map(|place| links[place].clone()).collect();
-    let node = node_link(&links, wanted)?;
-    add_node(&mut links[node], wanted);
+    let mut links: Vec<Link> = order.iter().map(|&place| links[place].clone()).collect();
     let masters = masters(&links)?;
+    let node = match wanted.address {
+        Some(address) => node_link(&links, address, wanted)?,
+        None => asking::node_link(&links, &masters, &order, wanted)?,
+    };
+    add_node(&mut links[node], wanted);
     let carriers = carriers(&links, node);
     let mtus: Vec<u16> = (0..links.len()).map(|place| mtu(&links, &masters, place, wanted.mtu)).collect();
     let planned = links.into_iter().enumerate().map(|(place, mut link)| {
@@ -78,11 +85,15 @@ pub(super) fn plan(wanted: &Wanted) -> Result<Plan, LinkError> {
             route.metric = route.metric.or(link.metric);
         }
         link.optional &= !carriers[place];
-        Planned { link, mtu: mtus[place], master: masters[place], carries_node: carriers[place] }
+        let (number, mtu, master, carries_node) =
+            (order[place], mtus[place], masters[place], carriers[place]);
+        Planned { link, number, mtu, master, carries_node }
     });
     let (address, gateway) = (wanted.address, wanted.gateway);
-    let mut plan = Plan { links: planned.collect(), node, address, gateway, changed: Vec::new() };
+    let links = planned.collect();
+    let mut plan = Plan { links, node, address, gateway, asking: Vec::new(), changed: Vec::new() };
     plan.changed = metrics::tell_apart(&mut plan);
+    asking::choose(&mut plan);
     Ok(plan)
 }
 
@@ -138,8 +149,8 @@ fn masters(links: &[Link]) -> Result<Vec<Option<usize>>, LinkError> {
 }
 
 /// The link that has the node's address, else the one that its `mac` names, else the only one, unless its MAC is another.
-fn node_link(links: &[Link], wanted: &Wanted) -> Result<usize, LinkError> {
-    let primary = wanted.address.primary();
+fn node_link(links: &[Link], address: PerFamily<IpNet>, wanted: &Wanted) -> Result<usize, LinkError> {
+    let primary = address.primary();
     let has_address = |link: &Link| link.addresses.iter().any(|address| address.addr() == primary.addr());
     let has_mac = |link: &Link| match (&link.mac, &wanted.mac) {
         (Some(mac), Some(wanted)) => mac.eq_ignore_ascii_case(wanted),
@@ -152,12 +163,12 @@ fn node_link(links: &[Link], wanted: &Wanted) -> Result<usize, LinkError> {
     let found = links.iter().position(has_address).or_else(|| links.iter().position(has_mac)).or_else(only);
     found.ok_or_else(|| {
         let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
-        LinkError::NoPlace { address: wanted.address, links: names.join(", ") }
+        LinkError::NoPlace { address, links: names.join(", ") }
     })
 }
 
 fn add_node(link: &mut Link, wanted: &Wanted) {
-    for address in wanted.address.iter() {
+    for address in wanted.address.iter().flat_map(PerFamily::iter) {
         if link.addresses.iter().all(|one| one.addr() != address.addr()) {
             link.addresses.push(address);
         }
@@ -219,7 +230,7 @@ pub(super) mod tests {
         let file: File = toml::from_str(links).unwrap();
         Wanted {
             mac: Some("52:54:00:00:00:01".into()),
-            address: "10.20.0.10/24".parse().unwrap(),
+            address: "10.20.0.10/24".parse().ok(),
             gateway: Some("10.20.0.1".parse().unwrap()),
             mtu: 1500,
             links: file.link,

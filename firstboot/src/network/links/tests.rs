@@ -35,7 +35,7 @@ fn ip(arguments: &str) -> Value {
 fn wanted(mac: Option<&str>) -> Wanted {
     Wanted {
         mac: mac.map(str::to_owned),
-        address: "10.20.0.10/24".parse().unwrap(),
+        address: "10.20.0.10/24".parse().ok(),
         gateway: Some("10.20.0.1".parse().unwrap()),
         mtu: 1400,
         links: Vec::new(),
@@ -96,7 +96,7 @@ fn ipv6_is_usable_at_once() {
     in_namespace(|| {
         cable();
         let wanted = Wanted {
-            address: "fd00:20::10/64".parse().unwrap(),
+            address: "fd00:20::10/64".parse().ok(),
             gateway: Some("fd00:20::1".parse().unwrap()),
             ..wanted(Some("52:54:00:00:00:0a"))
         };
@@ -112,7 +112,7 @@ fn a_link_gets_addresses_and_gateways_of_both_families() {
     in_namespace(|| {
         cable();
         let wanted = Wanted {
-            address: "10.20.0.10/24,fd00:20::10/64".parse().unwrap(),
+            address: "10.20.0.10/24,fd00:20::10/64".parse().ok(),
             gateway: "10.20.0.1,fe80::1".parse().ok(),
             ..wanted(Some("52:54:00:00:00:0a"))
         };

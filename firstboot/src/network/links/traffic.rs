@@ -81,7 +81,7 @@ impl Work<'_> {
 
     /// Whether the address is the node's own, of any family.
     fn is_nodes(&self, address: IpAddr) -> bool {
-        self.plan.address.addrs().contains(&address)
+        self.plan.address.is_some_and(|own| own.addrs().contains(&address))
     }
 
     /// Place in the plan, index and address.

@@ -111,10 +111,10 @@ pub(super) fn configure(
     let known = identity.clone();
     let addressed = match (identity.address, missing.as_slice()) {
         (Some(address), missing) => {
-            let first = given(root, identity, address, layer.file.network.mtu)?;
+            let first = given(root, identity, address, layer)?;
             let beside = Identity { mac: Some(first.configured.mac.clone()), ..known.clone() };
             let second = match missing {
-                [Family::V4] => lent::configure(root, &beside, layer)?,
+                [Family::V4] => lent::on_any_card(root, &beside, layer)?,
                 _ => alone(root, &beside, layer)?,
             };
             merge(layer, first, second)
@@ -211,6 +211,7 @@ fn install(
         online: Some(began.elapsed()),
         changes: 0,
         problems,
+        asking: Vec::new(),
     };
     Ok(Addressed {
         configured,
@@ -219,6 +220,7 @@ fn install(
         gateway: Some(PerFamily::from(IpAddr::V6(found.router))),
         origin: format!(", {}", found.origin()),
         time_servers: found.told.time_servers,
+        further: Vec::new(),
     })
 }
 
@@ -243,5 +245,6 @@ fn merge(layer: &ClusterLayer, first: Addressed, second: Addressed) -> Addressed
         gateway: PerFamily::new(gateways).ok().map(|gateways| gateways.ordered_as(order)),
         time_servers: [first.time_servers, second.time_servers].concat(),
         origin: first.origin + &second.origin,
+        further: [first.further, second.further].concat(),
     }
 }

@@ -1,29 +1,27 @@
-//! An address that a DHCP server lends: found on one of the links, checked against the cluster, set, and written down
-//! for the service that renews it.
+//! The node's address, if a DHCP server lends it: found on one of the links, checked against the cluster, set, and written
+//! down for the service that renews it.
 
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bootwright_model::baked::ClusterLayer;
 use bootwright_model::families::PerFamily;
-use bootwright_model::layout;
+use bootwright_model::links::Link;
 use ipnet::IpNet;
 
-use super::Addressed;
+use super::{Addressed, leases};
 use crate::identity::Identity;
-use crate::network::arp;
 use crate::network::dhcp::acquire::{Card, Lent};
-use crate::network::dhcp::apply::{self, ApplyError, Place};
-use crate::network::dhcp::held::Held;
+use crate::network::dhcp::apply::ApplyError;
+use crate::network::dhcp::kept::Kept;
 use crate::network::dhcp::lease::Lease;
 use crate::network::dhcp::rounds::Rounds;
 use crate::network::dhcp::taken::{self, Taken};
 use crate::network::dhcp::{self, NoLease};
-use crate::network::links::follow::Kept;
-use crate::network::links::{self, Before, Configured, LinkError};
-use crate::report::{under, uptime_ms};
+use crate::network::links::{self, Before, Configured, LinkError, Wanted, follow};
+use crate::report::under;
 use crate::stages::{Advice, Problem, identity, problem};
 
 /// Why there is no lent address.
@@ -35,7 +33,10 @@ pub enum LentError {
     /// Nobody lends one.
     #[error(transparent)]
     NoLease(#[from] NoLease),
-    /// It is somebody else's in the cluster file.
+    /// Nobody can be asked.
+    #[error("{0} has no carrier")]
+    NoCarrier(Card),
+    /// It is somebody else's in the cluster file, or another link's.
     #[error(transparent)]
     Taken(#[from] Taken),
     /// The kernel.
@@ -56,6 +57,7 @@ impl Advice for LentError {
         match self {
             LentError::Link(error) => error.advice(),
             LentError::NoLease(error) => error.advice(),
+            LentError::NoCarrier(_) => "check the cable and the switch port".to_owned(),
             LentError::Taken(error) => error.advice(),
             LentError::Apply(error) => error.advice(),
             LentError::Write { .. } => "restart; /run must have room".to_owned(),
@@ -63,16 +65,16 @@ impl Advice for LentError {
     }
 }
 
-/// Gets a lease and applies it.
-pub(super) fn configure(
+/// Gets a lease on a card that nobody describes by more than that it is there, and sets it.
+pub(super) fn on_any_card(
     root: &Path,
     identity: &Identity,
     layer: &ClusterLayer,
 ) -> Result<Addressed, LentError> {
-    let begin = Instant::now();
+    let began = Instant::now();
     let mut rounds = rounds(root, identity, layer);
     let lent = rounds.search::<LentError>(dhcp::PATIENCE, &[])?;
-    install(root, identity, layer, &rounds, lent, begin)
+    install(root, identity, layer, &rounds, lent, began)
 }
 
 /// What cards get before they are set up: a card may be described without an address, by what a lease leaves open.
@@ -87,62 +89,95 @@ pub(super) fn rounds<'a>(root: &'a Path, identity: &'a Identity, layer: &Cluster
     Rounds::new(root, identity.mac.as_deref(), before(identity, layer), &identity.name)
 }
 
-/// Applies a lease that was found.
+/// Sets a lease that was found.
 pub(super) fn install(
     root: &Path,
     identity: &Identity,
     layer: &ClusterLayer,
     rounds: &Rounds<'_>,
     lent: Lent,
-    begin: Instant,
+    began: Instant,
 ) -> Result<Addressed, LentError> {
-    let Lent { card, lease, since_ms } = lent;
-    taken::check(&lease, layer)?;
-    let described = identity.links.first().cloned().unwrap_or_default();
-    let most = layer.file.network.mtu.min(described.mtu.unwrap_or(u16::MAX));
-
-    // It has it already if it was down: then only a lease that says less makes a driver begin anew.
-    let mtu = lease.mtu.map_or(most, |mtu| mtu.min(most));
-    let (mtu, kept) = links::set_mtu(card.index, &card.name, mtu, lease.mtu)?;
+    taken::check(&lent.lease, layer)?;
+    let card = lent.card.clone();
+    let Before { mtu, accept_ra } = before(identity, layer);
     // The same for a card that was up.
-    let accepts = described.accept_ra.map(|accept| links::set_accept_ra(root, &card.name, accept));
+    let accepts = accept_ra.and_then(|accept| links::set_accept_ra(root, &card.name, accept).err());
     let others = rounds.known.iter().filter(|link| link.index != card.index && !link.up);
     // As they were: nothing is to be reached on a link that nobody speaks of.
     let down: Vec<LinkError> = others.filter_map(|link| links::set_down(link).err()).collect();
-    let accepts = accepts.and_then(Result::err);
-    let refused = rounds.refused.iter().chain(&kept).chain(&accepts).chain(&down);
+    let refused = rounds.refused.iter().chain(&accepts).chain(&down);
     let mut problems: Vec<Problem> = refused.map(problem).collect();
-    let place = Place { link: card.index, metric: described.metric };
-    let held = Held { link: card.name.clone(), since_ms, lease, described };
-    let refused = apply::apply(place, &held.lease, held.seconds_left(uptime_ms()))?;
-    problems.extend(refused.iter().map(problem));
-    // Without it neighbours ask again a little later.
-    let _ = arp::announce(&[card.candidate(held.lease.address.addr())]);
-    write(root, identity, layer, &held)?;
-    Ok(addressed(card, mtu, &held.lease, begin.elapsed(), problems))
+    let described = Link { mtu, ..identity.links.first().cloned().unwrap_or_default() };
+    let lease = lent.lease.clone().reduced(&described.dhcp4_overrides);
+    let mut kept = Kept { number: 0, own: true, link: card.name.clone(), described, held: None };
+    let set = leases::set(root, &card, &mut kept, lent, layer)?;
+    leases::write(root, &kept)?;
+    write_hosts(root, identity, &lease, layer)?;
+    problems.extend(set.problems);
+    let configured = Configured {
+        mac: card.shown_mac(),
+        link: card.name,
+        mtu: set.mtu,
+        online: Some(began.elapsed()),
+        changes: 0,
+        problems,
+        asking: Vec::new(),
+    };
+    let time_servers = lease.time_servers.iter().map(ToString::to_string).collect();
+    Ok(addressed(configured, &lease, time_servers, Vec::new()))
 }
 
-fn addressed(card: Card, mtu: u32, lease: &Lease, took: Duration, problems: Vec<Problem>) -> Addressed {
-    let configured =
-        Configured { mac: card.shown_mac(), link: card.name, mtu, online: Some(took), changes: 0, problems };
+/// Makes the links that are described, and gets leases on those that are described so; the first is the node's.
+pub(super) fn on_described(
+    root: &Path,
+    identity: Identity,
+    layer: &ClusterLayer,
+) -> Result<Addressed, LentError> {
+    let began = Instant::now();
+    let Identity { mac, links, .. } = &identity;
+    let (mac, links, mtu) = (mac.clone(), links.clone(), layer.file.network.mtu);
+    let wanted = Wanted { mac, address: None, gateway: None, mtu, links };
+    let mut configured = links::configure(root, &wanted)?;
+    let followed = follow::Kept::of(wanted, &configured);
+    let asking = std::mem::take(&mut configured.asking);
+    let found = leases::ask(root, &identity.name, asking, true, layer)?;
+    configured.problems.extend(found.problems);
+    // The plan has such a link, or there is none.
+    let own = found.own.ok_or_else(|| NoLease { patience: dhcp::PATIENCE, seen: configured.link.clone() })?;
+    write_hosts(root, &identity, &own.lease, layer)?;
+    (configured.link, configured.mac) = (own.card.name.clone(), own.card.shown_mac());
+    (configured.mtu, configured.online) = (own.mtu, Some(own.since.duration_since(began)));
+    let addressed = addressed(configured, &own.lease, found.time_servers, found.further);
+    Ok(Addressed { kept: followed, ..addressed })
+}
+
+fn addressed(
+    configured: Configured,
+    lease: &Lease,
+    time_servers: Vec<String>,
+    further: Vec<String>,
+) -> Addressed {
     Addressed {
         configured,
-        kept: Kept { wanted: None },
+        kept: follow::Kept { wanted: None },
         address: PerFamily::from(IpNet::V4(lease.address)),
         gateway: lease.gateway().map(|gateway| PerFamily::from(IpAddr::V4(gateway))),
-        time_servers: lease.time_servers.iter().map(ToString::to_string).collect(),
+        time_servers,
         origin: format!(", lent by {} {}", lease.server, lease.time()),
+        further,
     }
 }
 
-fn write(root: &Path, identity: &Identity, layer: &ClusterLayer, held: &Held) -> Result<(), LentError> {
-    let failed = |path: &str| {
-        let path = under(root, path);
-        move |source| LentError::Write { path, source }
-    };
-    held.write(root).map_err(failed(layout::LEASE))?;
-    apply::write_resolvers(root, held, &layer.file.network.resolvers).map_err(failed("/etc/resolv.conf"))?;
-    let address = PerFamily::from(IpNet::V4(held.lease.address));
+/// The node's own name, now that its address is known.
+fn write_hosts(
+    root: &Path,
+    identity: &Identity,
+    lease: &Lease,
+    layer: &ClusterLayer,
+) -> Result<(), LentError> {
+    let path = under(root, "/etc/hosts");
+    let address = PerFamily::from(IpNet::V4(lease.address));
     let hosts = identity::hosts(&identity.name, Some(address), layer);
-    crate::files::replace(&under(root, "/etc/hosts"), hosts.as_bytes(), 0o644).map_err(failed("/etc/hosts"))
+    crate::files::replace(&path, hosts.as_bytes(), 0o644).map_err(|source| LentError::Write { path, source })
 }

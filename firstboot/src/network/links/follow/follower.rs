@@ -251,10 +251,13 @@ impl<T: Teller> Follower<T> {
     }
 
     fn is_nodes(&self, address: Ipv4Addr) -> bool {
-        match &self.kept.wanted {
-            Some(wanted) => wanted.address.addrs().contains(&IpAddr::V4(address)),
-            // The lent address is the node's.
-            None => true,
+        let address = IpAddr::V4(address);
+        match self.kept.wanted.as_ref().and_then(|wanted| wanted.address) {
+            Some(given) => given.addrs().contains(&address),
+            // It is lent.
+            None => self.look.followed.iter().any(|followed| {
+                followed.is_nodes && followed.addresses.iter().any(|one| one.addr() == address)
+            }),
         }
     }
 

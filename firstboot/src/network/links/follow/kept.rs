@@ -50,7 +50,8 @@ mod tests {
 
     fn configured() -> Configured {
         let mac = "52:54:00:00:00:0a".to_owned();
-        Configured { link: "eth0".into(), mac, mtu: 1500, online: None, changes: 3, problems: Vec::new() }
+        let (problems, asking) = (Vec::new(), Vec::new());
+        Configured { link: "eth0".into(), mac, mtu: 1500, online: None, changes: 3, problems, asking }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::super::plan::{self, Plan};
 use super::super::{LinkError, Wanted};
 use super::links::Followed;
 use crate::network::arp::Candidate;
-use crate::network::dhcp::held::Held;
+use crate::network::dhcp::kept::Kept as Lease;
 use crate::network::netlink::{Link, Netlink, parse_mac};
 use crate::stages::Problem;
 
@@ -40,14 +40,19 @@ impl Look {
         let mut netlink = Netlink::open().map_err(|source| request("open a netlink socket", source))?;
         let links = netlink.links().map_err(|source| request("list the links", source))?;
         let addresses = netlink.addresses().map_err(|source| request("list the addresses", source))?;
+        // One that is damaged is told by the service that renews it.
+        let leases = Lease::all(root).unwrap_or_default();
         let Some(applied) = applied else {
-            let followed = lent(root, &links).into_iter().collect();
+            let followed = leases.iter().filter_map(|lease| lent(lease, &links)).collect();
             return Ok(Look { links, followed, addresses, ..Look::default() });
         };
         let planned = applied.plan.links.iter().zip(&applied.indexes).enumerate();
         let followed = planned.map(|(place, (planned, index))| {
             let (described, is_nodes) = (&planned.link, place == applied.plan.node);
-            Followed::new(&described.name, is_nodes, described.addresses.clone(), &links, *index)
+            let name = links.iter().find(|link| Some(link.index) == *index).map(|link| link.name.as_str());
+            let lent = leases.iter().filter(|lease| Some(lease.link.as_str()) == name).filter_map(address);
+            let addresses = described.addresses.iter().copied().chain(lent).collect();
+            Followed::new(&described.name, is_nodes, addresses, &links, *index)
         });
         let followed = followed.collect();
         let Applied { done, problems, hopeless, .. } = applied;
@@ -87,12 +92,14 @@ impl Look {
     }
 }
 
-/// The link of a lease. The service that renews it does what is to be done.
-fn lent(root: &Path, links: &[Link]) -> Option<Followed> {
-    // One that is damaged is told by that service.
-    let held = Held::read(root).ok().flatten()?;
-    let index = links.iter().find(|link| link.name == held.link).map(|link| link.index);
-    Some(Followed::new(&held.link, true, vec![held.lease.address.into()], links, index))
+/// The link of a lease, on a card that nobody describes. The service that renews it does what is to be done.
+fn lent(lease: &Lease, links: &[Link]) -> Option<Followed> {
+    let index = links.iter().find(|link| link.name == lease.link).map(|link| link.index);
+    Some(Followed::new(&lease.link, lease.own, vec![address(lease)?], links, index))
+}
+
+fn address(lease: &Lease) -> Option<IpNet> {
+    lease.held.as_ref().map(|held| held.lease.address.into())
 }
 
 /// What was done about a plan.

@@ -135,7 +135,7 @@ fn a_carrier_that_comes_back_is_told_to_the_neighbours() {
         other.take("far");
         other.ip("address add 10.20.0.1/24 dev far");
         other.ip("address add fd00:20::1/64 dev far nodad");
-        let address = "10.20.0.10/24,fd00:20::10/64".parse().unwrap();
+        let address = Some("10.20.0.10/24,fd00:20::10/64".parse().unwrap());
         let mut machine = Machine::boot(Wanted { address, ..wanted(Some("52:54:00:00:00:0a")) });
         other.ip("link set far down");
         machine.until("told", |told| told.has("carrier lost on eth0, which has this node's address"));

@@ -1,5 +1,5 @@
 //! Links that are made of others: bridges. Bonds and VLANs, which not every kernel has, are shown with the image's kernel:
-//! `qemu-tests/tests/links.rs`.
+//! `qemu-tests/tests/links/`.
 
 use super::*;
 

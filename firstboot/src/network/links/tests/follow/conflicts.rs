@@ -8,6 +8,7 @@ use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 use super::*;
 use crate::network::arp::{self, Candidate};
 use crate::network::dhcp::held::Held;
+use crate::network::dhcp::kept;
 use crate::network::dhcp::lease::tests::lease;
 
 const OURS: Ipv4Addr = Ipv4Addr::new(10, 20, 0, 10);
@@ -148,8 +149,10 @@ fn a_lent_address_is_defended_too() {
         ip("link set eth0 up");
         ip("address add 10.9.0.50/24 dev eth0");
         let root = tempfile::tempdir().unwrap();
-        let held = Held { link: "eth0".into(), since_ms: 0, lease: lease(), described: Link::default() };
-        held.write(root.path()).unwrap();
+        let held = Some(Held { since_ms: 0, lease: lease() });
+        let described = Link::default();
+        let lent = kept::Kept { number: 0, own: true, link: "eth0".into(), described, held };
+        lent.write(root.path()).unwrap();
         assert!(root.path().join(layout::LEASE.trim_start_matches('/')).exists());
         let told = Told::default();
         let kept = Kept { wanted: None };
