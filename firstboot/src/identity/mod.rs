@@ -1,10 +1,12 @@
 //! Who this machine is: one folder per source, and what they say put together field by field.
 //!
 //! [`machine`] reads the signs that the machine shows, [`source`] asks the sources in their order, [`inventory`] adds
-//! the cluster file's node, and [`merge`] puts the claims together. [`derived`] names a machine that nobody knows. A source whose documents are known to others too has
-//! its formats beside it: [`document`], [`network_config`]. What is asked over the network goes through [`fetch`].
+//! the cluster file's node, and [`merge`] puts the claims together; [`derived`] names a machine that nobody knows. A source
+//! whose documents are known to others too has its formats beside it: [`document`], [`cloud_init`], [`network_config`]. What
+//! is asked over the network goes through [`fetch`].
 
 pub mod checks;
+pub mod cloud_init;
 pub mod config_drive;
 pub mod derived;
 pub mod document;

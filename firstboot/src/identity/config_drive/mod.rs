@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::cloud_init::{Document, Documents, Formats};
 use super::drives::Drive;
 use super::machine::Machine;
 use super::source::{Source, SourceError};
-use super::{Claim, Told, document, network_config};
+use super::{Claim, Told, network_config};
 
 /// Of the drive, in lower case.
 pub const LABEL: &str = "config-2";
@@ -60,35 +61,26 @@ fn read(drive: &Drive) -> Result<Claim, SourceError> {
     Ok(Claim::new(format!("the OpenStack config drive ({device})"), says(files, &device.to_string(), NEXT)?))
 }
 
-/// What the files of a drive or service say: the node.toml comes first, as it was written for this. `next` is what to do
-/// about a mistake in them.
+/// What the files of a drive or service say. `next` is what to do about a mistake in them.
 pub fn says(
     files: &BTreeMap<&'static str, Vec<u8>>,
     origin: &str,
     next: &'static str,
 ) -> Result<Told, SourceError> {
-    let place = |name: &str| format!("{name} on {origin}");
-    let mistake = |name: &str| {
-        let document = place(name);
-        move |message: String| SourceError::Mistake { document: document.clone(), message, next }
+    let document = |name: &'static str| {
+        files.get(name).map(|bytes| Document { bytes, place: format!("{name} on {origin}"), next })
     };
-    let mut told = Told::default();
-    if let Some(bytes) = files.get(USER_DATA) {
-        told = document::user_data(bytes, &place(USER_DATA), next)?;
-    }
-    if let Some(bytes) = files.get(META_DATA).filter(|_| told.says.name.is_none() && told.host_name.is_none())
-    {
-        let meta: MetaData =
-            serde_json::from_slice(bytes).map_err(|error| mistake(META_DATA)(error.to_string()))?;
-        told.host_name = meta.hostname.as_deref().and_then(document::first_label);
-    }
-    if let Some(bytes) = files.get(NETWORK_DATA).filter(|_| told.says.links.is_empty()) {
-        let mistake = mistake(NETWORK_DATA);
-        let text = document::text(bytes).map_err(|error| mistake(error.to_string()))?;
-        told.says.links =
-            network_config::from_network_data(&text).map_err(|error| mistake(error.to_string()))?;
-    }
-    Ok(told)
+    let documents = Documents {
+        user_data: document(USER_DATA),
+        meta_data: document(META_DATA),
+        network: document(NETWORK_DATA),
+    };
+    documents.say(&Formats { host_name, links: network_config::from_network_data })
+}
+
+fn host_name(text: &str) -> Result<Option<String>, String> {
+    let meta: MetaData = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    Ok(meta.hostname)
 }
 
 #[cfg(test)]

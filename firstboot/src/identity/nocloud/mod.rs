@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 
 use bootwright_model::seed::Seed;
-use serde::Deserialize;
 
+use super::cloud_init::{CLOUD_INIT, Document, Documents};
 use super::drives::Drive;
 use super::machine::Machine;
 use super::source::{Source, SourceError};
-use super::{Claim, Told, document, network_config};
+use super::{Claim, Told, document};
 
 /// Of the drive, in lower case.
 pub const LABEL: &str = "cidata";
@@ -72,13 +72,6 @@ fn host_name(text: &str) -> Option<String> {
     parts.find_map(named).as_deref().and_then(document::first_label)
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "kebab-case")]
-struct MetaData {
-    local_hostname: Option<String>,
-    hostname: Option<String>,
-}
-
 fn read(drive: &Drive) -> Result<Claim, SourceError> {
     let device = drive.device.display();
     let files = drive.files.as_ref().map_err(|error| SourceError::Unreadable {
@@ -89,31 +82,20 @@ fn read(drive: &Drive) -> Result<Claim, SourceError> {
     Ok(Claim::new(format!("NoCloud ({device})"), says(files, &device.to_string())?))
 }
 
-/// What the files say: the node.toml comes first, as it was written for this.
+/// What the files say.
 fn says(files: &BTreeMap<&'static str, Vec<u8>>, device: &str) -> Result<Told, SourceError> {
-    let place = |name: &'static str| format!("{name} on {device}");
-    let mistake = |name: &'static str, next: &'static str| {
-        move |message: String| SourceError::Mistake { document: place(name), message, next }
+    let document = |name: &'static str, next: &'static str| {
+        files.get(name).map(|bytes| Document { bytes, place: format!("{name} on {device}"), next })
     };
-    let mut told = Told::default();
-    if let Some(bytes) = files.get(USER_DATA) {
-        let next = "correct the node.toml that is the drive's user-data, and make the drive again";
-        told = document::user_data(bytes, &place(USER_DATA), next)?;
-    }
-    if let Some(bytes) = files.get(META_DATA).filter(|_| told.says.name.is_none() && told.host_name.is_none())
-    {
-        let mistake = mistake(META_DATA, "correct the drive's meta-data, and make the drive again");
-        let text = document::text(bytes).map_err(|error| mistake(error.to_string()))?;
-        let meta: Option<MetaData> = document::yaml(&text).map_err(mistake)?;
-        let meta = meta.unwrap_or_default();
-        told.host_name = meta.local_hostname.or(meta.hostname).as_deref().and_then(document::first_label);
-    }
-    if let Some(bytes) = files.get(NETWORK_CONFIG).filter(|_| told.says.links.is_empty()) {
-        let mistake = mistake(NETWORK_CONFIG, "correct the drive's network-config, and make the drive again");
-        let text = document::text(bytes).map_err(|error| mistake(error.to_string()))?;
-        told.says.links = network_config::links(&text).map_err(|error| mistake(error.to_string()))?;
-    }
-    Ok(told)
+    let documents = Documents {
+        user_data: document(
+            USER_DATA,
+            "correct the node.toml that is the drive's user-data, and make the drive again",
+        ),
+        meta_data: document(META_DATA, "correct the drive's meta-data, and make the drive again"),
+        network: document(NETWORK_CONFIG, "correct the drive's network-config, and make the drive again"),
+    };
+    documents.say(&CLOUD_INIT)
 }
 
 #[cfg(test)]
