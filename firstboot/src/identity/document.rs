@@ -13,6 +13,10 @@ use super::source::SourceError;
 
 /// Far more than a node's description needs, bytes; clouds take user data of a quarter.
 pub const MOST_BYTES: u64 = 256 << 10;
+/// Elements and texts of an XML document, altogether: some thousand properties have so many.
+const MOST_XML_NODES: u32 = 10_000;
+/// Of the thread that reads XML: so many elements within each other take less than a quarter of it.
+const XML_STACK_BYTES: usize = 32 << 20;
 /// How user data begins that is for others: for cloud-init, which clouds and hypervisors' tools make without being asked
 /// (<https://cloudinit.readthedocs.io/en/latest/explanation/format.html>), Ignition, whose documents are JSON, and
 /// Windows. No TOML of ours begins so.
@@ -31,7 +35,7 @@ const OF_OTHERS: [&str; 12] = [
     "<",
 ];
 /// First bytes of a gzip member (RFC 1952, section 2.3.1).
-const GZIP: [u8; 2] = [0x1f, 0x8b];
+pub const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// Reads the seed in `bytes`. `place` is where it was found (`node.toml on /dev/vda4`) and `next` what to do about a
 /// mistake in it.
@@ -60,6 +64,22 @@ pub fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let value: serde_json::Value = serde_saphyr::from_str_with_options(text, options)
         .map_err(|error| error.to_string().replace('\n', " "))?;
     serde_json::from_value(value).map_err(|error| error.to_string())
+}
+
+/// Reads XML. The error is one line, with its place.
+///
+/// On a thread of its own, as the parser calls itself for an element within an element: the number of nodes bounds how deep
+/// that goes, and the thread's stack is enough for it. Without a bound a document of `<a><a><a>…` ends this program.
+pub fn xml(text: &str) -> Result<roxmltree::Document<'_>, String> {
+    // No document type is read: it could have entities that unfold without an end.
+    let options = roxmltree::ParsingOptions { allow_dtd: false, nodes_limit: MOST_XML_NODES };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("xml".to_owned()).stack_size(XML_STACK_BYTES);
+        let parse = move || roxmltree::Document::parse_with_options(text, options);
+        let thread = thread.spawn_scoped(scope, parse).map_err(|error| error.to_string())?;
+        let document = thread.join().map_err(|_| "it makes the parser panic".to_owned())?;
+        document.map_err(|error| error.to_string())
+    })
 }
 
 /// Reads the seed that user data is. Of what is for cloud-init only a host name is taken, which is where Proxmox has it.
@@ -195,6 +215,21 @@ mod tests {
             error.to_string().starts_with("node.toml, line 3, column 3: unknown field `nahme`"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn xml_that_is_too_deep_or_unfolds_is_refused() {
+        assert!(xml("<a><b/></a>").is_ok());
+        let deep = "<a>".repeat(80_000);
+        let level = usize::try_from(MOST_XML_NODES).unwrap() - 2;
+        assert!(xml(&format!("{}{}", "<a>".repeat(level), "</a>".repeat(level))).is_ok());
+        let unfolds = "<!DOCTYPE a [<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;\">]><a>&b;</a>";
+        let errors = [deep.as_str(), unfolds, "<a>"].map(|text| xml(text).unwrap_err());
+        insta::assert_snapshot!(errors.join("\n"), @r"
+        nodes limit reached
+        XML with DTD detected
+        the root node was opened but never closed
+        ");
     }
 
     proptest! {

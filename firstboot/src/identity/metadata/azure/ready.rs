@@ -4,6 +4,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
+use crate::identity::document;
 use crate::identity::fetch::{FetchError, Service, Why};
 
 /// The "wire server", the same in all of Azure.
@@ -30,7 +31,7 @@ pub fn report(server: &Service) -> Result<(), FetchError> {
 }
 
 fn read(text: &str) -> Result<GoalState, String> {
-    let document = roxmltree::Document::parse(text).map_err(|error| error.to_string())?;
+    let document = document::xml(text)?;
     let of = |name: &str| {
         let node = document.descendants().find(|node| node.has_tag_name(name));
         let text = node.and_then(|node| node.text()).unwrap_or_default().trim();
