@@ -23,6 +23,7 @@ pub mod nocloud;
 pub mod seed;
 pub mod smbios;
 pub mod source;
+pub mod vmware;
 
 use std::net::IpAddr;
 

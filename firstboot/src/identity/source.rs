@@ -9,6 +9,7 @@ use super::metadata::Metadata;
 use super::nocloud::NoCloud;
 use super::seed::SeedPartition;
 use super::smbios::OemStrings;
+use super::vmware::VMware;
 use crate::stages::{Advice, Problem, problem};
 
 /// A place that may say who this machine is. It is asked only if the machine shows a sign of it, so that none costs
@@ -26,8 +27,8 @@ pub trait Source: Sync {
 
 /// All sources but the baked inventory, which is asked last, as it needs the name that these may give. Of values that
 /// one source is enough for, that of the first in this order counts; docs/identity.md has the same order.
-pub const SOURCES: [&dyn Source; 7] =
-    [&SeedPartition, &KernelCommandLine, &FwCfg, &OemStrings, &NoCloud, &ConfigDrive, &Metadata];
+pub const SOURCES: [&dyn Source; 8] =
+    [&SeedPartition, &KernelCommandLine, &FwCfg, &OemStrings, &NoCloud, &ConfigDrive, &VMware, &Metadata];
 
 /// Why what a source has cannot be used.
 #[derive(Debug, thiserror::Error)]

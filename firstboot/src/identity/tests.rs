@@ -304,7 +304,7 @@ fn every_refusal_names_its_sources() {
     name is cp1 by the seed (/dev/vda4), and cp2 by the inventory's node cp2 (link 52:54:00:00:00:02)
     address is 10.0.2.77/24 by the seed (/dev/vda4), and 10.0.2.15/24 by the inventory's node cp1 (named by the seed (/dev/vda4))
     no source gives this machine's pod-cidr; looked at: the seed (/dev/vda4); this machine's MAC addresses are 52:54:00:00:00:09
-    no source gives this machine's name; looked at: nothing from the seed partition, the kernel command line, QEMU's fw_cfg, the firmware's OEM strings, NoCloud, the OpenStack config drive, the cloud's metadata service; no node of the inventory fits; this machine's MAC addresses are 52:54:00:00:00:09
+    no source gives this machine's name; looked at: nothing from the seed partition, the kernel command line, QEMU's fw_cfg, the firmware's OEM strings, NoCloud, the OpenStack config drive, VMware's guestinfo and OVF environment, the cloud's metadata service; no node of the inventory fits; this machine's MAC addresses are 52:54:00:00:00:09
     the inventory's node w1 (link 52:54:00:00:00:03) says that this machine is `w1` with the role worker; this image is for all-in-one
     the seed (/dev/vda4): name `Web_1`: a name has lower-case letters, digits and inner dashes, at most 63
     the seed (/dev/vda4): mac `5254`: six pairs of hexadecimal digits with colons are expected
@@ -340,7 +340,7 @@ fn a_uuid_or_a_serial_number_tells_one_of_many() {
     insta::assert_snapshot!(errors.map(|error| error.to_string()).join("\n"), @r"
     name is cp1 by the inventory's node cp1 (serial number 4711), and cp2 by the inventory's node cp2 (UUID B08DFAA6-fb5c-469a-8cb0-0b6b6a1ea4c3)
     serial is 4712 by this machine's firmware, and 4711 by the inventory's node cp1 (named by the seed (/dev/vda4))
-    no source gives this machine's name; looked at: nothing from the seed partition, the kernel command line, QEMU's fw_cfg, the firmware's OEM strings, NoCloud, the OpenStack config drive, the cloud's metadata service; no node of the inventory fits; this machine's MAC addresses are 52:54:00:00:00:09; its UUID is 00000000-0000-0000-0000-000000000007; its serial number is 1
+    no source gives this machine's name; looked at: nothing from the seed partition, the kernel command line, QEMU's fw_cfg, the firmware's OEM strings, NoCloud, the OpenStack config drive, VMware's guestinfo and OVF environment, the cloud's metadata service; no node of the inventory fits; this machine's MAC addresses are 52:54:00:00:00:09; its UUID is 00000000-0000-0000-0000-000000000007; its serial number is 1
     ");
 }
 

@@ -25,6 +25,7 @@ macro_rules! try_changes {
 mod corpus;
 mod drives;
 mod mutated;
+mod vmware;
 
 use std::net::Ipv6Addr;
 use std::time::Duration;

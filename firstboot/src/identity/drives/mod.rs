@@ -21,9 +21,10 @@ use crate::report::under;
 use volume::Volume;
 
 /// Labels, in lower case, and the files that sources read from a drive that has one.
-const KNOWN: [(&str, &[&str]); 2] = [
+const KNOWN: [(&str, &[&str]); 3] = [
     (super::nocloud::LABEL, &super::nocloud::FILES),
     (super::config_drive::LABEL, &super::config_drive::FILES),
+    (super::vmware::ovf::LABEL, &super::vmware::ovf::FILES),
 ];
 /// Devices that are no drives: memory, mappings of other devices, floppies (a read of an empty one takes seconds).
 const NO_DRIVES: [&str; 7] = ["loop", "ram", "zram", "dm-", "md", "fd", "nbd"];

@@ -63,11 +63,11 @@ fn nobody_is_admitted_unasked_nor_into_the_control_plane() {
         error(&workers(true, inventory()), &macs(&[])),
     ];
     insta::assert_snapshot!(texts.join("\n"), @r#"
-    no source gives this machine's name; looked at: nothing from the seed partition, the kernel command line, QEMU's fw_cfg, the firmware's OEM strings, NoCloud, the OpenStack config drive, the cloud's metadata service; no node of the inventory fits; this machine's MAC addresses are 52:54:00:00:00:09
+    no source gives this machine's name; looked at: nothing from the seed partition, the kernel command line, QEMU's fw_cfg, the firmware's OEM strings, NoCloud, the OpenStack config drive, VMware's guestinfo and OVF environment, the cloud's metadata service; no node of the inventory fits; this machine's MAC addresses are 52:54:00:00:00:09
     hand over a node.toml with name = "<a node of the cluster file>", on the seed partition, say, or set the node's mac, uuid or serial in the cluster file and build again; or, if any machine with this image may join, admit-unknown-workers = true under [cluster] (docs/identity.md)
-    no source gives this machine's name; looked at: nothing from the seed partition, the kernel command line, QEMU's fw_cfg, the firmware's OEM strings, NoCloud, the OpenStack config drive, the cloud's metadata service; no node of the inventory fits; this machine's MAC addresses are 52:54:00:00:00:09
+    no source gives this machine's name; looked at: nothing from the seed partition, the kernel command line, QEMU's fw_cfg, the firmware's OEM strings, NoCloud, the OpenStack config drive, VMware's guestinfo and OVF environment, the cloud's metadata service; no node of the inventory fits; this machine's MAC addresses are 52:54:00:00:00:09
     hand over a node.toml with name = "<a node of the cluster file>", on the seed partition, say, or set the node's mac, uuid or serial in the cluster file and build again (docs/identity.md)
-    no source gives this machine's name; looked at: nothing from the seed partition, the kernel command line, QEMU's fw_cfg, the firmware's OEM strings, NoCloud, the OpenStack config drive, the cloud's metadata service; no node of the inventory fits; this machine has no network link
+    no source gives this machine's name; looked at: nothing from the seed partition, the kernel command line, QEMU's fw_cfg, the firmware's OEM strings, NoCloud, the OpenStack config drive, VMware's guestinfo and OVF environment, the cloud's metadata service; no node of the inventory fits; this machine has no network link
     hand over a node.toml with name = "<a node of the cluster file>", on the seed partition, say, or set the node's mac, uuid or serial in the cluster file and build again (docs/identity.md)
     "#);
 }
