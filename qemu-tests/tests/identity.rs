@@ -6,6 +6,7 @@ use std::process::Command;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bootwright::lab::Firmware;
+use bootwright_model::report::{BootReport, Outcome, Stage};
 use qemu_tests::{FIRST_SERVICES, Image, reports, repository};
 use tiny_http::{Response, Server};
 
@@ -46,6 +47,47 @@ fn an_openstack_config_drive_names_the_node() {
         ["-drive", drive, "-device", "virtio-blk-pci,drive=seed"].map(str::to_owned).into()
     });
     assert_eq!(said[0], "name, link by the OpenStack config drive (/dev/vdb)");
+}
+
+/// QEMU has VMware's backdoor, of which it does not know the messages: the disc alone says who the machine is.
+#[test]
+fn a_disc_with_an_ovf_environment_names_the_node() {
+    let report = boot("ovf-environment", |folder| {
+        drive("OVF ENV", &seeds().join("ovf-environment"), &folder.join("seed.iso"));
+        let drive = "if=none,id=seed,format=raw,readonly=on,media=cdrom,file=seed.iso";
+        let disc = ["-drive", drive, "-device", "virtio-scsi-pci", "-device", "scsi-cd,drive=seed"];
+        vmwares().into_iter().chain(disc).map(str::to_owned).collect()
+    });
+    assert_eq!(said(&report)[0], "name by property bootwright.seed of the OVF environment (/dev/sr0)");
+    assert_without_guestinfo(&report);
+}
+
+#[test]
+fn a_backdoor_without_messages_is_told_and_gone_on_without() {
+    let report = boot("vmware-backdoor", |_| vmwares().map(str::to_owned).into());
+    assert!(said(&report)[0].contains("by the inventory's node"), "{:?}", said(&report));
+    assert_without_guestinfo(&report);
+}
+
+/// A machine that is VMware's as far as firmware and port tell.
+fn vmwares() -> [&'static str; 4] {
+    ["-machine", "vmport=on", "-smbios", "type=1,manufacturer=VMware,, Inc.,product=VMware7,,1"]
+}
+
+/// The stage says why there is no guestinfo, and nothing else that is wrong.
+fn assert_without_guestinfo(report: &BootReport) {
+    let Outcome::Degraded { problems } = &stage(report).outcome else { panic!("{:?}", stage(report)) };
+    let chains: Vec<String> = problems.iter().map(|problem| problem.chain.join(": ")).collect();
+    assert_eq!(
+        chains,
+        [
+            "VMware's guestinfo cannot be read: the hypervisor has the backdoor, version 6, and opens no message channel on it"
+        ]
+    );
+    let others = report.stages.iter().filter(|stage| stage.name != "identity");
+    for stage in others {
+        assert_eq!(stage.outcome, Outcome::Passed, "stage {}", stage.name);
+    }
 }
 
 /// The service is behind a second card, so that first boot has to find out on which it answers.
@@ -93,9 +135,15 @@ fn serve(server: &Server) {
     }
 }
 
-/// Boots a machine with further arguments of QEMU, which are made with its folder, until its network is up; what the
-/// stage says who gave which value.
+/// What the stage says who gave which value, on a machine as [`boot`] starts it, of which every stage has passed.
 fn identity(name: &str, arguments: impl FnOnce(&Path) -> Vec<String>) -> Vec<String> {
+    let report = boot(name, arguments);
+    reports::assert_passed(&report);
+    said(&report)
+}
+
+/// Boots a machine with further arguments of QEMU, which are made with its folder, until its network is up.
+fn boot(name: &str, arguments: impl FnOnce(&Path) -> Vec<String>) -> BootReport {
     let image = Image::under_test();
     let mut spec = image.spec(&format!("identity-{name}"), Firmware::Bios);
     spec.arguments = arguments(&spec.folder);
@@ -104,13 +152,21 @@ fn identity(name: &str, arguments: impl FnOnce(&Path) -> Vec<String>) -> Vec<Str
         report.stages.iter().any(|stage| stage.name == "network")
     });
     let report = boot.expect("the boot report", outcome);
-    reports::assert_passed(&report);
-    let stage =
-        report.stages.iter().find(|stage| stage.name == "identity").expect("it comes before the network");
+    let stage = stage(&report);
     println!("{name}: identity took {} ms: {}", stage.duration_us / 1000, stage.summary);
-    let node = &image.node().name;
-    assert_eq!(report.node.as_ref(), Some(node));
-    let said = stage.summary.strip_prefix(&format!("{node} (")).expect("the node comes first");
+    assert_eq!(report.node.as_ref(), Some(&image.node().name));
+    report
+}
+
+fn stage(report: &BootReport) -> &Stage {
+    report.stages.iter().find(|stage| stage.name == "identity").expect("it comes before the network")
+}
+
+/// Who gave which value, by the stage's summary.
+fn said(report: &BootReport) -> Vec<String> {
+    let node = report.node.as_ref().expect("it is known");
+    let summary = &stage(report).summary;
+    let said = summary.strip_prefix(&format!("{node} (")).expect("the node comes first");
     said.split("; ").map(str::to_owned).collect()
 }
 
