@@ -141,6 +141,15 @@ async fn give(mut giver: Giver, waiting: Arc<Mutex<BTreeSet<String>>>, news: Arc
     }
 }
 
+/// What became of a gift.
+enum Given {
+    Yes,
+    /// The Node does not wait any more, or changes all the time.
+    No,
+    /// Another has the Lease.
+    Another,
+}
+
 struct Giver {
     lease: Lease,
     election: Election,
@@ -184,11 +193,16 @@ impl Giver {
             if !self.lease.write().await? {
                 return Ok(Ended::Another);
             }
-            if self.set(&gift, version).await? {
-                eprintln!("ranges: node {} is given {:#}", gift.node, gift.ranges);
-                served += 1;
-            } else {
-                lines.push(format!("node {} is gone or has got a pod CIDR from somebody else", gift.node));
+            match self.set(&gift, version).await? {
+                Given::Yes => {
+                    eprintln!("ranges: node {} is given {:#}", gift.node, gift.ranges);
+                    served += 1;
+                }
+                Given::No => {
+                    lines
+                        .push(format!("node {} is gone or has got a pod CIDR from somebody else", gift.node));
+                }
+                Given::Another => return Ok(Ended::Another),
             }
         }
         self.say(lines);
@@ -209,25 +223,30 @@ impl Giver {
         Err(RangesError::Endless)
     }
 
-    /// Sets the range if the Node still waits for one; false if it does not.
-    async fn set(&self, gift: &Gift, mut version: String) -> Result<bool, RangesError> {
+    /// Sets the range if the Node still waits for one.
+    async fn set(&mut self, gift: &Gift, mut version: String) -> Result<Given, RangesError> {
         let failed = |source| RangesError::Set { node: gift.node.clone(), source };
         for _ in 0..TRIES {
             let patch = Patch::Merge(change(gift, &version));
             match self.nodes.patch(&gift.node, &PatchParams::default(), &patch).await {
-                Ok(_) => return Ok(true),
-                Err(kube::Error::Api(status)) if status.code == 404 => return Ok(false),
+                Ok(_) => return Ok(Given::Yes),
+                Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Given::No),
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 Err(source) => return Err(failed(source)),
             }
             let node = self.nodes.get_opt(&gift.node).await.map_err(failed)?;
             match node.map(|node| Claim::of(&node)).filter(Claim::waits) {
                 Some(claim) => version = claim.version,
-                None => return Ok(false),
+                None => return Ok(Given::No),
+            }
+            // After the Node was read: the version is of a time when the Lease was still ours, or nothing is given. Another
+            // may have given the range away since the gift was noted.
+            if !self.lease.write().await? {
+                return Ok(Given::Another);
             }
         }
         // The next round finds it still waiting.
-        Ok(false)
+        Ok(Given::No)
     }
 
     fn say(&mut self, lines: Vec<String>) {

@@ -159,6 +159,7 @@ impl Plan {
             let own = begun.filter(|gift| gift.node == claim.name).map(|gift| gift.ranges);
             let ranges = own
                 .or_else(|| wish(claim).filter(|wish| pools.can_give(wish, &taken)))
+                .map(|ranges| ranges.ordered_as(&pools.whole))
                 .or_else(|| pools.free(&taken));
             let Some(ranges) = ranges else {
                 plan.lines.push(format!(
