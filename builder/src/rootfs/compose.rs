@@ -362,7 +362,11 @@ fn initramfs(
         tree.insert("/lib", Entry::link("usr/lib", &by))?;
     }
     // First boot reads the text files; only modprobe, which is not there, wants the binary ones.
-    tree.entries.retain(|path, _| !path.ends_with(".bin") && !path.ends_with("/modules.builtin.modinfo"));
+    let is_for_modprobe = |path: &str| {
+        path.starts_with("/usr/lib/modules/")
+            && (path.ends_with(".bin") || path.ends_with("/modules.builtin.modinfo"))
+    };
+    tree.entries.retain(|path, _| !is_for_modprobe(path));
     Ok(tree)
 }
 

@@ -141,17 +141,17 @@ fn files_for_drivers_are_where_the_kernel_looks_and_microcode_is_apart() {
     let mut world = World::new();
     let at = world.folder.path().to_owned();
     world.packages[2] =
-        kernel_package(&at, &[("x/a", "depends=b firmware=a.fw"), ("x/b", "depends= firmware=b.fw")], false);
+        kernel_package(&at, &[("x/a", "depends=b firmware=a.fw"), ("x/b", "depends= firmware=b.bin")], false);
     let files: [(&str, &[u8]); 3] = [
         ("/lib/firmware/a.fw", b"for a"),
-        ("/lib/firmware/b.fw", b"for b"),
+        ("/lib/firmware/b.bin", b"for b"),
         ("/lib/firmware/amd-ucode/microcode_amd.bin", b"patch"),
     ];
     world.firmware = vec![package(&at, "firmware-x", &files)];
     let composed = world.with(build).expect("composed");
     assert_eq!(contents(&composed.tree, "/usr/lib/firmware/a.fw"), b"for a");
     let early = |path: &str| composed.initramfs.resolve(path).is_some();
-    assert_eq!(["a.fw", "b.fw"].map(|name| early(&format!("/lib/firmware/{name}"))), [false, true]);
+    assert_eq!(["a.fw", "b.bin"].map(|name| early(&format!("/lib/firmware/{name}"))), [false, true]);
     assert_eq!(
         composed.initramfs.get("/lib").map(|entry| &entry.kind),
         Some(&Kind::Link("usr/lib".to_owned()))
