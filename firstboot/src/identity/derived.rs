@@ -29,6 +29,11 @@ pub fn claim(by: &Recognised) -> Option<Claim> {
     Some(Claim::new(format!("this machine's {sign}, as nobody describes it"), says))
 }
 
+/// Whether the name follows from the UUID, and from nothing that may turn up later.
+pub fn is_by_uuid(firmware: &Firmware) -> bool {
+    of_uuid(firmware).is_some()
+}
+
 /// A digest of it: makers put serial numbers into some of its digits, and the same into the others.
 fn of_uuid(firmware: &Firmware) -> Option<(String, String)> {
     let uuid = firmware.uuid.as_ref()?;
@@ -98,7 +103,10 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn names_are_labels(uuid: String, macs: Vec<String>) {
+        fn names_are_labels(
+            uuid in "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|.*",
+            macs in proptest::collection::vec("([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}|.*", 0..4),
+        ) {
             let firmware = Firmware { uuid: Some(uuid), ..Firmware::default() };
             if let Some(claim) = claim(&Recognised { macs, firmware }) {
                 let name = claim.says.name.unwrap();

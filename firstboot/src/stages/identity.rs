@@ -12,7 +12,7 @@ use super::{Advice, Done, Problem, problem};
 use crate::identity::machine::Machine;
 use crate::identity::smbios::{Firmware, Unknown};
 use crate::identity::source::{SOURCES, ask};
-use crate::identity::{self, Claim, Identity, IdentityError, Recognised};
+use crate::identity::{self, Claim, Identity, IdentityError, Recognised, derived};
 use crate::network::links::{self, LinkError};
 use crate::network::resolvers::{self, Said};
 use crate::report::under;
@@ -116,10 +116,17 @@ fn resolve(said: &[Claim], layer: &ClusterLayer, firmware: &Firmware) -> Result<
     match identity::resolve(said, layer, &by()?) {
         // A card whose driver is slow may be the one that the inventory knows.
         Err(IdentityError::Missing { .. }) => {
-            let known: Vec<String> = layer.file.nodes.iter().filter_map(|node| node.mac.clone()).collect();
+            let macs = |role: Option<&str>| -> Vec<String> {
+                let nodes = layer.file.nodes.iter().filter(|node| role.is_none_or(|role| node.role == role));
+                nodes.filter_map(|node| node.mac.clone()).collect()
+            };
+            let known = macs(None);
             if layer.admits_unknown() {
-                // A name that follows from the cards is to follow from all of them.
-                links::wait_until_settled(&known)?;
+                // A name that follows from the cards is to follow from all of them. One by the UUID stays as it is.
+                let known = macs(Some(&layer.role));
+                if !known.is_empty() || !derived::is_by_uuid(firmware) {
+                    links::wait_until_settled(&known)?;
+                }
             } else if !known.is_empty() {
                 links::wait_for_any(&known)?;
             }

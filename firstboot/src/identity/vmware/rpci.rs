@@ -180,7 +180,8 @@ impl<'a> Channel<'a> {
         let bytes = size.ebx;
         if bytes > MOST_ANSWER_BYTES {
             // Told that it was not received, the hypervisor gives it up, and the channel is free again.
-            self.step(Step::ReceivePayload, 0)?;
+            // Whatever it answers: it is closed, or answers the next command.
+            let _ = self.step(Step::ReceivePayload, 0);
             return Err(RpciError::TooLarge { bytes });
         }
         let bytes = bytes as usize;
