@@ -28,25 +28,33 @@ pub(super) enum Rested {
     Another,
 }
 
-/// Waits until a time, milliseconds since the kernel's start, or for ever; or until something becomes of the card.
-pub(super) fn rest(card: &Card, until_ms: Option<u64>) -> io::Result<Rested> {
+/// Waits until a time, milliseconds since the kernel's start, or for ever; or until something becomes of the card, which
+/// `find` finds, whatever it is called by now.
+pub(super) fn rest(
+    card: &Card,
+    until_ms: Option<u64>,
+    find: &mut dyn FnMut() -> Option<Card>,
+) -> io::Result<Rested> {
     let mut changes = LinkChanges::open()?;
     let mut netlink = Netlink::open()?;
-    let mut had_carrier = true;
+    let (mut had_carrier, mut carriers) = (true, None);
     loop {
         let now = uptime_ms();
         if until_ms.is_some_and(|until| now >= until) {
             return Ok(Rested::Time);
         }
         // Without the card there is nothing to do until it is back, or time is over.
-        if let Some(link) = netlink.links()?.iter().find(|link| link.name == card.name) {
-            if link.index != card.index {
-                return Ok(Rested::Another);
-            }
-            if link.carrier && !had_carrier {
+        if find().is_some_and(|found| found.index != card.index) {
+            return Ok(Rested::Another);
+        }
+        if let Some(link) = netlink.links()?.iter().find(|link| link.index == card.index) {
+            // It may have been gone and back between two looks.
+            let is_new = carriers.replace(link.carriers).is_some_and(|before| before != link.carriers);
+            let has_carrier = link.up && link.carrier;
+            if has_carrier && (!had_carrier || is_new) {
                 return Ok(Rested::Carrier);
             }
-            had_carrier = link.carrier;
+            had_carrier = has_carrier;
         }
         let left = until_ms.map_or(LONGEST_REST, |until| Duration::from_millis(until - now));
         changes.wait(Instant::now() + left.min(LONGEST_REST))?;

@@ -75,7 +75,10 @@ impl Cards<'_> {
             let (mut asked, mut next_look) = (BTreeSet::new(), Instant::now());
             let result = loop {
                 let chosen = chosen(choice);
-                if is_settled(chosen, &outcomes) || Instant::now() >= end && outcomes.len() == asked.len() {
+                // The search for IPv4 ends at about the same time, and says then which card it is.
+                let is_over =
+                    chosen != Choice::Later && Instant::now() >= end && outcomes.len() == asked.len();
+                if is_settled(chosen, &outcomes) || is_over {
                     break Ok(());
                 }
                 if Instant::now() >= next_look && Instant::now() < end {

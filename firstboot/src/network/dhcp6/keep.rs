@@ -33,7 +33,7 @@ use crate::network::dhcp::identifier;
 use crate::network::dhcp::keep::{KeepError, card, failed};
 use crate::network::dhcp::taken;
 use crate::network::netlink::{LinkChanges, Netlink};
-use crate::report::{Consoles, uptime_ms};
+use crate::report::{Consoles, chain, uptime_ms};
 
 /// Pauses between two requests for more time, milliseconds (section 7.6: `REN_TIMEOUT`, `REN_MAX_RT`).
 const RENEW_PAUSES: [u64; 7] = [10_000, 20_000, 40_000, 80_000, 160_000, 320_000, 600_000];
@@ -43,6 +43,8 @@ const CONFIRM_PAUSES: [u64; 4] = [1_000, 2_000, 4_000, 3_000];
 const SEARCH: Duration = Duration::from_secs(300);
 /// Between two searches: one on a card that is gone ends at once.
 const BREATH: Duration = Duration::from_secs(1);
+/// After something has failed.
+const PAUSE: Duration = Duration::from_secs(10);
 /// Longest time without a look at the address, should a word of the kernel be lost.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -54,8 +56,20 @@ pub fn main(root: &Path) -> ExitCode {
 
 fn run(root: &Path) -> Result<Infallible, KeepError> {
     let mut keeper = Keeper::open(root, &bootstrap::read_facts(root)?)?;
+    let mut told = String::new();
     loop {
-        keeper.step()?;
+        let Err(error) = keeper.step() else {
+            told.clear();
+            continue;
+        };
+        // Once: it is tried again, as the card may be out.
+        let why = chain(&error).join(": ");
+        if told != why {
+            keeper.tell(&why);
+        }
+        told = why;
+        std::thread::sleep(PAUSE);
+        keeper.find_card();
     }
 }
 
@@ -63,6 +77,8 @@ fn run(root: &Path) -> Result<Infallible, KeepError> {
 pub struct Keeper {
     root: PathBuf,
     card: Card,
+    /// This program has set it up.
+    is_set_up: bool,
     client: Client,
     held: Held,
     /// What everything on the node was made from when it started.
@@ -87,6 +103,8 @@ enum Rested {
     Plugged,
     /// The card was set down and up: the address is gone before its time.
     Gone,
+    /// The card was gone and is back, or its driver began anew: what it had is gone.
+    Another,
 }
 
 impl Keeper {
@@ -100,6 +118,7 @@ impl Keeper {
             root: root.to_owned(),
             client: Client::from_identifier(&identifier::of(root, card.mac)),
             card,
+            is_set_up: false,
             held,
             address: address.and_then(|address| match address {
                 IpAddr::V6(address) => Some(address),
@@ -146,6 +165,10 @@ impl Keeper {
             let (ask, until) = match phase {
                 Phase::Rest(until) => match self.rest(until)? {
                     Rested::Enough => continue,
+                    Rested::Another => {
+                        self.find_card();
+                        return Ok(Asked::Lost("its card was gone".to_owned()));
+                    }
                     Rested::Gone if self.set_again(lease)? => continue,
                     Rested::Gone => return Ok(Asked::Lost("another machine has it".to_owned())),
                     Rested::Plugged if self.confirm(lease)? => continue,
@@ -223,6 +246,9 @@ impl Keeper {
             }
             let links = Netlink::open().and_then(|mut netlink| netlink.links());
             let links = links.map_err(failed("links cannot be listed"))?;
+            if links.iter().any(|link| link.name == self.held.link && link.index != self.card.index) {
+                return Ok(Rested::Another);
+            }
             let has_carrier =
                 links.iter().any(|link| link.index == self.card.index && link.up && link.carrier);
             let address = apply::present(self.card.index, self.held.address.addr());
@@ -278,7 +304,7 @@ impl Keeper {
     fn find_card(&mut self) {
         // There may be none for a while.
         let Ok(found) = card(&self.held.link) else { return };
-        if found == self.card {
+        if found == self.card && self.is_set_up {
             return;
         }
         let up = Netlink::open().and_then(|mut netlink| netlink.set_up(found.index, true));
@@ -286,7 +312,7 @@ impl Keeper {
             eprintln!("dhcp6: {found} cannot be set up: {error}");
         }
         self.client = Client::from_identifier(&identifier::of(&self.root, found.mac));
-        self.card = found;
+        (self.card, self.is_set_up) = (found, true);
     }
 
     /// Takes up what a search has found.

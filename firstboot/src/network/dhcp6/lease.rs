@@ -161,8 +161,11 @@ fn times(renewal: u32, rebinding: u32, preferred: u32, seconds: u32) -> (u32, u3
     let part = |tenths: u64| u32::try_from(u64::from(base) * tenths / 10).unwrap_or(FOR_EVER).max(1);
     let rebinding = if rebinding == 0 { part(8).max(renewal) } else { rebinding };
     let renewal = if renewal == 0 { part(5).min(rebinding) } else { renewal };
-    let rebinding = rebinding.min(seconds);
-    (renewal.min(rebinding), rebinding)
+    // T1 that is over with the address, or after T2, would have it lost each time.
+    match renewal < seconds && renewal <= rebinding && rebinding <= seconds {
+        true => (renewal, rebinding),
+        false => (part(5).min(seconds), part(8).min(seconds)),
+    }
 }
 
 /// The first four bytes as a number; the caller has that many.
@@ -201,7 +204,9 @@ pub(crate) mod tests {
         assert_eq!(times(30, 60, 100, 200), (30, 60));
         assert_eq!(times(30, 0, 100, 200), (30, 80));
         assert_eq!(times(0, 20, 100, 200), (20, 20));
-        assert_eq!(times(500, 900, 100, 200), (200, 200));
+        for (renewal, rebinding) in [(500, 900), (200, 200), (FOR_EVER, FOR_EVER)] {
+            assert_eq!(times(renewal, rebinding, 100, 200), (50, 80));
+        }
         assert_eq!(times(0, 0, 0, 200), (100, 160));
         assert_eq!(times(0, 0, FOR_EVER, FOR_EVER), (FOR_EVER, FOR_EVER));
     }

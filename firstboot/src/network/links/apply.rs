@@ -217,8 +217,8 @@ impl<'a> Work<'a> {
             }
         }
         let mtu = u32::from(planned.mtu);
-        // What is less on a link that is in use was in its lease.
-        let is_lent = planned.link.dhcp4 && present.up && present.mtu < mtu;
+        // What is less on a link that is in use, or was, came with its lease.
+        let is_lent = planned.link.dhcp4 && (present.up || !self.strict) && present.mtu < mtu;
         if present.mtu != mtu && !is_lent {
             let (what, failed) = step(format!("set the MTU of {name} to {mtu} bytes"));
             self.netlink.set_mtu(index, mtu).map_err(failed)?;

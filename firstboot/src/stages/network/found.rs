@@ -236,10 +236,19 @@ fn merge(layer: &ClusterLayer, first: Addressed, second: Addressed) -> Addressed
     configured.online = configured.online.max(other.online);
     configured.changes += other.changes;
     configured.problems.extend(other.problems);
+    // What somebody gave is followed; what was lent has a service of its own. A lease or a router may have said less of the
+    // MTU than the description.
+    let mut wanted = first.kept.wanted.or(second.kept.wanted);
+    if let Some(wanted) = &mut wanted {
+        let mtu = u16::try_from(configured.mtu).unwrap_or(u16::MAX);
+        wanted.mtu = wanted.mtu.min(mtu);
+        if let [card] = &mut wanted.links[..] {
+            card.mtu = Some(card.mtu.unwrap_or(mtu).min(mtu));
+        }
+    }
     Addressed {
         configured,
-        // What somebody gave is followed; what was lent has a service of its own.
-        kept: Kept { wanted: first.kept.wanted.or(second.kept.wanted) },
+        kept: Kept { wanted },
         // One of each family, so that it cannot fail.
         address: PerFamily::new(addresses).map_or(first.address, |addresses| addresses.ordered_as(order)),
         gateway: PerFamily::new(gateways).ok().map(|gateways| gateways.ordered_as(order)),

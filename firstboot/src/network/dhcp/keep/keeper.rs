@@ -22,6 +22,7 @@ use crate::network::dhcp::renew::{Rested, ask, has, rest};
 use crate::network::dhcp::taken::{self, Taken};
 use crate::network::links;
 use crate::network::netlink::Netlink;
+use crate::network::resolvers::{self, Said};
 use crate::report::{Consoles, chain, uptime_ms};
 use crate::stages::Advice;
 
@@ -105,6 +106,10 @@ impl Keeper {
                     if let Ok(card) = self.present() {
                         apply::withdraw(card.index, held.lease.address)?;
                     }
+                    if !self.kept.own {
+                        // Its network is gone, and its resolvers would be asked first.
+                        self.forget_resolvers()?;
+                    }
                     self.search()
                 }
             },
@@ -126,10 +131,14 @@ impl Keeper {
             }
             let (server, until) = match phase {
                 Phase::Rest(until) => {
-                    match rest(&card, until).map_err(failed("the link cannot be watched"))? {
+                    let rested = rest(&card, until, &mut || self.present().ok());
+                    match rested.map_err(failed("the link cannot be watched"))? {
                         Rested::Time | Rested::Another => continue,
                         // Whoever is there now; this one's server may be in another network.
-                        Rested::Carrier => (Ipv4Addr::BROADCAST, uptime_ms() + LOOK_MS),
+                        Rested::Carrier => {
+                            self.put_back(&card, held)?;
+                            (Ipv4Addr::BROADCAST, uptime_ms() + LOOK_MS)
+                        }
                     }
                 }
                 Phase::Renew(until) => (held.lease.server, until),
@@ -198,24 +207,28 @@ impl Keeper {
         Client::on(&self.root, card, &self.host_name)
     }
 
+    fn forget_resolvers(&self) -> Result<(), KeepError> {
+        let (source, of_cluster) =
+            (resolvers::of_lease(self.kept.number), &self.layer.file.network.resolvers);
+        resolvers::say(&self.root, &source, &Said::default(), of_cluster)
+            .map_err(failed("/etc/resolv.conf cannot be written"))
+    }
+
     /// What is taken of a lease on this link.
     fn reduced(&self, lease: Lease) -> Lease {
         lease.reduced(&self.kept.described.dhcp4_overrides)
     }
 
-    /// The link as it is now: by its name, or by its description, as a card may have another name when it comes back.
+    /// The link as it is now: by its description, as a card may have another name when it comes back, and another card its
+    /// own; by its name if nobody describes it.
     fn present(&mut self) -> Result<Card, KeepError> {
-        let named = match self.kept.link.as_str() {
-            "" => Err(KeepError::Link(self.name().to_owned())),
-            name => card(name),
-        };
-        let card = match named {
-            // Without a name it is any card, and another one is not meant.
-            Err(KeepError::Link(_)) if !self.kept.described.name.is_empty() => {
+        let card = match self.kept.described.name.is_empty() {
+            // It was any card, and another one is not meant.
+            true => card(&self.kept.link)?,
+            false => {
                 let link = links::find(&self.root, &self.kept.described).map_err(KeepError::Missing)?;
                 Card::of(&link).ok_or_else(|| KeepError::Link(link.name.clone()))?
             }
-            named => named?,
         };
         self.kept.link.clone_from(&card.name);
         Ok(card)
@@ -244,20 +257,14 @@ impl Keeper {
     fn install(&mut self, lease: Lease, since_ms: u64) -> Result<(), KeepError> {
         let card = self.present()?;
         let place = Place { link: card.index, metric: self.kept.described.metric };
-        let before = self.kept.held.take().map(|held| held.lease);
+        let before = self.kept.held.as_ref().map(|held| held.lease.clone());
         let held = Held { since_ms, lease };
         let lease = &held.lease;
         let stays = before.as_ref().is_some_and(|before| before.address == lease.address);
         if let Some(before) = before.as_ref().filter(|_| !stays) {
             apply::withdraw(card.index, before.address)?;
         }
-        // The kernel refuses routes of a larger MTU than the link's, and pods have theirs already.
-        let most = self.kept.described.mtu.unwrap_or(self.layer.file.network.mtu);
-        let mtu = lease.mtu.map_or(most, |mtu| mtu.min(most));
-        let (_, kept) = links::set_mtu(card.index, &card.name, mtu, lease.mtu)?;
-        if let Some(error) = kept {
-            eprintln!("dhcp: {}", chain(&error).join(": "));
-        }
+        self.set_mtu(&card, lease)?;
         let seconds = held.seconds_left(uptime_ms());
         let refused = match stays {
             false => apply::apply(place, lease, seconds)?,
@@ -279,6 +286,27 @@ impl Keeper {
         if !stays {
             let _ = arp::announce(&[candidate]);
             self.tell_of_new(&card, before.as_ref());
+        }
+        Ok(())
+    }
+
+    /// The kernel refuses routes of a larger MTU than the link's, and pods have theirs already.
+    fn set_mtu(&self, card: &Card, lease: &Lease) -> Result<(), KeepError> {
+        let most = self.kept.described.mtu.unwrap_or(self.layer.file.network.mtu);
+        let mtu = lease.mtu.map_or(most, |mtu| mtu.min(most));
+        let (_, kept) = links::set_mtu(card.index, &card.name, mtu, lease.mtu)?;
+        if let Some(error) = kept {
+            eprintln!("dhcp: {}", chain(&error).join(": "));
+        }
+        Ok(())
+    }
+
+    /// What the kernel takes away with a link that is set down: the routes. The server may take its time.
+    fn put_back(&self, card: &Card, held: &Held) -> Result<(), KeepError> {
+        self.set_mtu(card, &held.lease)?;
+        let place = Place { link: card.index, metric: self.kept.described.metric };
+        for error in apply::extend(place, &held.lease, held.seconds_left(uptime_ms()))? {
+            eprintln!("dhcp: {}", chain(&error).join(": "));
         }
         Ok(())
     }

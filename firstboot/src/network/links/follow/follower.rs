@@ -13,7 +13,7 @@ use super::super::cards;
 use super::conflicts::{Conflicts, Verdict};
 use super::kept::Kept;
 use super::links::{Became, Followed};
-use super::look::Look;
+use super::look::{self, Look};
 use super::pace::Pace;
 use super::{FollowError, Teller, failed};
 use crate::network::arp::{self, Candidate};
@@ -252,13 +252,9 @@ impl<T: Teller> Follower<T> {
 
     fn is_nodes(&self, address: Ipv4Addr) -> bool {
         let address = IpAddr::V4(address);
-        match self.kept.wanted.as_ref().and_then(|wanted| wanted.address) {
-            Some(given) => given.addrs().contains(&address),
-            // It is lent.
-            None => self.look.followed.iter().any(|followed| {
-                followed.is_nodes && followed.addresses.iter().any(|one| one.addr() == address)
-            }),
-        }
+        let given = self.kept.wanted.as_ref().and_then(|wanted| wanted.address);
+        given.is_some_and(|given| given.addrs().contains(&address))
+            || look::lent(&self.root).iter().any(|lent| lent.own && lent.address.addr() == address)
     }
 
     fn tell_begin(&mut self) {

@@ -13,7 +13,8 @@ use crate::report::under;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Kept {
-    /// The links as they are to be; absent if the address is lent, as the service `dhcp` follows that.
+    /// The links as they are to be; absent if the address is lent on a card that nobody describes, as the service `dhcp`
+    /// follows that.
     pub wanted: Option<Wanted>,
 }
 

@@ -13,6 +13,7 @@ use super::super::{LinkError, Wanted};
 use super::links::Followed;
 use crate::network::arp::Candidate;
 use crate::network::dhcp::kept::Kept as Lease;
+use crate::network::dhcp6;
 use crate::network::netlink::{Link, Netlink, parse_mac};
 use crate::stages::Problem;
 
@@ -40,17 +41,16 @@ impl Look {
         let mut netlink = Netlink::open().map_err(|source| request("open a netlink socket", source))?;
         let links = netlink.links().map_err(|source| request("list the links", source))?;
         let addresses = netlink.addresses().map_err(|source| request("list the addresses", source))?;
-        // One that is damaged is told by the service that renews it.
-        let leases = Lease::all(root).unwrap_or_default();
+        let lent = lent(root);
         let Some(applied) = applied else {
-            let followed = leases.iter().filter_map(|lease| lent(lease, &links)).collect();
+            let followed = of_lent(&lent, &links);
             return Ok(Look { links, followed, addresses, ..Look::default() });
         };
         let planned = applied.plan.links.iter().zip(&applied.indexes).enumerate();
         let followed = planned.map(|(place, (planned, index))| {
             let (described, is_nodes) = (&planned.link, place == applied.plan.node);
             let name = links.iter().find(|link| Some(link.index) == *index).map(|link| link.name.as_str());
-            let lent = leases.iter().filter(|lease| Some(lease.link.as_str()) == name).filter_map(address);
+            let lent = lent.iter().filter(|lent| Some(lent.link.as_str()) == name).map(|lent| lent.address);
             let addresses = described.addresses.iter().copied().chain(lent).collect();
             Followed::new(&described.name, is_nodes, addresses, &links, *index)
         });
@@ -92,14 +92,36 @@ impl Look {
     }
 }
 
-/// The link of a lease, on a card that nobody describes. The service that renews it does what is to be done.
-fn lent(lease: &Lease, links: &[Link]) -> Option<Followed> {
-    let index = links.iter().find(|link| link.name == lease.link).map(|link| link.index);
-    Some(Followed::new(&lease.link, lease.own, vec![address(lease)?], links, index))
+/// An address that nobody described. The service that renews it does what is to be done.
+pub(super) struct Lent {
+    link: String,
+    /// It is the node's own.
+    pub own: bool,
+    /// What.
+    pub address: IpNet,
 }
 
-fn address(lease: &Lease) -> Option<IpNet> {
-    lease.held.as_ref().map(|held| held.lease.address.into())
+/// What servers and routers gave. What is damaged is told by the service that keeps it.
+pub(super) fn lent(root: &Path) -> Vec<Lent> {
+    let leases = Lease::all(root).unwrap_or_default();
+    let four = leases.into_iter().filter_map(|lease| {
+        Some(Lent { link: lease.link, own: lease.own, address: lease.held?.lease.address.into() })
+    });
+    let six = dhcp6::held::Held::read(root).ok().flatten();
+    let six = six.map(|held| Lent { link: held.link, own: true, address: held.address.into() });
+    four.chain(six).collect()
+}
+
+/// The links of lent addresses, where nobody describes any.
+fn of_lent(lent: &[Lent], links: &[Link]) -> Vec<Followed> {
+    let names: BTreeSet<&str> = lent.iter().map(|lent| lent.link.as_str()).collect();
+    let followed = names.into_iter().map(|name| {
+        let on_link = || lent.iter().filter(|lent| lent.link == name);
+        let index = links.iter().find(|link| link.name == name).map(|link| link.index);
+        let addresses = on_link().map(|lent| lent.address).collect();
+        Followed::new(name, on_link().any(|lent| lent.own), addresses, links, index)
+    });
+    followed.collect()
 }
 
 /// What was done about a plan.
