@@ -125,11 +125,9 @@ fn a_card_that_is_plugged_in_elsewhere_asks_whether_its_address_is_right() {
         let mut keeper = world.keeper(&facts);
         let server = std::thread::scope(|scope| {
             let stepped = scope.spawn(|| world.machine.enter(|| keeper.step()));
-            // The keeper rests, as the lease is young.
-            std::thread::sleep(std::time::Duration::from_millis(500));
+            // The keeper rests, as the lease is young. So short that the kernel tells of nothing: it waits up to a second.
             world.other.ip("link set srv down");
             world.other.ip("address flush dev srv");
-            std::thread::sleep(std::time::Duration::from_millis(500));
             world.other.ip("link set srv up");
             world.other.ip("address add fd00:7::1/64 dev srv nodad");
             let server = world.dnsmasq(&["--enable-ra", "--dhcp-range=fd00:7::50,fd00:7::60,64,120"]);

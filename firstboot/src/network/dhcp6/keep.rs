@@ -32,7 +32,7 @@ use crate::network::dhcp::held::Phase;
 use crate::network::dhcp::identifier;
 use crate::network::dhcp::keep::{KeepError, card, failed};
 use crate::network::dhcp::taken;
-use crate::network::netlink::{LinkChanges, Netlink};
+use crate::network::netlink::{Link, LinkChanges, Netlink};
 use crate::report::{Consoles, chain, uptime_ms};
 
 /// Pauses between two requests for more time, milliseconds (section 7.6: `REN_TIMEOUT`, `REN_MAX_RT`).
@@ -85,6 +85,8 @@ pub struct Keeper {
     address: Option<Ipv6Addr>,
     layer: ClusterLayer,
     consoles: Consoles,
+    /// How often the card's carrier had come when it was last looked at.
+    carriers: Option<u32>,
     /// What was told last of an address that the kernel keeps.
     health: Option<Health>,
 }
@@ -113,6 +115,8 @@ impl Keeper {
         let held = Held::read(root).map_err(|error| KeepError::Lease(Some(error)))?;
         let held = held.ok_or(KeepError::Lease(None))?;
         let card = card(&held.link)?;
+        let links = links()?;
+        let carriers = links.iter().find(|link| link.index == card.index).map(|link| link.carriers);
         let address = facts.address.of(Family::V6).map(|address| address.addr());
         Ok(Keeper {
             root: root.to_owned(),
@@ -126,6 +130,7 @@ impl Keeper {
             }),
             layer: facts.layer.clone(),
             consoles: Consoles::find(root),
+            carriers,
             health: None,
         })
     }
@@ -235,7 +240,7 @@ impl Keeper {
     }
 
     /// Until a time, milliseconds since the kernel's start, or until something happens to the card.
-    fn rest(&self, until: Option<u64>) -> Result<Rested, KeepError> {
+    fn rest(&mut self, until: Option<u64>) -> Result<Rested, KeepError> {
         let listen = || LinkChanges::open_with_ipv6_addresses();
         let mut changes = listen().map_err(failed("nobody says when links change"))?;
         let mut had_carrier = true;
@@ -244,19 +249,23 @@ impl Keeper {
             if left.is_zero() {
                 return Ok(Rested::Enough);
             }
-            let links = Netlink::open().and_then(|mut netlink| netlink.links());
-            let links = links.map_err(failed("links cannot be listed"))?;
+            let links = links()?;
             if links.iter().any(|link| link.name == self.held.link && link.index != self.card.index) {
                 return Ok(Rested::Another);
             }
-            let has_carrier =
-                links.iter().any(|link| link.index == self.card.index && link.up && link.carrier);
+            if let Some(link) = links.iter().find(|link| link.index == self.card.index) {
+                // It may have been gone and back between two looks: the kernel tells of a lost carrier up to a second late.
+                let before = self.carriers.replace(link.carriers);
+                let is_new = before.is_some_and(|before| before != link.carriers);
+                let has_carrier = link.up && link.carrier;
+                if has_carrier && (!had_carrier || is_new) {
+                    return Ok(Rested::Plugged);
+                }
+                had_carrier = has_carrier;
+            }
             let address = apply::present(self.card.index, self.held.address.addr());
-            let address = address.map_err(failed("addresses cannot be listed"))?;
-            match (had_carrier, has_carrier) {
-                (false, true) => return Ok(Rested::Plugged),
-                (_, true) if address.is_none() => return Ok(Rested::Gone),
-                _ => had_carrier = has_carrier,
+            if had_carrier && address.map_err(failed("addresses cannot be listed"))?.is_none() {
+                return Ok(Rested::Gone);
             }
             changes.wait(Instant::now() + left.min(LOOK)).map_err(failed("nobody says when links change"))?;
         }
@@ -312,14 +321,15 @@ impl Keeper {
             eprintln!("dhcp6: {found} cannot be set up: {error}");
         }
         self.client = Client::from_identifier(&identifier::of(&self.root, found.mac));
-        (self.card, self.is_set_up) = (found, true);
+        (self.card, self.is_set_up, self.carriers) = (found, true, None);
     }
 
     /// Takes up what a search has found.
     fn take(&mut self, found: Found) -> Result<(), KeepError> {
         let before = self.held.address.addr();
         self.held = found.held(std::mem::take(&mut self.held.described));
-        self.health = None;
+        // Wherever the cable leads, the address is of there.
+        (self.health, self.carriers) = (None, None);
         self.install()?;
         let now = self.held.address.addr();
         println!("{} on {}, {}", self.held.address, self.card, found.origin());
@@ -411,4 +421,8 @@ impl Keeper {
         eprintln!("dhcp6: {line}");
         self.consoles.write(&format!("dhcp6: {line}"));
     }
+}
+
+fn links() -> Result<Vec<Link>, KeepError> {
+    Netlink::open().and_then(|mut netlink| netlink.links()).map_err(failed("links cannot be listed"))
 }
