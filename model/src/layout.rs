@@ -48,10 +48,12 @@ pub const LEASE: &str = "/run/bootwright/lease.json";
 pub const LINKS: &str = "/run/bootwright/links.json";
 /// There on a machine that nobody described, which asks the cluster for its pod CIDR: for the service that does. Empty.
 pub const ADMITTED: &str = "/run/bootwright/admitted";
-/// The IPv6 address that a router or a DHCPv6 server gave this machine; it is there only if one did.
-pub const LEASE_IPV6: &str = "/run/bootwright/lease-ipv6.json";
 /// Folder with a file for each further link that asks for a lease. It is there if any link of the machine asks for one.
 pub const LEASES: &str = "/run/bootwright/leases";
+/// The IPv6 address of this machine, if a router or a DHCPv6 server gave it; for the service that keeps it.
+pub const LEASE_IPV6: &str = "/run/bootwright/lease-ipv6.json";
+/// Folder with a file for each further link that asks for an IPv6 address. It is there if any link of the machine asks for one.
+pub const LEASES_IPV6: &str = "/run/bootwright/leases-ipv6";
 /// Folder of what each source says of resolvers, of which `/etc/resolv.conf` is put together.
 pub const RESOLVERS: &str = "/run/bootwright/resolvers";
 /// The boot report, a [`crate::report::BootReport`] as JSON.

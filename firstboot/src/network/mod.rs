@@ -6,6 +6,7 @@ pub mod cni;
 pub mod dhcp;
 pub mod dhcp6;
 pub mod given_range;
+pub mod lending;
 pub mod links;
 pub mod masquerade;
 pub mod netlink;

@@ -33,8 +33,11 @@ pub fn of_lease(number: usize) -> String {
     format!("20-dhcp4-{number:03}")
 }
 
-/// The source of an IPv6 router, and of the DHCPv6 server that it speaks of: after IPv4's, which all of a network have.
-pub const OF_IPV6: &str = "30-ipv6";
+/// The source of an IPv6 router, and of the DHCPv6 server that it speaks of, by its link's place: after IPv4's, which all of
+/// a network have.
+pub fn of_ipv6(number: usize) -> String {
+    format!("30-ipv6-{number:03}")
+}
 
 impl Said {
     /// What is described for links.

@@ -2,6 +2,8 @@
 
 use bootwright_model::layout;
 use firstboot::network::dhcp6::held::Held;
+use firstboot::network::dhcp6::keep::Keeper;
+use firstboot::network::dhcp6::kept::Kept;
 use firstboot::report::uptime_ms;
 use network_namespaces::process::isolated;
 
@@ -11,10 +13,15 @@ use crate::{LENDS, NETWORK};
 
 /// As if the lease were so much older, and `change`d.
 fn age(world: &World, seconds: u64, change: impl FnOnce(&mut Held)) {
-    let mut held = Held::read(world.root()).unwrap().unwrap();
+    let mut kept = Kept::own(world.root()).unwrap().unwrap();
+    let held = kept.held.as_mut().unwrap();
     held.since_ms = uptime_ms() - seconds * 1000;
-    change(&mut held);
-    held.write(world.root()).unwrap();
+    change(held);
+    kept.write(world.root()).unwrap();
+}
+
+fn held(keeper: &Keeper) -> &Held {
+    keeper.kept().held.as_ref().unwrap()
 }
 
 #[test]
@@ -27,8 +34,8 @@ fn a_lease_is_renewed_and_rebound() {
         age(&world, 61, |_| {});
         let mut keeper = world.keeper(&facts);
         world.machine.enter(|| keeper.step()).unwrap();
-        assert_eq!(keeper.held().lease.as_ref().unwrap().seconds, 120);
-        assert!(keeper.held().since_ms >= began);
+        assert_eq!(held(&keeper).lease.as_ref().unwrap().seconds, 120);
+        assert!(held(&keeper).since_ms >= began);
         assert!(server.log().contains("DHCPRENEW"), "{}", server.log());
 
         // The server that lent it is gone, and this one has another name.
@@ -36,8 +43,8 @@ fn a_lease_is_renewed_and_rebound() {
         let mut keeper = world.keeper(&facts);
         world.machine.enter(|| keeper.step()).unwrap();
         assert!(server.log().contains("DHCPREBIND"), "{}", server.log());
-        assert!(keeper.held().since_ms >= began);
-        assert_ne!(keeper.held().lease.as_ref().unwrap().server, [0, 3, 0, 1, 1, 2, 3, 4, 5, 6]);
+        assert!(held(&keeper).since_ms >= began);
+        assert_ne!(held(&keeper).lease.as_ref().unwrap().server, [0, 3, 0, 1, 1, 2, 3, 4, 5, 6]);
         assert!(world.has(facts.address.addr()));
         let valid = world.addresses()[0]["valid_life_time"].as_u64().unwrap();
         assert!((60..=120).contains(&valid), "{valid}");
@@ -58,7 +65,7 @@ fn a_lease_that_is_over_is_given_up_and_another_is_taken_and_told() {
         let mut keeper = world.keeper(&facts);
         let _server = world.dnsmasq(&["--enable-ra", "--dhcp-range=fd00:9::70,fd00:9::80,64,120"]);
         world.machine.enter(|| keeper.step()).unwrap();
-        let now = keeper.held().address.addr();
+        let now = held(&keeper).address.addr();
         assert!(world.has(now) && !world.has(was), "{:?}", world.addresses());
         assert!(world.read(layout::LEASE_IPV6).contains(&now.to_string()));
         let told = world.read("/dev/console");
@@ -107,7 +114,7 @@ fn an_address_that_another_machine_took_meanwhile_is_declined() {
         world.other.ip(&format!("address add {was}/128 dev srv nodad"));
         let mut keeper = world.keeper(&facts);
         world.machine.enter(|| keeper.step()).unwrap();
-        let now = keeper.held().address.addr();
+        let now = held(&keeper).address.addr();
         assert!(world.has(now) && !world.has(was), "{:?}", world.addresses());
         assert!(server.log().contains("DHCPDECLINE"), "{}", server.log());
         let told = world.read("/dev/console");
@@ -137,7 +144,7 @@ fn a_card_that_is_plugged_in_elsewhere_asks_whether_its_address_is_right() {
         assert!(server.log().contains("DHCPCONFIRM"), "{}", server.log());
         let told = world.read("/dev/console");
         assert!(told.contains("is lost: the server says that it is of another network"), "{told}");
-        assert!(keeper.held().address.to_string().starts_with("fd00:7::"), "{}", keeper.held().address);
+        assert!(held(&keeper).address.to_string().starts_with("fd00:7::"), "{}", held(&keeper).address);
     });
 }
 
@@ -149,9 +156,7 @@ fn a_network_that_goes_away_is_told() {
         let (facts, _) = world.stage().unwrap();
         drop(router);
         let mut keeper = world.keeper(&facts);
-        let stepped = |world: &World,
-                       keeper: &mut firstboot::network::dhcp6::keep::Keeper,
-                       change: &(dyn Fn() + Sync)| {
+        let stepped = |world: &World, keeper: &mut Keeper, change: &(dyn Fn() + Sync)| {
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     std::thread::sleep(std::time::Duration::from_millis(500));

@@ -11,6 +11,7 @@ use bootwright_model::node::NodeFacts;
 use firstboot::identity::Identity;
 use firstboot::identity::machine::Machine;
 use firstboot::network::dhcp6::keep::Keeper;
+use firstboot::network::dhcp6::kept::Kept;
 use firstboot::network::resolvers::{self, Said};
 use firstboot::stages::Done;
 use firstboot::stages::identity::Known;
@@ -96,7 +97,8 @@ impl World {
 
     /// The service, about to take up what is there.
     pub fn keeper(&self, facts: &NodeFacts) -> Keeper {
-        self.machine.enter(|| Keeper::open(self.root(), facts)).unwrap()
+        let kept = Kept::own(self.root()).unwrap().expect("the node has found an address");
+        self.machine.enter(|| Keeper::of(self.root(), facts, kept))
     }
 
     /// The IPv6 addresses of `eth0` that others can reach, as `ip` shows them.

@@ -13,7 +13,9 @@ use super::packet::{self, PacketSocket};
 use super::taken::Taken;
 use super::{hex, random};
 use crate::network::arp::{self, Candidate};
-use crate::network::netlink::{Link, LinkChanges, Netlink};
+use crate::network::lending::carrier::wait_for_carrier;
+use crate::network::lending::seen::{Asked, Seen};
+use crate::network::netlink::{Link, Netlink};
 use crate::report::uptime_ms;
 
 /// Pauses between two messages that nobody answers, milliseconds; the last one from then on. RFC 2131, section 4.1,
@@ -74,38 +76,6 @@ pub struct Lent {
     pub since_ms: u64,
 }
 
-/// What was seen on a link without a lease.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Seen {
-    /// There was a carrier.
-    pub carrier: bool,
-    /// Messages that were sent.
-    pub sent: u32,
-    /// What was answered and of no use, the last of each kind.
-    pub notes: Vec<String>,
-}
-
-impl Seen {
-    fn note(&mut self, note: String) {
-        self.notes.retain(|known| *known != note);
-        self.notes.push(note);
-        // What a server says again and again is of no more interest than once.
-        if self.notes.len() > 4 {
-            self.notes.remove(0);
-        }
-    }
-}
-
-impl fmt::Display for Seen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.carrier, self.notes.is_empty()) {
-            (_, false) => write!(f, "{}", self.notes.join(", ")),
-            (false, true) => write!(f, "no carrier"),
-            (true, true) => write!(f, "no answer to {} requests", self.sent),
-        }
-    }
-}
-
 /// One try on one link.
 pub struct Search<'a> {
     /// Where.
@@ -133,7 +103,7 @@ enum Outcome {
 impl Search<'_> {
     /// Looks for a lease until the end. The address is set by nobody yet, and no other machine on the link has it.
     pub fn run(&self) -> Result<Lent, Seen> {
-        let mut seen = Seen::default();
+        let mut seen = Seen::of(Asked::Server);
         match self.search(&mut seen) {
             Ok(Some(lent)) => Ok(lent),
             Ok(None) => Err(seen),
@@ -145,7 +115,7 @@ impl Search<'_> {
     }
 
     fn search(&self, seen: &mut Seen) -> io::Result<Option<Lent>> {
-        if !self.wait_for_carrier()? {
+        if !wait_for_carrier(self.card.index, self.end, self.stop)? {
             return Ok(None);
         }
         seen.carrier = true;
@@ -269,24 +239,6 @@ impl Search<'_> {
             }
         }
         Ok(None)
-    }
-
-    /// False if there is none until the end.
-    fn wait_for_carrier(&self) -> io::Result<bool> {
-        let mut changes = LinkChanges::open()?;
-        let mut netlink = Netlink::open()?;
-        loop {
-            let links = netlink.links()?;
-            match links.iter().find(|link| link.index == self.card.index) {
-                Some(link) if link.carrier => return Ok(true),
-                Some(_) => {}
-                None => return Err(io::Error::other("the card is gone")),
-            }
-            if self.is_over() {
-                return Ok(false);
-            }
-            changes.wait(self.end.min(Instant::now() + STOP_LOOK))?;
-        }
     }
 
     fn is_over(&self) -> bool {

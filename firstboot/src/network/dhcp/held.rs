@@ -1,8 +1,11 @@
 //! A lease with its time.
 
+use bootwright_model::layout;
 use serde::{Deserialize, Serialize};
 
-use super::lease::{FOR_EVER, Lease};
+use super::lease::Lease;
+use crate::network::lending::kept::Holding;
+use crate::network::lending::times::{self, FOR_EVER, Phase, Times};
 
 /// A lease, and since when. Times are in milliseconds since the kernel's start: the clock may be set meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,44 +17,23 @@ pub struct Held {
     pub lease: Lease,
 }
 
-/// What is to be done about a lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// BOUND: nothing until then, or ever.
-    Rest(Option<u64>),
-    /// RENEWING: the server that gave it is asked, until then.
-    Renew(u64),
-    /// REBINDING: any server is asked, until then.
-    Rebind(u64),
-    /// Over.
-    Ended,
+impl Holding for Held {
+    const OWN: &'static str = layout::LEASE;
+    const FURTHER: &'static str = layout::LEASES;
 }
 
 impl Held {
-    /// At a time.
+    /// What is to be done about it, at a time.
     pub fn phase(&self, now_ms: u64) -> Phase {
-        let at = |seconds: u32| self.since_ms + u64::from(seconds) * 1000;
-        let lease = &self.lease;
-        if lease.seconds == FOR_EVER {
-            Phase::Rest(None)
-        } else if now_ms < at(lease.renewal_seconds) {
-            Phase::Rest(Some(at(lease.renewal_seconds)))
-        } else if now_ms < at(lease.rebinding_seconds) {
-            Phase::Renew(at(lease.rebinding_seconds))
-        } else if now_ms < at(lease.seconds) {
-            Phase::Rebind(at(lease.seconds))
-        } else {
-            Phase::Ended
-        }
+        let Lease { renewal_seconds, rebinding_seconds, seconds, .. } = self.lease;
+        // There is nothing to renew.
+        let renewal_seconds = if seconds == FOR_EVER { FOR_EVER } else { renewal_seconds };
+        Times { since_ms: self.since_ms, renewal_seconds, rebinding_seconds, seconds }.phase(now_ms)
     }
 
     /// Seconds that are left of it, or [`FOR_EVER`].
     pub fn seconds_left(&self, now_ms: u64) -> u32 {
-        if self.lease.seconds == FOR_EVER {
-            return FOR_EVER;
-        }
-        let end = self.since_ms + u64::from(self.lease.seconds) * 1000;
-        u32::try_from(end.saturating_sub(now_ms) / 1000).unwrap_or(FOR_EVER - 1)
+        times::left(self.lease.seconds, self.since_ms, now_ms)
     }
 }
 
@@ -61,22 +43,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_has_its_phases() {
+    fn one_for_ever_is_not_renewed() {
         let held = Held { since_ms: 5_000, lease: lease() };
-        let phases = [5_000, 64_999, 65_000, 109_999, 110_000, 124_999, 125_000].map(|now| held.phase(now));
-        assert_eq!(
-            phases,
-            [
-                Phase::Rest(Some(65_000)),
-                Phase::Rest(Some(65_000)),
-                Phase::Renew(110_000),
-                Phase::Renew(110_000),
-                Phase::Rebind(125_000),
-                Phase::Rebind(125_000),
-                Phase::Ended,
-            ]
-        );
-        assert_eq!([5_000, 124_500, 200_000].map(|now| held.seconds_left(now)), [120, 0, 0]);
+        assert_eq!((held.phase(65_000), held.seconds_left(5_000)), (Phase::Renew(110_000), 120));
         let endless = Held { lease: Lease { seconds: FOR_EVER, ..lease() }, ..held };
         assert_eq!((endless.phase(u64::MAX / 2), endless.seconds_left(1)), (Phase::Rest(None), FOR_EVER));
     }

@@ -7,9 +7,8 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use super::options::{self, Options, is_host};
+use crate::network::lending::times::FOR_EVER;
 
-/// A lease that never ends (RFC 2131, section 3.3).
-pub const FOR_EVER: u32 = u32::MAX;
 /// Smallest MTU that is taken, bytes: what every IPv4 machine must take (RFC 791). Less would be of no use to pods.
 const SMALLEST_MTU: u16 = 576;
 

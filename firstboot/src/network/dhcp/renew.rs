@@ -11,54 +11,23 @@ use super::acquire::Card;
 use super::message::{Answer, Ask, Client};
 use super::packet::{self, CLIENT_PORT, SERVER_PORT};
 use super::random;
+use crate::network::lending::carrier::{Rest, Rested};
 use crate::network::netlink::{LinkChanges, Netlink};
-use crate::report::uptime_ms;
 
 /// Longest time between two looks at the clock.
 const LONGEST_REST: Duration = Duration::from_secs(3600);
 
-/// What ended a rest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rested {
-    /// Its time is over.
-    Time,
-    /// The cable is in again, and may lead to another network.
-    Carrier,
-    /// The card was gone and is back, or its driver began anew: what it had is gone.
-    Another,
-}
-
 /// Waits until a time, milliseconds since the kernel's start, or for ever; or until something becomes of the card, which
-/// `find` finds, whatever it is called by now.
+/// `find` finds.
 pub(super) fn rest(
     card: &Card,
     until_ms: Option<u64>,
     find: &mut dyn FnMut() -> Option<Card>,
 ) -> io::Result<Rested> {
-    let mut changes = LinkChanges::open()?;
-    let mut netlink = Netlink::open()?;
-    let (mut had_carrier, mut carriers) = (true, None);
-    loop {
-        let now = uptime_ms();
-        if until_ms.is_some_and(|until| now >= until) {
-            return Ok(Rested::Time);
-        }
-        // Without the card there is nothing to do until it is back, or time is over.
-        if find().is_some_and(|found| found.index != card.index) {
-            return Ok(Rested::Another);
-        }
-        if let Some(link) = netlink.links()?.iter().find(|link| link.index == card.index) {
-            // It may have been gone and back between two looks.
-            let is_new = carriers.replace(link.carriers).is_some_and(|before| before != link.carriers);
-            let has_carrier = link.up && link.carrier;
-            if has_carrier && (!had_carrier || is_new) {
-                return Ok(Rested::Carrier);
-            }
-            had_carrier = has_carrier;
-        }
-        let left = until_ms.map_or(LONGEST_REST, |until| Duration::from_millis(until - now));
-        changes.wait(Instant::now() + left.min(LONGEST_REST))?;
-    }
+    // An address that somebody takes away is found at the next renewal.
+    let rest =
+        Rest { card, changes: LinkChanges::open()?, look: LONGEST_REST, find, has_address: &|| Ok(true) };
+    rest.until(until_ms, &mut None)
 }
 
 /// Whether the card has the address.

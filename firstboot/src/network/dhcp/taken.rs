@@ -1,6 +1,6 @@
 //! Leases that a node of a cluster cannot use, or that a link of it cannot, whoever lends them.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use bootwright_model::baked::ClusterLayer;
 use ipnet::{IpNet, Ipv4Net};
@@ -61,19 +61,23 @@ pub fn owner(lent: IpNet, layer: &ClusterLayer) -> Option<String> {
 
 /// An address that another link of this machine has. Nobody answers a probe for it, as links of one machine do not answer one
 /// another, and the kernel would take it twice.
+pub fn check_links(lease: &Lease, index: u32) -> Result<(), Taken> {
+    match other_link(lease.address.into(), index) {
+        Some(owner) => Err(Taken { server: lease.server, address: lease.address, owner, next: OF_MACHINE }),
+        None => Ok(()),
+    }
+}
+
+/// Which other link has an address of the link with an index: `this machine has already, on eth1`.
 ///
 /// Without an answer of the kernel it is not known to be so.
-pub fn check_links(lease: &Lease, index: u32) -> Result<(), Taken> {
+pub fn other_link(address: IpNet, index: u32) -> Option<String> {
     let known = Netlink::open().and_then(|mut netlink| Ok((netlink.addresses()?, netlink.links()?)));
-    let Ok((addresses, links)) = known else { return Ok(()) };
-    let address = IpAddr::V4(lease.address.addr());
-    let Some((other, _)) = addresses.iter().find(|(other, one)| *other != index && one.addr() == address)
-    else {
-        return Ok(());
-    };
+    let (addresses, links) = known.ok()?;
+    let has = |(other, one): &&(u32, IpNet)| *other != index && one.addr() == address.addr();
+    let (other, _) = addresses.iter().find(has)?;
     let name = links.iter().find(|link| link.index == *other).map_or("another link", |link| &link.name);
-    let owner = format!("this machine has already, on {name}");
-    Err(Taken { server: lease.server, address: lease.address, owner, next: OF_MACHINE })
+    Some(format!("this machine has already, on {name}"))
 }
 
 #[cfg(test)]

@@ -3,17 +3,14 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ipnet::{IpNet, Ipv6Net};
 use pod_network::wire::Socket;
 use pod_network::wire::addresses::{begin_address, family_number};
 
-use super::held::Held;
 use crate::network::dhcp::apply::{ApplyError, absent_is_fine, refused};
 use crate::network::netlink::{Ipv6Address, Netlink};
-use crate::network::resolvers::{self, Said};
 
 /// How long the kernel looks whether another machine has an address: it asks once, after up to a second of chance, and
 /// listens for another (RFC 4862, section 5.4), which a busy machine stretches.
@@ -68,11 +65,4 @@ pub fn is_free(link: u32, address: Ipv6Addr) -> io::Result<bool> {
             Some(_) => std::thread::sleep(LOOK),
         }
     }
-}
-
-/// Puts what routers and DHCPv6 servers say of resolvers into `/etc/resolv.conf`.
-pub fn write_resolvers(root: &Path, held: &Held, of_cluster: &[IpAddr]) -> io::Result<()> {
-    let resolvers = held.told.resolvers.iter().copied().map(IpAddr::V6).collect();
-    let said = Said { resolvers, search: held.told.search.clone() };
-    resolvers::say(root, resolvers::OF_IPV6, &said, of_cluster)
 }

@@ -23,8 +23,8 @@ const WANTED: [(&str, &str); 7] = [
 #[derive(Debug, Default)]
 pub struct Before(Vec<(PathBuf, String)>);
 
-/// Tells the kernel for the card `name`, whose default route gets the metric. A parameter that it does not have is left out, but for the last: without that there
-/// is no address.
+/// Tells the kernel for the card `name`, whose default route gets the metric. A parameter that it does not have is left out,
+/// but for the last: without that there is no address.
 pub fn accept(root: &Path, name: &str, metric: Option<u32>) -> io::Result<Before> {
     let folder = under(root, "/proc/sys/net/ipv6/conf").join(name);
     let mut before = Before::default();

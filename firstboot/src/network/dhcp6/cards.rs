@@ -9,9 +9,10 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::NoAddress;
-use super::found::{Found, Seen, Wanted};
+use super::found::{Found, Wanted};
 use super::search::Search;
 use crate::network::dhcp::acquire::Card;
+use crate::network::lending::seen::Seen;
 use crate::network::links::{self, Before, LinkError, SetUp};
 use crate::network::netlink::Link;
 

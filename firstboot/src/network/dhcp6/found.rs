@@ -1,6 +1,5 @@
-//! An IPv6 address that was found, and what was seen on a link without one.
+//! An IPv6 address that was found, and what is looked for.
 
-use std::fmt;
 use std::net::Ipv6Addr;
 
 use bootwright_model::baked::ClusterLayer;
@@ -20,19 +19,26 @@ pub struct Wanted {
     pub networks: Vec<Ipv6Net>,
     /// Ask a DHCPv6 server for an address whatever the router says.
     pub dhcp6: bool,
+    /// It may be of a router that is no default router: the node has its way to the others elsewhere.
+    pub without_way: bool,
     /// Of the default route.
     pub metric: Option<u32>,
 }
 
 impl Wanted {
-    /// Of a cluster, on a card as it is described.
-    pub fn of(layer: &ClusterLayer, described: &Link) -> Wanted {
+    /// Of a cluster, on a link as it is described; `own`: for the node's own address.
+    pub fn of(layer: &ClusterLayer, described: &Link, own: bool) -> Wanted {
         let addresses = layer.file.nodes.iter().filter_map(|node| node.address.of(Family::V6));
         let networks = addresses.filter_map(|address| match address.trunc() {
             IpNet::V6(network) => Some(network),
             IpNet::V4(_) => None,
         });
-        Wanted { networks: networks.collect(), dhcp6: described.dhcp6, metric: described.metric }
+        Wanted {
+            networks: networks.collect(),
+            dhcp6: described.dhcp6,
+            without_way: !own,
+            metric: described.metric,
+        }
     }
 
     /// Of several addresses the one with the greatest value is the node's: one where the other nodes are, else a global one,
@@ -73,15 +79,13 @@ pub struct Found {
 
 impl Found {
     /// To be written down.
-    pub fn held(&self, described: Link) -> Held {
+    pub fn held(&self) -> Held {
         Held {
-            link: self.card.name.clone(),
             address: self.address,
             router: self.router,
             since_ms: self.since_ms,
             lease: self.lease.clone(),
             told: self.told.clone(),
-            described,
         }
     }
 
@@ -102,40 +106,6 @@ impl Found {
     }
 }
 
-/// What was seen on a link without an address.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Seen {
-    /// There was a carrier.
-    pub carrier: bool,
-    /// How often routers were asked.
-    pub asked: u32,
-    /// What was of no use, the last of each kind.
-    pub notes: Vec<String>,
-}
-
-impl Seen {
-    /// For a person.
-    pub fn note(&mut self, note: impl Into<String>) {
-        let note = note.into();
-        self.notes.retain(|known| *known != note);
-        self.notes.push(note);
-        // What is said again and again is of no more interest than once.
-        if self.notes.len() > 4 {
-            self.notes.remove(0);
-        }
-    }
-}
-
-impl fmt::Display for Seen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.carrier, self.notes.is_empty()) {
-            (_, false) => write!(f, "{}", self.notes.join(", ")),
-            (false, true) => write!(f, "no carrier"),
-            (true, true) => write!(f, "no router answers {} solicitations", self.asked),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,18 +117,5 @@ mod tests {
         let ranks = ["fd00:20::9", "2001:db8::9", "fd00:21::9", "fec0::9"]
             .map(|address| wanted.rank(address.parse().unwrap()));
         assert_eq!(ranks, [3, 2, 1, 0]);
-    }
-
-    #[test]
-    fn what_was_seen_is_told_in_few_words() {
-        let mut seen = Seen::default();
-        assert_eq!(seen.to_string(), "no carrier");
-        seen.carrier = true;
-        seen.asked = 3;
-        assert_eq!(seen.to_string(), "no router answers 3 solicitations");
-        for note in ["a", "b", "a", "c", "d", "e"] {
-            seen.note(note);
-        }
-        assert_eq!(seen.to_string(), "a, c, d, e");
     }
 }

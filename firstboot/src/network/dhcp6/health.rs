@@ -2,6 +2,7 @@
 
 use std::net::Ipv6Addr;
 
+use super::held::Held;
 use crate::network::dhcp::acquire::Card;
 use crate::network::netlink::Ipv6Address;
 
@@ -44,8 +45,9 @@ impl Health {
         Health { state, others }
     }
 
-    /// What a person should know of it; nothing if it is no worse than before.
-    pub fn told(&self, before: &Health, address: Ipv6Addr, card: &Card, router: Ipv6Addr) -> Option<String> {
+    /// What a person should know of it; nothing if it is no worse than before. `own`: it is the node's own address.
+    pub fn told(&self, before: &Health, held: &Held, card: &Card, own: bool) -> Option<String> {
+        let (address, router) = (held.address.addr(), held.router);
         let others: Vec<String> = self.others.iter().map(Ipv6Addr::to_string).collect();
         let others = others.join(", ");
         let what = match self.state {
@@ -54,7 +56,8 @@ impl Health {
             }
             State::Good if self.others.iter().any(|one| !before.others.contains(one)) => {
                 return Some(format!(
-                    "{card} has got {others} of another network too; this node goes on with {address}"
+                    "{card} has got {others} of another network too; {} goes on with {address}",
+                    if own { "this node" } else { "the link" }
                 ));
             }
             State::Good => return None,
@@ -68,9 +71,15 @@ impl Health {
             "" => String::new(),
             others => format!(", but another, of which {others} was made"),
         };
+        let (whose, next) = match own {
+            true => (
+                "this node's address",
+                ". What runs here has no other: let the router advertise the network again, or restart the machine",
+            ),
+            false => ("the address", ""),
+        };
         Some(format!(
-            "this node's address {address} on {card} {what}: {router} does not advertise its network any more{others}. \
-             What runs here has no other: let the router advertise the network again, or restart the machine"
+            "{whose} {address} on {card} {what}: {router} does not advertise its network any more{others}{next}"
         ))
     }
 }

@@ -1,26 +1,20 @@
-//! The IPv6 address that this machine has: written by PID 1 when it got it, kept up by `firstboot dhcp6`.
+//! The IPv6 address that a link has, with its time.
 
-use std::fs;
-use std::io;
 use std::net::Ipv6Addr;
-use std::path::Path;
 
 use bootwright_model::layout;
-use bootwright_model::links::Link;
 use ipnet::Ipv6Net;
 use serde::{Deserialize, Serialize};
 
-use super::lease::{FOR_EVER, Lease, Told};
-use crate::network::dhcp::held::Phase;
-use crate::report::under;
+use super::lease::{Lease, Told};
+use crate::network::lending::kept::Holding;
+use crate::network::lending::times::{self, Phase, Times};
 
 /// An address, where it is from, and since when. Times are in milliseconds since the kernel's start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Held {
-    /// Name of the link that has the address.
-    pub link: String,
-    /// The node's address with the prefix length of its network.
+    /// With the prefix length of its network.
     pub address: Ipv6Net,
     /// Who advertised the network.
     pub router: Ipv6Addr,
@@ -30,55 +24,39 @@ pub struct Held {
     pub lease: Option<Lease>,
     /// What router and server said beside.
     pub told: Told,
-    /// The link as node.toml or a cloud describes it; empty if nobody does.
-    #[serde(default)]
-    pub described: Link,
+}
+
+impl Holding for Held {
+    const OWN: &'static str = layout::LEASE_IPV6;
+    const FURTHER: &'static str = layout::LEASES_IPV6;
 }
 
 impl Held {
-    /// Reads it; none if the address is from elsewhere.
-    pub fn read(root: &Path) -> io::Result<Option<Held>> {
-        match fs::read(under(root, layout::LEASE_IPV6)) {
-            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+    /// What is to be done about its lease, at a time.
+    pub fn phase(&self, lease: &Lease, now_ms: u64) -> Phase {
+        let Lease { renewal_seconds, rebinding_seconds, seconds, .. } = *lease;
+        Times { since_ms: self.since_ms, renewal_seconds, rebinding_seconds, seconds }.phase(now_ms)
     }
 
-    /// Writes it, whole or not at all.
-    pub fn write(&self, root: &Path) -> io::Result<()> {
-        crate::files::replace(&under(root, layout::LEASE_IPV6), &serde_json::to_vec(self)?, 0o644)
+    /// What is left of a time of its lease, seconds.
+    pub fn left(&self, seconds: u32, now_ms: u64) -> u32 {
+        times::left(seconds, self.since_ms, now_ms)
     }
-}
-
-/// What is to be done about a lease that counts from `since_ms`.
-pub fn phase(lease: &Lease, since_ms: u64, now_ms: u64) -> Phase {
-    let at = |seconds: u32| since_ms + u64::from(seconds) * 1000;
-    if lease.seconds == FOR_EVER && lease.renewal_seconds == FOR_EVER {
-        Phase::Rest(None)
-    } else if now_ms < at(lease.renewal_seconds) {
-        Phase::Rest(Some(at(lease.renewal_seconds)))
-    } else if now_ms < at(lease.rebinding_seconds) {
-        Phase::Renew(at(lease.rebinding_seconds))
-    } else if now_ms < at(lease.seconds) {
-        Phase::Rebind(at(lease.seconds))
-    } else {
-        Phase::Ended
-    }
-}
-
-/// What is left of a time of a lease, seconds, or [`FOR_EVER`].
-pub fn left(seconds: u32, since_ms: u64, now_ms: u64) -> u32 {
-    if seconds == FOR_EVER {
-        return FOR_EVER;
-    }
-    let end = since_ms + u64::from(seconds) * 1000;
-    u32::try_from(end.saturating_sub(now_ms) / 1000).unwrap_or(FOR_EVER - 1)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    pub fn held() -> Held {
+        Held {
+            address: "fd00:9::50/64".parse().unwrap(),
+            router: "fe80::1".parse().unwrap(),
+            since_ms: 5_000,
+            lease: Some(lease()),
+            told: Told { time_servers: vec!["time.example".into()], ..Told::default() },
+        }
+    }
 
     fn lease() -> Lease {
         Lease {
@@ -93,39 +71,9 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_has_its_phases() {
-        let lease = lease();
-        let phases = [5_000, 54_999, 55_000, 85_000, 125_000].map(|now| phase(&lease, 5_000, now));
-        assert_eq!(
-            phases,
-            [
-                Phase::Rest(Some(55_000)),
-                Phase::Rest(Some(55_000)),
-                Phase::Renew(85_000),
-                Phase::Rebind(125_000),
-                Phase::Ended
-            ]
-        );
-        assert_eq!([5_000, 124_500, 200_000].map(|now| left(120, 5_000, now)), [120, 0, 0]);
-        assert_eq!(left(FOR_EVER, 5_000, 9_000), FOR_EVER);
-    }
-
-    #[test]
-    fn it_is_read_as_it_was_written() {
-        let root = tempfile::tempdir().unwrap();
-        assert_eq!(Held::read(root.path()).unwrap(), None);
-        let held = Held {
-            link: "eth0".into(),
-            address: "fd00:9::50/64".parse().unwrap(),
-            router: "fe80::1".parse().unwrap(),
-            since_ms: 5,
-            lease: Some(lease()),
-            told: Told { time_servers: vec!["time.example".into()], ..Told::default() },
-            described: Link::default(),
-        };
-        held.write(root.path()).unwrap();
-        assert_eq!(Held::read(root.path()).unwrap(), Some(held));
-        fs::write(root.path().join("run/bootwright/lease-ipv6.json"), "{").unwrap();
-        assert!(Held::read(root.path()).is_err());
+    fn a_lease_counts_from_when_it_was_asked_for() {
+        let (held, lease) = (held(), lease());
+        assert_eq!(held.phase(&lease, 55_000), Phase::Renew(85_000));
+        assert_eq!(held.left(lease.preferred_seconds, 15_000), 90);
     }
 }

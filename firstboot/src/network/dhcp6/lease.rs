@@ -6,9 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::is_machines;
 use super::options::{self, Options, Status};
-
-/// A time that never ends (RFC 8415, section 7.7).
-pub const FOR_EVER: u32 = u32::MAX;
+use crate::network::lending::times::FOR_EVER;
 
 /// One address, as a server lent it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

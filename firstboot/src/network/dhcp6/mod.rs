@@ -3,8 +3,8 @@
 //!
 //! The kernel makes addresses and routes from advertisements, and keeps them up; [`advertisement`] reads the same
 //! messages for what the kernel passes over: whether there is a DHCPv6 server, resolvers, the MTU. [`search`] looks on one
-//! card, [`cards`] on all at once, for PID 1. [`keep`] is the service: it renews a lease, and tells what becomes of an
-//! address that the kernel made.
+//! card, [`cards`] on all at once, for PID 1. [`keep`] is the service: it renews leases, and tells what becomes of addresses
+//! that the kernel made.
 //!
 //! Nothing is released when the machine stops, as with IPv4.
 
@@ -17,9 +17,11 @@ pub mod found;
 pub mod health;
 pub mod held;
 pub mod keep;
+pub mod kept;
 pub mod lease;
 pub mod message;
 pub mod options;
+mod renew;
 pub mod search;
 mod solicitation;
 

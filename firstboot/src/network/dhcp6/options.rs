@@ -1,6 +1,6 @@
 //! The options of a DHCPv6 message (RFC 8415, section 21): foreign bytes, turned into values or passed over.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use bootwright_model::clock::is_server;
 
@@ -168,11 +168,6 @@ impl std::fmt::Display for Status {
 /// An address of 16 bytes.
 pub fn address(bytes: &[u8]) -> Option<Ipv6Addr> {
     <[u8; 16]>::try_from(bytes).ok().map(Ipv6Addr::from)
-}
-
-/// Resolvers for a file that knows no links: those that are not link-local.
-pub fn resolvers(addresses: &[Ipv6Addr]) -> Vec<IpAddr> {
-    addresses.iter().copied().map(IpAddr::V6).collect()
 }
 
 /// Appends an option.

@@ -11,14 +11,17 @@ use ipnet::Ipv6Net;
 
 use super::advertisement::Advertisement;
 use super::exchange::{Exchange, Obtained};
-use super::found::{Found, Seen, Wanted};
+use super::found::{Found, Wanted};
 use super::lease::Told;
 use super::message::Client;
 use super::solicitation::RouterSocket;
-use super::{apply, autoconf, held};
+use super::{apply, autoconf};
 use crate::network::dhcp::acquire::{Card, spread};
 use crate::network::dhcp::identifier;
-use crate::network::netlink::{LinkChanges, Netlink};
+use crate::network::lending::carrier::wait_for_carrier;
+use crate::network::lending::seen::{Asked, Seen};
+use crate::network::lending::times;
+use crate::network::netlink::Netlink;
 use crate::report::{chain, uptime_ms};
 
 /// Pauses between two solicitations that no router answers, milliseconds; the last one from then on. RFC 4861, section
@@ -60,7 +63,7 @@ struct Candidate {
 impl Search<'_> {
     /// Looks for an address until the end.
     pub fn run(&self) -> Result<Found, Seen> {
-        let mut seen = Seen::default();
+        let mut seen = Seen::of(Asked::Router);
         let before = match autoconf::accept(self.root, &self.card.name, self.wanted.metric) {
             Ok(before) => before,
             Err(error) => {
@@ -83,7 +86,7 @@ impl Search<'_> {
     }
 
     fn search(&self, seen: &mut Seen) -> io::Result<Option<Found>> {
-        if !self.wait_for_carrier()? {
+        if !wait_for_carrier(self.card.index, self.end, self.stop)? {
             return Ok(None);
         }
         seen.carrier = true;
@@ -96,7 +99,7 @@ impl Search<'_> {
                 break;
             }
             match routers.solicit() {
-                Ok(()) => seen.asked += 1,
+                Ok(()) => seen.sent += 1,
                 Err(error) if matches!(error.raw_os_error(), Some(libc::ENETDOWN | libc::ENOBUFS)) => {}
                 Err(error) => return Err(error),
             }
@@ -122,7 +125,7 @@ impl Search<'_> {
             match Advertisement::of(&heard.bytes, heard.from, heard.hop_limit) {
                 Err(why) => seen.note(format!("an advertisement of {} is of no use: {why}", heard.from)),
                 // Its networks may be reached, and nothing beyond: a node needs a way to the others.
-                Ok(one) if one.seconds == 0 => {
+                Ok(one) if one.seconds == 0 && !self.wanted.without_way => {
                     seen.note(format!("{} advertises that it is no default router", one.router));
                 }
                 Ok(one) => return Ok(Some(one)),
@@ -215,7 +218,7 @@ impl Search<'_> {
             if let Err(why) = (self.usable)(address) {
                 return Ok(Err(why));
             }
-            let left = |seconds| held::left(seconds, obtained.since_ms, now);
+            let left = |seconds| times::left(seconds, obtained.since_ms, now);
             let index = self.card.index;
             if let Err(error) =
                 apply::set(index, address, left(lease.preferred_seconds), left(lease.seconds).max(1))
@@ -284,23 +287,6 @@ impl Search<'_> {
     fn told_by_server(&self) -> io::Result<Option<Told>> {
         let client = self.client();
         Exchange::open(self.card, &client, self.end, self.stop)?.information()
-    }
-
-    /// False if there is none until the end.
-    fn wait_for_carrier(&self) -> io::Result<bool> {
-        let mut changes = LinkChanges::open()?;
-        let mut netlink = Netlink::open()?;
-        loop {
-            match netlink.links()?.iter().find(|link| link.index == self.card.index) {
-                Some(link) if link.carrier => return Ok(true),
-                Some(_) => {}
-                None => return Err(io::Error::other("the card is gone")),
-            }
-            if self.is_over() {
-                return Ok(false);
-            }
-            changes.wait(self.end.min(Instant::now() + STOP_LOOK))?;
-        }
     }
 
     /// What routers and servers are asked from; false if there is none until the end.

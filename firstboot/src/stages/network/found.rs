@@ -10,6 +10,7 @@ use std::time::Instant;
 use bootwright_model::baked::ClusterLayer;
 use bootwright_model::families::{Family, PerFamily};
 use bootwright_model::layout;
+use bootwright_model::links::Link;
 use ipnet::IpNet;
 
 use super::lent::{self, LentError};
@@ -20,7 +21,7 @@ use crate::network::dhcp::acquire::Lent;
 use crate::network::dhcp::{PATIENCE, taken};
 use crate::network::dhcp6::cards::{Cards, Choice};
 use crate::network::dhcp6::found::{Found, Wanted};
-use crate::network::dhcp6::{NoAddress, apply};
+use crate::network::dhcp6::{NoAddress, kept};
 use crate::network::links::follow::Kept;
 use crate::network::links::{self, Configured, LinkError};
 use crate::report::under;
@@ -136,7 +137,12 @@ fn cards<'a>(root: &'a Path, identity: &'a Identity, layer: &ClusterLayer, wante
 }
 
 fn wanted(identity: &Identity, layer: &ClusterLayer) -> Wanted {
-    Wanted::of(layer, &identity.links.first().cloned().unwrap_or_default())
+    Wanted::of(layer, &described(identity), true)
+}
+
+/// The card, as far as it is described.
+fn described(identity: &Identity) -> Link {
+    identity.links.first().cloned().unwrap_or_default()
 }
 
 fn alone(root: &Path, identity: &Identity, layer: &ClusterLayer) -> Result<Addressed, FoundError> {
@@ -197,13 +203,16 @@ fn install(
     let (mtu, kept) = links::set_mtu(card.index, &card.name, mtu, said)?;
     problems.extend(kept.iter().map(problem));
     problems.extend(found.missing.clone().map(|missing| problem(&Promised(missing))));
-    let held = found.held(identity.links.first().cloned().unwrap_or_default());
+    let described = Link { mtu: u16::try_from(mtu).ok(), ..described(identity) };
+    let kept =
+        kept::Kept { number: 0, own: true, link: card.name.clone(), described, held: Some(found.held()) };
     let failed = |path: &str| {
         let path = under(root, path);
         move |source| FoundError::Write { path, source }
     };
-    held.write(root).map_err(failed(layout::LEASE_IPV6))?;
-    apply::write_resolvers(root, &held, &layer.file.network.resolvers).map_err(failed("/etc/resolv.conf"))?;
+    kept.write(root).map_err(failed(layout::LEASE_IPV6))?;
+    let written = kept.write_resolvers(root, &layer.file.network.resolvers);
+    written.map_err(failed("/etc/resolv.conf"))?;
     let configured = Configured {
         mac: card.shown_mac(),
         link: card.name.clone(),

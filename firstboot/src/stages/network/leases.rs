@@ -11,7 +11,7 @@ use bootwright_model::links::Link;
 
 use super::lent::LentError;
 use crate::network::arp;
-use crate::network::dhcp::acquire::{Card, Lent, Search, Seen, no_lease};
+use crate::network::dhcp::acquire::{Card, Lent, Search, no_lease};
 use crate::network::dhcp::apply::{self, Place};
 use crate::network::dhcp::held::Held;
 use crate::network::dhcp::kept::Kept;
@@ -19,6 +19,7 @@ use crate::network::dhcp::lease::Lease;
 use crate::network::dhcp::message::Client;
 use crate::network::dhcp::taken::{self, Taken};
 use crate::network::dhcp::{FURTHER_PATIENCE, NoLease, PATIENCE};
+use crate::network::lending::seen::Seen;
 use crate::network::links::{self, Asking};
 use crate::report::{under, uptime_ms};
 use crate::stages::{Advice, Problem, problem};

@@ -10,16 +10,19 @@ use bootwright_model::baked::ClusterLayer;
 use bootwright_model::families::Family;
 use bootwright_model::node::NodeFacts;
 
-use super::{KeepError, card, failed};
 use crate::network::arp;
-use crate::network::dhcp::acquire::{Card, Lent, Search, Seen, told};
+use crate::network::dhcp::acquire::{Card, Lent, Search, told};
 use crate::network::dhcp::apply::{self, Place};
-use crate::network::dhcp::held::{Held, Phase};
+use crate::network::dhcp::held::Held;
 use crate::network::dhcp::kept::Kept;
 use crate::network::dhcp::lease::Lease;
 use crate::network::dhcp::message::{Answer, Client};
-use crate::network::dhcp::renew::{Rested, ask, has, rest};
+use crate::network::dhcp::renew::{ask, has, rest};
 use crate::network::dhcp::taken::{self, Taken};
+use crate::network::lending::carrier::Rested;
+use crate::network::lending::keep::{Keep, KeepError, Teller, failed};
+use crate::network::lending::seen::Seen;
+use crate::network::lending::times::Phase;
 use crate::network::links;
 use crate::network::netlink::Netlink;
 use crate::network::resolvers::{self, Said};
@@ -32,8 +35,6 @@ const SHORTEST_PAUSE_MS: u64 = 60_000;
 const SEARCH: Duration = Duration::from_secs(300);
 /// How long it is asked, when the cable is in again, whether the address is one of this network.
 const LOOK_MS: u64 = 10_000;
-/// Before what has failed on a link is tried again.
-const PAUSE: Duration = Duration::from_secs(10);
 /// Between two searches: one on a card that is gone ends at once.
 const BREATH: Duration = Duration::from_secs(1);
 
@@ -45,7 +46,7 @@ pub struct Keeper {
     /// What everything on the node was made from when it started.
     address: Option<IpAddr>,
     layer: ClusterLayer,
-    consoles: Consoles,
+    teller: Teller,
     /// Where it is asked, once the link was seen.
     card: Option<Card>,
 }
@@ -59,13 +60,14 @@ enum Asked {
 impl Keeper {
     /// Takes up what was written. Changes nothing.
     pub fn of(root: &Path, facts: &NodeFacts, kept: Kept) -> Keeper {
+        let teller = Teller { service: "dhcp", own: kept.own, consoles: Consoles::find(root) };
         Keeper {
             root: root.to_owned(),
             host_name: facts.name.clone(),
             kept,
             address: facts.address.of(Family::V4).map(|address| address.addr()),
             layer: facts.layer.clone(),
-            consoles: Consoles::find(root),
+            teller,
             card: None,
         }
     }
@@ -73,25 +75,6 @@ impl Keeper {
     /// What is kept.
     pub fn kept(&self) -> &Kept {
         &self.kept
-    }
-
-    /// For ever. What fails is told once, and tried again: other links have their own.
-    pub(super) fn keep(&mut self) {
-        let mut told = String::new();
-        loop {
-            match self.step() {
-                Ok(()) => told.clear(),
-                Err(error) => {
-                    let why = chain(&error).join(": ");
-                    if told != why {
-                        self.tell(&format!("{}: {why}", self.name()));
-                    }
-                    told = why;
-                    self.card = None;
-                    std::thread::sleep(PAUSE);
-                }
-            }
-        }
     }
 
     /// Waits until the lease has to be renewed, and renews it, or gets another one.
@@ -133,7 +116,7 @@ impl Keeper {
                 Phase::Rest(until) => {
                     let rested = rest(&card, until, &mut || self.present().ok());
                     match rested.map_err(failed("the link cannot be watched"))? {
-                        Rested::Time | Rested::Another => continue,
+                        Rested::Time | Rested::Another | Rested::Gone => continue,
                         // Whoever is there now; this one's server may be in another network.
                         Rested::Carrier => {
                             self.put_back(&card, held)?;
@@ -219,19 +202,9 @@ impl Keeper {
         lease.reduced(&self.kept.described.dhcp4_overrides)
     }
 
-    /// The link as it is now: by its description, as a card may have another name when it comes back, and another card its
-    /// own; by its name if nobody describes it.
+    /// The link as it is now.
     fn present(&mut self) -> Result<Card, KeepError> {
-        let card = match self.kept.described.name.is_empty() {
-            // It was any card, and another one is not meant.
-            true => card(&self.kept.link)?,
-            false => {
-                let link = links::find(&self.root, &self.kept.described).map_err(KeepError::Missing)?;
-                Card::of(&link).ok_or_else(|| KeepError::Link(link.name.clone()))?
-            }
-        };
-        self.kept.link.clone_from(&card.name);
-        Ok(card)
+        self.kept.present(&self.root)
     }
 
     /// The same, set up: a card that was pulled out and put in again, or whose driver began anew, has another index, and is
@@ -326,19 +299,20 @@ impl Keeper {
         }
     }
 
-    /// What the link is called, for a person.
-    fn name(&self) -> &str {
-        match self.kept.link.as_str() {
-            "" => &self.kept.described.name,
-            name => name,
-        }
+    fn tell(&self, line: &str) {
+        self.teller.tell(line);
+    }
+}
+
+impl Keep for Keeper {
+    fn step(&mut self) -> Result<(), KeepError> {
+        Keeper::step(self)
     }
 
-    /// In the service's log, and if the node is none without it on the consoles too.
-    fn tell(&self, line: &str) {
-        eprintln!("dhcp: {line}");
-        if self.kept.own {
-            self.consoles.write(&format!("dhcp: {line}"));
+    fn recover(&mut self, why: Option<&str>) {
+        if let Some(why) = why {
+            self.tell(&format!("{}: {why}", self.kept.name()));
         }
+        self.card = None;
     }
 }

@@ -107,8 +107,10 @@ pub(super) fn lent(root: &Path) -> Vec<Lent> {
     let four = leases.into_iter().filter_map(|lease| {
         Some(Lent { link: lease.link, own: lease.own, address: lease.held?.lease.address.into() })
     });
-    let six = dhcp6::held::Held::read(root).ok().flatten();
-    let six = six.map(|held| Lent { link: held.link, own: true, address: held.address.into() });
+    let six = dhcp6::kept::Kept::all(root).unwrap_or_default();
+    let six = six
+        .into_iter()
+        .filter_map(|kept| Some(Lent { link: kept.link, own: kept.own, address: kept.held?.address.into() }));
     four.chain(six).collect()
 }
 
