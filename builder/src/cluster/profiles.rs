@@ -153,7 +153,7 @@ mod tests {
         let profile = store.load("etcd", &file).unwrap();
         let mut services: Vec<&str> = profile.services.iter().map(|service| service.name.as_str()).collect();
         services.sort_unstable();
-        assert_eq!(services, ["chrony", "dhcp", "etcd", "etcd-promote", "links"]);
+        assert_eq!(services, ["chrony", "dhcp", "dhcp6", "etcd", "etcd-promote", "links"]);
         assert_eq!(profile.binaries, [] as [&str; 0]);
         assert!(!profile.packages.install.iter().any(|package| package == "containerd" || package == "runc"));
         assert!(!profile.sysctl.keys().any(|key| key.starts_with("net.")));

@@ -130,21 +130,21 @@ pub fn lendable(identity: &Identity, layer: &ClusterLayer, missing: &[Family]) -
         [card] => !card.is_plain_card(),
         _ => true,
     };
-    if described && (missing.contains(&Family::V6) || identity.address.is_some()) {
-        return Err(
-            "its links are described: of two families both addresses are fixed ones then, and that of IPv6 is",
-        );
-    }
-    if described && identity.links.iter().all(|link| !link.dhcp4) {
+    // If one is known the other is asked for on the same link.
+    let asks = |by: fn(&Link) -> bool| identity.address.is_some() || identity.links.iter().any(by);
+    if described && missing.contains(&Family::V4) && !asks(|link| link.dhcp4) {
         return Err("its links are described, and none of them asks for one by dhcp4");
+    }
+    if described && missing == [Family::V6] && !asks(|link| link.dhcp6 || link.accept_ra == Some(true)) {
+        return Err("its links are described, and none of them asks for one by dhcp6 or accept-ra");
     }
     if identity.gateway.iter().flat_map(PerFamily::families).any(|family| missing.contains(&family)) {
         return Err("there is a gateway without an address, and a lease has its own");
     }
-    let refuses = identity.links.iter().any(|card| card.accept_ra == Some(false));
-    if missing.contains(&Family::V6) && refuses {
+    let refuses = |card: &Link| card.accept_ra == Some(false);
+    if missing.contains(&Family::V6) && !identity.links.is_empty() && identity.links.iter().all(refuses) {
         return Err(
-            "its card is described with accept-ra = false, and without router advertisements there is no IPv6 \
+            "its links are described with accept-ra = false, and without router advertisements there is no IPv6 \
              address and no way to other networks",
         );
     }

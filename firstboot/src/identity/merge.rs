@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 use std::net::IpAddr;
 
 use bootwright_model::baked::ClusterLayer;
-use bootwright_model::families::PerFamily;
+use bootwright_model::families::{Family, PerFamily};
 use bootwright_model::host_address::check_gateway;
 use bootwright_model::kubernetes::{is_node, is_worker};
 use bootwright_model::links::Link;
@@ -80,8 +80,26 @@ fn address_of(links: &[Link], layer: &ClusterLayer) -> Option<PerFamily<IpNet>> 
     };
     match families.try_map(of_family) {
         Err(()) if !is_node(&layer.role) => of_family(families.primary()).ok().map(PerFamily::one),
+        Err(()) => half(links, layer),
         addresses => addresses.ok(),
     }
+}
+
+/// In a cluster of both families: the address of one on a link that asks for the other.
+fn half(links: &[Link], layer: &ClusterLayer) -> Option<PerFamily<IpNet>> {
+    let asks = |link: &Link, family: Family| match family {
+        Family::V4 => link.dhcp4,
+        Family::V6 => link.dhcp6 || link.accept_ra == Some(true),
+    };
+    let addresses = links.iter().flat_map(|link| link.addresses.iter().map(move |address| (link, *address)));
+    let mut halves = addresses.filter(|(link, address)| {
+        let of = Family::of(address.addr());
+        let families = || layer.file.cluster.pod_cidr.families();
+        families().any(|family| family == of) && families().all(|family| family == of || asks(link, family))
+    });
+    // One of a cluster of one family alone has all of them.
+    let (_, address) = halves.next().filter(|_| layer.file.cluster.pod_cidr.count() > 1)?;
+    Some(PerFamily::one(address))
 }
 
 /// All links that one source describes: a link of one and another of the other make no network.

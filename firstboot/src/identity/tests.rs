@@ -2,6 +2,7 @@
 
 mod admitted;
 mod cloud;
+mod lent;
 
 use bootwright_model::cluster::{Base, Cluster, ClusterFile, Kubernetes, Network, Node, Secrets};
 use bootwright_model::seed::SeedClock;
@@ -212,54 +213,6 @@ fn a_seed_alone_is_enough() {
         ..Seed::default()
     });
     assert_eq!(resolve(&[seed], &layer(vec![]), &macs(&[])).unwrap().name, "cp9");
-}
-
-#[test]
-fn a_worker_that_nobody_gives_an_address_is_lent_one_and_a_control_plane_is_not() {
-    let says =
-        Seed { name: Some("w9".into()), pod_cidr: Some("10.10.99.0/24".parse().unwrap()), ..Seed::default() };
-    let worker = ClusterLayer { role: "worker".into(), ..layer(vec![node("cp1", "all-in-one", None, 15)]) };
-    let identity = resolve(&[seed(says.clone())], &worker, &macs(&[mac(9)])).unwrap();
-    assert_eq!((identity.address, identity.gateway), (None, None));
-
-    let mut both = worker.clone();
-    both.file.cluster.pod_cidr = "10.10.0.0/16,fd00:10:10::/56".parse().unwrap();
-    let of_both = Seed { pod_cidr: "10.10.99.0/24,fd00:10:10:99::/64".parse().ok(), ..says.clone() };
-    assert_eq!(resolve(&[seed(of_both.clone())], &both, &macs(&[])).unwrap().address, None);
-    // The other is of whom it may concern.
-    for given in ["10.0.2.99/24", "fd00:2::99/64"] {
-        let one = Seed { address: given.parse().ok(), ..of_both.clone() };
-        let identity = resolve(&[seed(one)], &both, &macs(&[])).unwrap();
-        assert_eq!(identity.address.unwrap().to_string(), given);
-    }
-    let deaf = Link { name: "ens3".into(), accept_ra: Some(false), ..Link::default() };
-    let half = "10.0.2.99/24".parse().ok();
-    let cases = [
-        (says.clone(), layer(Vec::new())),
-        (
-            Seed { address: half, ..of_both.clone() },
-            ClusterLayer { role: "all-in-one".into(), ..both.clone() },
-        ),
-        (Seed { address: half, gateway: "fe80::1".parse().ok(), ..of_both.clone() }, both.clone()),
-        (Seed { links: vec![deaf], ..of_both }, both),
-        (Seed { gateway: "10.0.2.2".parse().ok(), ..says }, worker),
-    ];
-    let refusals = cases.map(|(says, layer)| {
-        resolve(&[seed(says)], &layer, &macs(&[]))
-            .unwrap_err()
-            .to_string()
-            .split("; looked at")
-            .next()
-            .unwrap()
-            .to_owned()
-    });
-    insta::assert_snapshot!(refusals.join("\n"), @r"
-    no source gives this machine's address, and DHCP cannot: the address of a control plane or of etcd is a fixed one
-    the seed (/dev/vda4): address 10.0.2.99/24: in this cluster a node has one IPv4 and one IPv6 value
-    the seed (/dev/vda4): gateway fe80::1 does not go with address 10.0.2.99/24: the gateway is IPv6, and the machine has no address of that family
-    no source gives this machine's address, and DHCP cannot: its card is described with accept-ra = false, and without router advertisements there is no IPv6 address and no way to other networks
-    no source gives this machine's address, and DHCP cannot: there is a gateway without an address, and a lease has its own
-    ");
 }
 
 #[test]

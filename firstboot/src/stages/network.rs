@@ -1,9 +1,13 @@
 //! **network**: the node's links, and its address on one of them: the one that its identity has, or one that a DHCP
 //! server lends.
 
+mod asked;
+mod described;
 mod found;
 mod leases;
+mod leases_ipv6;
 mod lent;
+mod mtu;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,13 +24,13 @@ use bootwright_model::links::Link;
 use bootwright_model::node::NodeFacts;
 use ipnet::IpNet;
 
-use super::identity::Known;
+use super::identity::{self, Known};
 use super::modules::{self, ModulesError};
 use super::{Advice, Done, Problem, problem};
 use crate::identity::checks::missing_families;
 use crate::identity::{Identity, metadata};
 use crate::network::links::follow::Kept;
-use crate::network::links::{self, Configured, LinkError, Wanted};
+use crate::network::links::{self, Configured, LinkError};
 use crate::report::under;
 
 pub use found::FoundError;
@@ -65,17 +69,6 @@ impl Advice for NetworkError {
     }
 }
 
-/// A link that is described as one that DHCPv6 is done on.
-#[derive(Debug, thiserror::Error)]
-#[error("link {0} asks for DHCPv6, which is not done yet")]
-struct NotLent(String);
-
-impl Advice for NotLent {
-    fn advice(&self) -> String {
-        "describe the link with `addresses`, or with accept-ra, and without dhcp6".to_owned()
-    }
-}
-
 /// The node's address, and what came with it.
 struct Addressed {
     configured: Configured,
@@ -87,27 +80,31 @@ struct Addressed {
     time_servers: Vec<String>,
     /// Where the address is from, for the summary: nothing, or `, lent by …`.
     origin: String,
-    /// Leases of further links, for the summary.
+    /// What further links have got, for the summary.
     further: Vec<String>,
+}
+
+impl Addressed {
+    /// Bytes, of its link; no link that is asked on has more.
+    fn mtu(&self) -> u16 {
+        u16::try_from(self.configured.mtu).unwrap_or(u16::MAX)
+    }
 }
 
 /// Configures the links; all facts about the node are known then.
 pub fn run(root: &Path, known: Known) -> Result<Done<NodeFacts>, NetworkError> {
     let Known { mut identity, machine, mut layer, os } = known;
     let mut problems = load_modules(root, &identity.links);
-    problems.extend(not_lent(&identity.links));
     take_plain_card(&mut identity);
     let (name, pod_cidr, provider_id) =
         (identity.name.clone(), identity.pod_cidr, identity.provider_id.clone());
     let seeded = identity.time_servers.clone();
     let missing = needed(&identity, &layer);
-    let addressed = match identity.address {
-        Some(address) if missing.is_empty() => given(root, identity, address, &layer)?,
-        None if missing == [Family::V4] && is_any_card(&identity.links) => {
-            lent::on_any_card(root, &identity, &layer)?
-        }
-        None if missing == [Family::V4] => lent::on_described(root, identity, &layer)?,
-        _ => found::configure(root, identity, &layer)?,
+    let is_any = identity.address.is_none() && is_any_card(&identity.links);
+    let addressed = match missing.as_slice() {
+        [Family::V4] if is_any => lent::on_any_card(root, &identity, &layer)?,
+        [_, ..] if is_any => found::configure(root, identity, &layer)?,
+        missing => described::configure(root, identity, missing, &layer)?,
     };
     let Addressed { configured, kept, address, gateway, time_servers, origin, further } = addressed;
     layer.file.network.mtu = pods_mtu(layer.file.network.mtu, configured.mtu);
@@ -121,7 +118,7 @@ pub fn run(root: &Path, known: Known) -> Result<Done<NodeFacts>, NetworkError> {
     write_links(root, &kept)?;
     let mut summary = summary(&facts, &configured, &origin);
     for lease in &further {
-        summary += &format!("; lent {lease}");
+        summary += &format!("; {lease}");
     }
     problems.extend(configured.problems);
     problems.extend(metadata::report_ready(&machine).err().map(|error| problem(&error)));
@@ -131,24 +128,6 @@ pub fn run(root: &Path, known: Known) -> Result<Done<NodeFacts>, NetworkError> {
 /// Families of which somebody else is to give the address. A machine that is no node has the one that it needs.
 fn needed(identity: &Identity, layer: &ClusterLayer) -> Vec<Family> {
     if is_node(&layer.role) { missing_families(identity.address.as_ref(), layer) } else { Vec::new() }
-}
-
-/// The address is known; further links may ask for one.
-fn given(
-    root: &Path,
-    identity: Identity,
-    address: PerFamily<IpNet>,
-    layer: &ClusterLayer,
-) -> Result<Addressed, NetworkError> {
-    let Identity { name, mac, gateway, links, .. } = identity;
-    let wanted = Wanted { mac, address: Some(address), gateway, mtu: layer.file.network.mtu, links };
-    let mut configured = links::configure(root, &wanted)?;
-    let kept = Kept::of(wanted, &configured);
-    let asking = std::mem::take(&mut configured.asking);
-    let found = leases::ask(root, &name, asking, false, layer)?;
-    configured.problems.extend(found.problems);
-    let (time_servers, origin, further) = (found.time_servers, String::new(), found.further);
-    Ok(Addressed { configured, kept, address, gateway, time_servers, origin, further })
 }
 
 /// What the node's pods are made for, bytes, of the cluster file's and the link's: a lease, or a description in node.toml or of
@@ -177,16 +156,6 @@ fn take_plain_card(identity: &mut Identity) {
     let mac = identity.mac.take().or_else(|| card.mac.clone());
     identity.links = vec![Link { name: String::new(), mac: mac.clone(), ..card.clone() }];
     identity.mac = mac;
-}
-
-/// What is described and not done.
-fn not_lent(links: &[Link]) -> Vec<Problem> {
-    if plain_card(links).is_some() {
-        // Its address is lent, or somebody knew it.
-        return Vec::new();
-    }
-    let asking = links.iter().filter(|link| link.dhcp6);
-    asking.map(|link| problem(&NotLent(link.name.clone()))).collect()
 }
 
 /// Before the kernel asks for them: it would find no program to load them with in an image without one, and `bonding`
@@ -220,6 +189,19 @@ fn summary(facts: &NodeFacts, configured: &Configured, origin: &str) -> String {
 /// The links, for the service that follows them.
 fn write_links(root: &Path, kept: &Kept) -> Result<(), NetworkError> {
     kept.write(root).map_err(|source| NetworkError::Facts { path: under(root, layout::LINKS), source })
+}
+
+/// The node's own name, now that its address is known.
+fn write_hosts(
+    root: &Path,
+    name: &str,
+    address: PerFamily<IpNet>,
+    layer: &ClusterLayer,
+) -> Result<(), NetworkError> {
+    let path = under(root, "/etc/hosts");
+    let hosts = identity::hosts(name, Some(address), layer);
+    crate::files::replace(&path, hosts.as_bytes(), 0o644)
+        .map_err(|source| NetworkError::Facts { path, source })
 }
 
 /// The facts, for programs beside PID 1.
@@ -263,7 +245,6 @@ mod tests {
         let text = "[[link]]\nname = 'ens3'\nmac = '52:54:00:00:00:01'\nmtu = 1450\ndhcp4 = true";
         for (known, mac) in [(None, "52:54:00:00:00:01"), (Some("52:54:00:00:00:02"), "52:54:00:00:00:02")] {
             let mut identity = identity(text, known);
-            assert_eq!(not_lent(&identity.links), []);
             take_plain_card(&mut identity);
             assert_eq!(identity.mac.as_deref(), Some(mac));
             let card = &identity.links[0];
@@ -275,17 +256,5 @@ mod tests {
     fn pods_have_the_least_of_link_and_cluster() {
         let mtus = [(1500, 1450), (1500, 9000), (1450, 1500), (1500, 65_536)];
         assert_eq!(mtus.map(|(of_cluster, of_link)| pods_mtu(of_cluster, of_link)), [1450, 1500, 1450, 1500]);
-    }
-
-    #[test]
-    fn links_that_ask_for_dhcp6_are_told() {
-        let text =
-            "[[link]]\nname = 'eth0'\naddresses = ['10.20.0.10/24']\n[[link]]\nname = 'eth1'\ndhcp6 = true";
-        let mut identity = identity(text, None);
-        let problems = not_lent(&identity.links);
-        assert_eq!(problems.len(), 1);
-        assert_eq!(problems[0].chain, ["link eth1 asks for DHCPv6, which is not done yet"]);
-        take_plain_card(&mut identity);
-        assert_eq!(identity.links[0].name, "eth0");
     }
 }

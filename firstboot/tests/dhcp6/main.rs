@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod both;
+mod described;
 mod kept;
 mod liar;
 mod refused;

@@ -24,6 +24,8 @@ use tempfile::TempDir;
 pub const MAC: &str = "52:54:00:09:00:01";
 /// What the kernel makes of it in fd00:9::/64.
 pub const MADE: &str = "fd00:9::5054:ff:fe09:1";
+/// Of its second link.
+pub const SECOND: &str = "52:54:00:09:00:02";
 /// Longer than anything here takes on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -41,8 +43,7 @@ impl World {
     pub fn new() -> World {
         let world =
             World { machine: Namespace::new(), other: Namespace::new(), root: tempfile::tempdir().unwrap() };
-        let there = world.machine.path();
-        world.other.ip(&format!("link add srv type veth peer name eth0 address {MAC} netns {there}"));
+        world.cable("eth0", MAC, &world.other, "srv");
         world.other.ip("address add 10.9.0.1/24 dev srv");
         world.other.ip("address add fd00:9::1/64 dev srv nodad");
         world.other.ip("link set srv up");
@@ -50,7 +51,29 @@ impl World {
         File::create(world.root().join("dev/console")).unwrap();
         // The kernel's parameters are those of the namespace that is asked from.
         std::os::unix::fs::symlink("/proc", world.root().join("proc")).unwrap();
+        // The host's kernel makes bridges by itself.
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        let modules = world.root().join("usr/lib/modules").join(release);
+        fs::create_dir_all(&modules).unwrap();
+        for (file, text) in [("dep", ""), ("alias", ""), ("builtin", "kernel/net/bridge/bridge.ko\n")] {
+            fs::write(modules.join(format!("modules.{file}")), text).unwrap();
+        }
         world
+    }
+
+    /// A cable from a link of the machine, with a MAC address, to one of another machine.
+    fn cable(&self, link: &str, mac: &str, other: &Namespace, to: &str) {
+        let there = self.machine.path();
+        other.ip(&format!("link add {to} type veth peer name {link} address {mac} netns {there}"));
+    }
+
+    /// A cable from `eth1` of the machine to another network, of a machine with fd00:8::1 on `srv`.
+    pub fn further(&self) -> Network {
+        let other = Namespace::new();
+        self.cable("eth1", SECOND, &other, "srv");
+        other.ip("address add fd00:8::1/64 dev srv nodad");
+        other.ip("link set srv up");
+        Network(other)
     }
 
     /// What is `/` to first boot.
@@ -101,9 +124,28 @@ impl World {
         self.machine.enter(|| Keeper::of(self.root(), facts, kept))
     }
 
+    /// The service on all links, in their order, about to take up what is there.
+    pub fn keepers(&self, facts: &NodeFacts) -> Vec<Keeper> {
+        let all = Kept::all(self.root()).unwrap();
+        self.machine.enter(|| all.into_iter().map(|kept| Keeper::of(self.root(), facts, kept)).collect())
+    }
+
     /// The IPv6 addresses of `eth0` that others can reach, as `ip` shows them.
     pub fn addresses(&self) -> Vec<Value> {
-        listed(&self.machine.ip("-6 address show dev eth0 scope global"))
+        self.addresses_of("eth0")
+    }
+
+    /// Those of a link.
+    pub fn addresses_of(&self, link: &str) -> Vec<Value> {
+        listed(&self.machine.ip(&format!("-6 address show dev {link} scope global")))
+    }
+
+    /// IPv6 default routes: link and metric, the one that counts first.
+    pub fn ways_out(&self) -> Vec<(String, u64)> {
+        let routes = self.machine.ip("-6 route show default");
+        let routes = routes.as_array().unwrap().iter();
+        let way = |route: &Value| (route["dev"].as_str()?.to_owned(), route["metric"].as_u64()?).into();
+        routes.filter_map(way).collect()
     }
 
     /// Whether `eth0` has an address.
@@ -127,39 +169,62 @@ impl World {
 
     /// dnsmasq with these options, which knows nobody yet.
     pub fn dnsmasq(&self, options: &[&str]) -> Server {
-        let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new("dnsmasq");
-        command.args(["--keep-in-foreground", "--log-facility=-", "--log-dhcp", "--conf-file=/dev/null"]);
-        command.args(["--port=0", "--interface=srv", "--except-interface=lo", "--bind-interfaces"]);
-        command.args(["--no-ping", "--dhcp-authoritative", "--user=root", "--pid-file"]);
-        command.arg(format!("--dhcp-leasefile={}", folder.path().join("leases").display())).args(options);
-        self.start(command, folder)
+        dnsmasq(&self.other, options)
     }
 
     /// radvd with these words about `srv`.
     pub fn radvd(&self, words: &str) -> Server {
-        let folder = tempfile::tempdir().unwrap();
-        let (file, pid) = (folder.path().join("radvd.conf"), folder.path().join("pid"));
-        fs::write(&file, format!("interface srv {{ AdvSendAdvert on; {words} }};\n")).unwrap();
-        let mut command = Command::new("radvd");
-        command.args(["--nodaemon", "--debug=1", "--logmethod=stderr"]);
-        command.arg(format!("--config={}", file.display())).arg(format!("--pidfile={}", pid.display()));
-        self.start(command, folder)
+        radvd(&self.other, words)
+    }
+}
+
+/// Another network of the machine's, with the other machine in it.
+pub struct Network(pub Namespace);
+
+impl Network {
+    /// As in the first network.
+    pub fn dnsmasq(&self, options: &[&str]) -> Server {
+        dnsmasq(&self.0, options)
     }
 
-    fn start(&self, mut command: Command, folder: TempDir) -> Server {
-        let program = command.get_program().to_string_lossy().into_owned();
-        // An address that is still looked at by the kernel is none that can be spoken from.
-        until("the router has its link-local address", || {
-            let shown = self.other.ip("-6 address show dev srv");
-            !shown.to_string().contains("tentative")
-        });
-        let log = File::create(folder.path().join("log")).unwrap();
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        let process = self.other.enter(|| command.spawn());
-        let process = process.unwrap_or_else(|_| panic!("{program} is installed (./run setup)"));
-        Server { process, folder }
+    /// As in the first network.
+    pub fn radvd(&self, words: &str) -> Server {
+        radvd(&self.0, words)
     }
+}
+
+fn dnsmasq(namespace: &Namespace, options: &[&str]) -> Server {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new("dnsmasq");
+    command.args(["--keep-in-foreground", "--log-facility=-", "--log-dhcp", "--conf-file=/dev/null"]);
+    command.args(["--port=0", "--interface=srv", "--except-interface=lo", "--bind-interfaces"]);
+    command.args(["--no-ping", "--dhcp-authoritative", "--user=root", "--pid-file"]);
+    command.arg(format!("--dhcp-leasefile={}", folder.path().join("leases").display())).args(options);
+    start(namespace, command, folder)
+}
+
+fn radvd(namespace: &Namespace, words: &str) -> Server {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, pid) = (folder.path().join("radvd.conf"), folder.path().join("pid"));
+    fs::write(&file, format!("interface srv {{ AdvSendAdvert on; {words} }};\n")).unwrap();
+    let mut command = Command::new("radvd");
+    command.args(["--nodaemon", "--debug=1", "--logmethod=stderr"]);
+    command.arg(format!("--config={}", file.display())).arg(format!("--pidfile={}", pid.display()));
+    start(namespace, command, folder)
+}
+
+fn start(namespace: &Namespace, mut command: Command, folder: TempDir) -> Server {
+    let program = command.get_program().to_string_lossy().into_owned();
+    // An address that is still looked at by the kernel is none that can be spoken from.
+    until("the router has its link-local address", || {
+        let shown = namespace.ip("-6 address show dev srv");
+        !shown.to_string().contains("tentative")
+    });
+    let log = File::create(folder.path().join("log")).unwrap();
+    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    let process = namespace.enter(|| command.spawn());
+    let process = process.unwrap_or_else(|_| panic!("{program} is installed (./run setup)"));
+    Server { process, folder }
 }
 
 /// The addresses in what `ip -j address` shows, which has empty entries for what was asked for and is not there.

@@ -41,6 +41,17 @@ pub fn check(place: Place, one: &Node, link: &Link, findings: &mut Vec<Finding>)
             );
         }
     }
+    if link.dhcp6 && link.accept_ra == Some(false) {
+        findings.push(
+            Finding::new(
+                "link-dhcp6",
+                format!("{} is to get an IPv6 address, and to hear no router", link.name),
+            )
+            .at_key(place.key("dhcp6"), "a router says whether there is a server")
+            .at_value(place.key("accept-ra"), "not heard")
+            .help("leave one of the two out"),
+        );
+    }
     for (at, one) in link.routes.iter().enumerate() {
         route(&place.key("route").index(at), link, one, findings);
     }
@@ -94,7 +105,8 @@ fn route(path: &KeyPath, link: &Link, route: &Route, findings: &mut Vec<Finding>
     let link_local = matches!(via, IpAddr::V6(v6) if v6.is_unicast_link_local());
     let near = link.addresses.iter().any(|address| address.contains(&via) && address.addr() != via);
     // The node's own address need not be written at its link, and advertisements bring networks too.
-    let unknown = link.addresses.is_empty() || link.accept_ra == Some(true) && via.is_ipv6();
+    let hears_routers = link.accept_ra == Some(true) || link.dhcp6;
+    let unknown = link.addresses.is_empty() || hears_routers && via.is_ipv6();
     if !near && !link_local && !route.on_link && !unknown {
         findings.push(
             Finding::new("link-route-via", format!("{via} is no neighbour of {}", link.name))

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bootwright_model::cluster::{ClusterFile, Node};
+use bootwright_model::families::Family;
 use bootwright_model::links::Link;
 
 use super::recognition::parse_mac;
@@ -122,13 +123,6 @@ fn card_or_made(place: Place, link: &Link, findings: &mut Vec<Finding>) {
                 .help("write six pairs of hexadecimal digits with colons, the first even: \"52:54:00:00:00:01\""),
         );
     }
-    if link.dhcp6 {
-        findings.push(
-            Finding::new("link-dhcp", "dhcp6 is not possible yet")
-                .at_key(place.key("dhcp6"), "not possible yet")
-                .help("give the link its addresses, or accept-ra = true"),
-        );
-    }
 }
 
 /// What a link is made of, and the key of each.
@@ -193,15 +187,21 @@ fn two_masters(index: usize, one: &Node, findings: &mut Vec<Finding>) {
             continue;
         }
         let member = one.links.iter().position(|link| link.name == name);
-        if let Some(number) = member.filter(|&number| one.links[number].dhcp4) {
+        let asks = |number: usize| {
+            [("dhcp4", one.links[number].dhcp4), ("dhcp6", one.links[number].dhcp6)]
+                .into_iter()
+                .filter(|(_, asks)| *asks)
+                .map(move |(key, _)| (number, key))
+        };
+        for (number, key) in member.into_iter().flat_map(asks) {
             findings.push(
                 Finding::new(
                     "link-member-dhcp",
                     format!("{name} is a member, and cannot be lent an address itself"),
                 )
-                .at_key(Place { index, number }.key("dhcp4"), "not answered")
+                .at_key(Place { index, number }.key(key), "not answered")
                 .at_value(path.clone(), "a member here")
-                .help("give dhcp4 to the bond or bridge"),
+                .help(format!("give {key} to the bond or bridge")),
             );
         }
         if let Some(number) = member.filter(|&number| !one.links[number].addresses.is_empty()) {
@@ -289,15 +289,18 @@ fn own_address(index: usize, one: &Node, findings: &mut Vec<Finding>) {
         return;
     };
     let place = Place { index, number };
-    if one.links[number].dhcp4 {
+    let link = &one.links[number];
+    let asked = [("dhcp4", link.dhcp4, Family::V4), ("dhcp6", link.dhcp6, Family::V6)];
+    let given = |family| one.address.of(family).is_some();
+    for (key, ..) in asked.into_iter().filter(|(_, asks, family)| *asks && given(*family)) {
         findings.push(
             Finding::new(
                 "link-own-dhcp",
                 format!("the address of {} is given, and no server lends it", one.name),
             )
-            .at_key(place.key("dhcp4"), "on the node's own link")
+            .at_key(place.key(key), "on the node's own link")
             .at_value(node(index, "address"), "the node's address")
-            .help("leave dhcp4 out here; a further link may have it"),
+            .help(format!("leave {key} out here; a further link may have it")),
         );
     }
     let other = each(&node(index, "address"), &one.address)

@@ -31,7 +31,7 @@ const PAUSES: [u64; 3] = [1_000, 2_000, 4_000];
 /// How long the kernel may take to make an address and to look whether another machine has it: up to two seconds, which a
 /// busy machine stretches.
 const MAKING: Duration = Duration::from_secs(8);
-/// How long a DHCPv6 server is asked for an address on a link where there would be another.
+/// How long a DHCPv6 server is asked for an address on a link where there would be another, at most.
 const SERVER_PATIENCE: Duration = Duration::from_secs(15);
 /// Between two looks at what the kernel does.
 const LOOK: Duration = Duration::from_millis(20);
@@ -151,10 +151,12 @@ impl Search<'_> {
             match self.leased(router, makes, seen)? {
                 Some(one) => candidates.push(one),
                 None if self.is_over() => return Ok(None),
-                None => {
+                None if router.managed => {
                     missing =
-                        Some(format!("{} advertises DHCPv6, and no server lent an address", router.router))
+                        Some(format!("{} advertises DHCPv6, and no server lent an address", router.router));
                 }
+                // It was asked as the link is described so, and there need not be one.
+                None => {}
             }
         }
         if makes {
@@ -193,6 +195,12 @@ impl Search<'_> {
         }))
     }
 
+    /// How long a server is asked where there would be another address: that one must be taken in time, too.
+    fn server_patience(&self) -> Duration {
+        let left = self.end.saturating_duration_since(Instant::now());
+        SERVER_PATIENCE.min(left / 3)
+    }
+
     fn client(&self) -> Client {
         Client::from_identifier(&identifier::of(self.root, self.card.mac))
     }
@@ -205,7 +213,7 @@ impl Search<'_> {
         seen: &mut Seen,
     ) -> io::Result<Option<Candidate>> {
         let client = self.client();
-        let end = if has_other { self.end.min(Instant::now() + SERVER_PATIENCE) } else { self.end };
+        let end = if has_other { Instant::now() + self.server_patience() } else { self.end };
         let exchange = Exchange::open(self.card, &client, end, self.stop)?;
         let network = |address: Ipv6Addr| {
             let length = router.network_of(address).map_or(128, |network| network.prefix_len());

@@ -75,10 +75,12 @@ impl<H: Holding> Kept<H> {
     }
 
     fn path(&self, root: &Path) -> PathBuf {
-        match self.own {
-            true => under(root, H::OWN),
+        match (self.own, self.described.name.as_str()) {
+            (true, _) => under(root, H::OWN),
+            // The only card of the machine.
+            (false, "") => under(root, H::FURTHER).join("card.json"),
             // Described links have names, each its own, which are names of files.
-            false => under(root, H::FURTHER).join(format!("{}.json", self.described.name)),
+            (false, name) => under(root, H::FURTHER).join(format!("{name}.json")),
         }
     }
 

@@ -69,8 +69,9 @@ pub(super) fn apply(root: &Path, plan: Plan) -> Result<Configured, LinkError> {
         mtu: link.mtu,
         online,
         changes: work.done.len(),
-        problems: work.problems,
-        asking: asking::found(&work.plan, &links, &indices),
+        problems: std::mem::take(&mut work.problems),
+        asking: asking::found(&work.plan, &work.plan.asking, &links, &indices),
+        asking_ipv6: asking::found(&work.plan, &work.plan.asking_ipv6, &links, &indices),
     })
 }
 
@@ -218,7 +219,8 @@ impl<'a> Work<'a> {
         }
         let mtu = u32::from(planned.mtu);
         // What is less on a link that is in use, or was, came with its lease.
-        let is_lent = planned.link.dhcp4 && (present.up || !self.strict) && present.mtu < mtu;
+        let asks = self.plan.asks_on(place);
+        let is_lent = asks && (present.up || !self.strict) && present.mtu < mtu;
         if present.mtu != mtu && !is_lent {
             let (what, failed) = step(format!("set the MTU of {name} to {mtu} bytes"));
             self.netlink.set_mtu(index, mtu).map_err(failed)?;
@@ -226,7 +228,7 @@ impl<'a> Work<'a> {
         }
         if let Some(accept) = planned.link.accept_ra {
             let (what, failed) = step(format!("set accept_ra of {name}"));
-            if autoconf::accept_ra(self.root, &name, accept).map_err(failed)? {
+            if autoconf::accept_ra(self.root, &name, accept, planned.ra_metric).map_err(failed)? {
                 return Ok(Some(what));
             }
         }
@@ -294,7 +296,7 @@ impl<'a> Work<'a> {
         for &place in &left {
             let (planned, state) = (&self.plan.links[place], &self.states[place]);
             // Who asks a server there says what became of it.
-            let asks = self.plan.asking.iter().any(|asks| asks.place == place);
+            let asks = self.plan.asks_on(place);
             if planned.link.optional || state.given_up {
                 continue;
             }

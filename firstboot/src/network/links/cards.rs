@@ -94,7 +94,7 @@ pub fn set_up(root: &Path, mac: Option<&str>, before: Before) -> Result<SetUp, L
                     let _ = netlink.set_mtu(card.index, mtu.into());
                 }
                 if let Some(accept) = before.accept_ra {
-                    let _ = autoconf::accept_ra(root, &card.name, accept);
+                    let _ = autoconf::accept_ra(root, &card.name, accept, None);
                 }
                 netlink.set_up(card.index, true).inspect_err(|_| {
                     let _ = netlink.set_mtu(card.index, card.mtu);

@@ -108,7 +108,7 @@ pub enum LinkError {
         metric: u32,
     },
     /// A member of a bond or bridge cannot have an address of its own.
-    #[error("the link {link} asks for DHCP, and is a member of {master}, which has its packets")]
+    #[error("the link {link} asks for an address, and is a member of {master}, which has its packets")]
     MemberAsks {
         /// The member.
         link: String,
@@ -117,11 +117,22 @@ pub enum LinkError {
     },
     /// An address is to be lent, and on no link.
     #[error(
-        "nobody gives this node an address, and none of the described links asks for one by dhcp4: {links}"
+        "nobody gives this node an address, and none of the described links asks for one by {by}: {links}"
     )]
     NoneAsks {
+        /// The key that would do so.
+        by: &'static str,
         /// Their names.
         links: String,
+    },
+    /// An IPv6 address is asked for where no router is heard.
+    #[error(
+        "the link {link} is to get an IPv6 address, and is described with accept-ra = false: without router \
+         advertisements there is none"
+    )]
+    NoRouters {
+        /// The link.
+        link: String,
     },
     /// Links are described, and none has the node's address.
     #[error("the node's address {address:#} is on none of the described links: {links}")]
@@ -151,7 +162,10 @@ impl Advice for LinkError {
             LinkError::Description { .. } => "correct [[link]] in node.toml on the seed partition, or in the cluster file and build again",
             LinkError::SameMetric { later, first, .. } => return format!("give {later}, or {first}, a metric of its own"),
             LinkError::MemberAsks { .. } => "ask for DHCP on the bond or bridge, and not on its members",
-            LinkError::NoneAsks { .. } => "give one of them dhcp4 = true, or give the node an address in node.toml on the seed partition",
+            LinkError::NoRouters { .. } => "leave out accept-ra = false, or dhcp6",
+            LinkError::NoneAsks { by, .. } => {
+                return format!("give one of them {by} = true, or give the node an address in node.toml on the seed partition");
+            }
             LinkError::NoPlace { .. } => "add the node's address to `addresses` of the link that carries it",
         }
         .to_owned()

@@ -10,7 +10,7 @@ use super::traffic::told;
 use crate::network::netlink::main_table;
 
 /// Metric of an IPv6 route that was given none (`IP6_RT_PRIO_USER` of the kernel). An IPv4 route has none, 0.
-const IPV6_METRIC: u32 = 1024;
+pub(super) const IPV6_METRIC: u32 = 1024;
 
 /// What the kernel tells routes apart by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

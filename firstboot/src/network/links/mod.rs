@@ -42,14 +42,27 @@ const CARRIER_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Wanted {
     /// MAC of the link that carries the address, if none of `links` says that it does; the only Ethernet link if absent.
     pub mac: Option<String>,
-    /// The node's address with prefix length, of each family; absent if a DHCP server is to lend it.
+    /// The node's address with prefix length, of each family; absent if all are missing.
     pub address: Option<PerFamily<IpNet>>,
     /// Default gateway on the link of the address, or one of each family.
     pub gateway: Option<PerFamily<IpAddr>>,
+    /// Families of the node's address that nobody gives.
+    #[serde(default)]
+    pub missing: Missing,
     /// Bytes, of links that say no other.
     pub mtu: u16,
     /// The links as they are described; none: one, for the address.
     pub links: Vec<Link>,
+}
+
+/// Families of the node's address that are asked for on its link, as nobody gives them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Missing {
+    /// A DHCPv4 server is to lend one.
+    pub ipv4: bool,
+    /// It is to come of what a router advertises, or of a DHCPv6 server.
+    pub ipv6: bool,
 }
 
 /// The links as they are now.
@@ -71,12 +84,14 @@ pub struct Configured {
     /// Links that a DHCPv4 server is to be asked on: that of the node's address first, if it is to be lent, the others as
     /// they are described.
     pub asking: Vec<Asking>,
+    /// Links that routers and DHCPv6 servers are to be asked on, in the same way.
+    pub asking_ipv6: Vec<Asking>,
 }
 
-/// A link that a DHCPv4 server is to be asked on.
+/// A link that somebody is to be asked on for an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asking {
-    /// As described, with the MTU that it is given, and with the metric of its lease's routes.
+    /// As described, with the MTU that it is given, and with the metric of the routes that come with the address.
     pub described: Link,
     /// The link as it is, if it is there.
     pub present: Option<Present>,

@@ -22,6 +22,8 @@ pub(super) struct Plan {
     pub gateway: Option<PerFamily<IpAddr>>,
     /// Links that a DHCPv4 server is asked on, that of the node first if its address is lent.
     pub asking: Vec<Asks>,
+    /// Links that routers and DHCPv6 servers are asked on, in the same order.
+    pub asking_ipv6: Vec<Asks>,
     /// What is planned otherwise than it is described.
     pub changed: Vec<LinkError>,
 }
@@ -34,6 +36,8 @@ pub(super) struct Planned {
     pub link: Link,
     /// Its number in the description.
     pub number: usize,
+    /// Of the default route that the kernel takes of a router, if one is asked.
+    pub ra_metric: Option<u32>,
     /// Bytes.
     pub mtu: u16,
     /// Place of the bond or bridge that it is a member of.
@@ -44,6 +48,11 @@ pub(super) struct Planned {
 }
 
 impl Plan {
+    /// Whether somebody is asked for an address on the link at `place`.
+    pub fn asks_on(&self, place: usize) -> bool {
+        self.asking.iter().chain(&self.asking_ipv6).any(|asks| asks.place == place)
+    }
+
     /// The place of a link by its name.
     pub fn place(&self, name: &str) -> Option<usize> {
         self.links.iter().position(|planned| planned.link.name == name)
@@ -87,13 +96,14 @@ pub(super) fn plan(wanted: &Wanted) -> Result<Plan, LinkError> {
         link.optional &= !carriers[place];
         let (number, mtu, master, carries_node) =
             (order[place], mtus[place], masters[place], carriers[place]);
-        Planned { link, number, mtu, master, carries_node }
+        Planned { link, number, ra_metric: None, mtu, master, carries_node }
     });
     let (address, gateway) = (wanted.address, wanted.gateway);
     let links = planned.collect();
-    let mut plan = Plan { links, node, address, gateway, asking: Vec::new(), changed: Vec::new() };
+    let (asking, asking_ipv6, changed) = (Vec::new(), Vec::new(), Vec::new());
+    let mut plan = Plan { links, node, address, gateway, asking, asking_ipv6, changed };
     plan.changed = metrics::tell_apart(&mut plan);
-    asking::choose(&mut plan);
+    asking::choose(&mut plan, wanted.missing)?;
     Ok(plan)
 }
 
@@ -219,6 +229,7 @@ fn wrong(link: &Link, what: &str) -> LinkError {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::Missing;
     use super::*;
 
     /// A node's links as a cluster file describes them.
@@ -232,6 +243,7 @@ pub(super) mod tests {
             mac: Some("52:54:00:00:00:01".into()),
             address: "10.20.0.10/24".parse().ok(),
             gateway: Some("10.20.0.1".parse().unwrap()),
+            missing: Missing::default(),
             mtu: 1500,
             links: file.link,
         }

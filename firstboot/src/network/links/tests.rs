@@ -37,6 +37,7 @@ fn wanted(mac: Option<&str>) -> Wanted {
         mac: mac.map(str::to_owned),
         address: "10.20.0.10/24".parse().ok(),
         gateway: Some("10.20.0.1".parse().unwrap()),
+        missing: Missing::default(),
         mtu: 1400,
         links: Vec::new(),
     }

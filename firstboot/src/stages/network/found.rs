@@ -1,5 +1,5 @@
-//! Addresses that nobody gives in a cluster with IPv6: of what routers advertise or DHCPv6 servers lend, alone, beside an
-//! IPv4 lease, or beside an address of the other family that somebody gave.
+//! The node's address in a cluster with IPv6 where nobody gives it and no link is described: of what routers advertise or DHCPv6
+//! servers lend, alone or beside an IPv4 lease.
 
 use std::io;
 use std::net::IpAddr;
@@ -9,23 +9,21 @@ use std::time::Instant;
 
 use bootwright_model::baked::ClusterLayer;
 use bootwright_model::families::{Family, PerFamily};
-use bootwright_model::layout;
 use bootwright_model::links::Link;
 use ipnet::IpNet;
 
 use super::lent::{self, LentError};
-use super::{Addressed, given};
+use super::{Addressed, NetworkError, leases_ipv6, mtu, write_hosts};
 use crate::identity::Identity;
 use crate::identity::checks::missing_families;
-use crate::network::dhcp::acquire::Lent;
-use crate::network::dhcp::{PATIENCE, taken};
+use crate::network::dhcp::PATIENCE;
+use crate::network::dhcp::acquire::{Card, Lent};
 use crate::network::dhcp6::cards::{Cards, Choice};
 use crate::network::dhcp6::found::{Found, Wanted};
 use crate::network::dhcp6::{NoAddress, kept};
 use crate::network::links::follow::Kept;
 use crate::network::links::{self, Configured, LinkError};
-use crate::report::under;
-use crate::stages::{Advice, Problem, identity, problem};
+use crate::stages::{Advice, Problem, problem};
 
 /// Why an address is missing.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +34,9 @@ pub enum FoundError {
     /// That of IPv6.
     #[error(transparent)]
     NoAddress(#[from] NoAddress),
+    /// Nobody can be asked.
+    #[error("{0} has no carrier")]
+    NoCarrier(Card),
     /// That of IPv4.
     #[error(transparent)]
     Lent(#[from] LentError),
@@ -72,6 +73,7 @@ impl Advice for FoundError {
         match self {
             FoundError::Link(error) => error.advice(),
             FoundError::NoAddress(error) => error.advice(),
+            FoundError::NoCarrier(_) => "check the cable and the switch port".to_owned(),
             FoundError::Lent(error) => error.advice(),
             FoundError::Neither { ipv4, ipv6 } => format!("{}; {}", ipv4.advice(), ipv6.advice()),
             FoundError::Taken { .. } => {
@@ -87,7 +89,7 @@ impl Advice for FoundError {
 /// What a router promised and nobody gave: the node goes on without.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Promised(String);
+pub(super) struct Promised(pub String);
 
 impl Advice for Promised {
     fn advice(&self) -> String {
@@ -99,34 +101,23 @@ impl Advice for Promised {
 struct Six<'a> {
     cards: Cards<'a>,
     found: Found,
+    /// MTU that the card may have, bytes.
+    most: u16,
     began: Instant,
 }
 
-/// Gets the addresses that are missing, of both families at the same time.
+/// Gets the addresses that are missing, all or that of IPv6, on a card that nobody describes by more than that it is there.
 pub(super) fn configure(
     root: &Path,
     identity: Identity,
     layer: &ClusterLayer,
-) -> Result<Addressed, super::NetworkError> {
+) -> Result<Addressed, NetworkError> {
     let missing = missing_families(identity.address.as_ref(), layer);
-    let known = identity.clone();
-    let addressed = match (identity.address, missing.as_slice()) {
-        (Some(address), missing) => {
-            let first = given(root, identity, address, layer)?;
-            let beside = Identity { mac: Some(first.configured.mac.clone()), ..known.clone() };
-            let second = match missing {
-                [Family::V4] => lent::on_any_card(root, &beside, layer)?,
-                _ => alone(root, &beside, layer)?,
-            };
-            merge(layer, first, second)
-        }
-        (None, [Family::V6]) => alone(root, &identity, layer)?,
-        (None, _) => both(root, &identity, layer)?,
+    let addressed = match missing.as_slice() {
+        [Family::V6] => alone(root, &identity, layer)?,
+        _ => both(root, &identity, layer)?,
     };
-    let hosts = identity::hosts(&known.name, Some(addressed.address), layer);
-    let path = under(root, "/etc/hosts");
-    crate::files::replace(&path, hosts.as_bytes(), 0o644)
-        .map_err(|source| FoundError::Write { path, source })?;
+    write_hosts(root, &identity.name, addressed.address, layer)?;
     Ok(addressed)
 }
 
@@ -149,11 +140,12 @@ fn alone(root: &Path, identity: &Identity, layer: &ClusterLayer) -> Result<Addre
     let (began, wanted) = (Instant::now(), wanted(identity, layer));
     let mut cards = cards(root, identity, layer, &wanted);
     let found = cards.search::<FoundError>(PATIENCE, &Mutex::new(Choice::First))?;
-    install(root, identity, layer, Six { cards, found, began })
+    let most = cards.before.mtu.unwrap_or(layer.file.network.mtu);
+    install(root, identity, layer, Six { cards, found, most, began })
 }
 
 /// The card is the one that an IPv4 address is lent on: a node has one.
-fn both(root: &Path, identity: &Identity, layer: &ClusterLayer) -> Result<Addressed, FoundError> {
+fn both(root: &Path, identity: &Identity, layer: &ClusterLayer) -> Result<Addressed, NetworkError> {
     let (began, wanted) = (Instant::now(), wanted(identity, layer));
     let mut cards = cards(root, identity, layer, &wanted);
     let mut rounds = lent::rounds(root, identity, layer);
@@ -172,12 +164,18 @@ fn both(root: &Path, identity: &Identity, layer: &ClusterLayer) -> Result<Addres
     });
     let (lent, found) = match (four, six) {
         (Ok(lent), Ok(found)) => (lent, found),
-        (Ok(_), Err(error)) => return Err(error),
-        (Err(ipv4), Err(FoundError::NoAddress(ipv6))) => return Err(FoundError::Neither { ipv4, ipv6 }),
+        (Ok(_), Err(error)) => return Err(error.into()),
+        (Err(ipv4), Err(FoundError::NoAddress(ipv6))) => {
+            return Err(FoundError::Neither { ipv4, ipv6 }.into());
+        }
         (Err(error), _) => return Err(error.into()),
     };
     let first = lent::install(root, identity, layer, &rounds, lent, began)?;
-    let second = install(root, identity, layer, Six { cards, found, began })?;
+    // The lease may have said less.
+    let most = first.mtu();
+    let second = install(root, identity, layer, Six { cards, found, most, began })?;
+    let mtus = [&first, &second].map(|one| (one.configured.link.clone(), one.mtu()));
+    mtu::settle(root, &mtus)?;
     Ok(merge(layer, first, second))
 }
 
@@ -188,44 +186,33 @@ fn install(
     layer: &ClusterLayer,
     six: Six<'_>,
 ) -> Result<Addressed, FoundError> {
-    let Six { cards, found, began } = six;
-    let (card, address) = (&found.card, IpNet::V6(found.address));
-    if let Some(owner) = taken::owner(address, layer) {
-        return Err(FoundError::Taken { address, origin: found.origin(), owner });
-    }
+    let Six { cards, found, most, began } = six;
+    let card = &found.card;
+    // The same for a card that was up.
+    let (mtu, refused) = links::set_mtu(card.index, &card.name, most, None)?;
+    let described = Link { mtu: Some(u16::try_from(mtu).unwrap_or(most)), ..described(identity) };
+    let mut kept = kept::Kept { number: 0, own: true, link: card.name.clone(), described, held: None };
+    let set = leases_ipv6::set(root, &mut kept, &found, layer)?;
     // As they were: nothing is to be reached on a link that nobody speaks of.
     let others = cards.known.iter().filter(|link| link.index != card.index && !link.up);
     let down: Vec<LinkError> = others.filter_map(|link| links::set_down(link).err()).collect();
-    let mut problems: Vec<Problem> = cards.refused.iter().chain(&down).map(problem).collect();
-    let most = cards.before.mtu.unwrap_or(layer.file.network.mtu);
-    let said = found.mtu.map(|mtu| u16::try_from(mtu).unwrap_or(u16::MAX));
-    let mtu = said.map_or(most, |mtu| mtu.min(most));
-    let (mtu, kept) = links::set_mtu(card.index, &card.name, mtu, said)?;
-    problems.extend(kept.iter().map(problem));
-    problems.extend(found.missing.clone().map(|missing| problem(&Promised(missing))));
-    let described = Link { mtu: u16::try_from(mtu).ok(), ..described(identity) };
-    let kept =
-        kept::Kept { number: 0, own: true, link: card.name.clone(), described, held: Some(found.held()) };
-    let failed = |path: &str| {
-        let path = under(root, path);
-        move |source| FoundError::Write { path, source }
-    };
-    kept.write(root).map_err(failed(layout::LEASE_IPV6))?;
-    let written = kept.write_resolvers(root, &layer.file.network.resolvers);
-    written.map_err(failed("/etc/resolv.conf"))?;
+    let refused = cards.refused.iter().chain(&refused).chain(&down);
+    let mut problems: Vec<Problem> = refused.map(problem).collect();
+    problems.extend(set.problems);
     let configured = Configured {
         mac: card.shown_mac(),
         link: card.name.clone(),
-        mtu,
+        mtu: set.mtu.into(),
         online: Some(began.elapsed()),
         changes: 0,
         problems,
         asking: Vec::new(),
+        asking_ipv6: Vec::new(),
     };
     Ok(Addressed {
         configured,
         kept: Kept { wanted: None },
-        address: PerFamily::from(address),
+        address: PerFamily::from(IpNet::V6(found.address)),
         gateway: Some(PerFamily::from(IpAddr::V6(found.router))),
         origin: format!(", {}", found.origin()),
         time_servers: found.told.time_servers,
@@ -245,19 +232,9 @@ fn merge(layer: &ClusterLayer, first: Addressed, second: Addressed) -> Addressed
     configured.online = configured.online.max(other.online);
     configured.changes += other.changes;
     configured.problems.extend(other.problems);
-    // What somebody gave is followed; what was lent has a service of its own. A lease or a router may have said less of the
-    // MTU than the description.
-    let mut wanted = first.kept.wanted.or(second.kept.wanted);
-    if let Some(wanted) = &mut wanted {
-        let mtu = u16::try_from(configured.mtu).unwrap_or(u16::MAX);
-        wanted.mtu = wanted.mtu.min(mtu);
-        if let [card] = &mut wanted.links[..] {
-            card.mtu = Some(card.mtu.unwrap_or(mtu).min(mtu));
-        }
-    }
     Addressed {
         configured,
-        kept: Kept { wanted },
+        kept: Kept { wanted: None },
         // One of each family, so that it cannot fail.
         address: PerFamily::new(addresses).map_or(first.address, |addresses| addresses.ordered_as(order)),
         gateway: PerFamily::new(gateways).ok().map(|gateways| gateways.ordered_as(order)),

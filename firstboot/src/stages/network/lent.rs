@@ -11,7 +11,7 @@ use bootwright_model::families::PerFamily;
 use bootwright_model::links::Link;
 use ipnet::IpNet;
 
-use super::{Addressed, leases};
+use super::{Addressed, NetworkError, leases, write_hosts};
 use crate::identity::Identity;
 use crate::network::dhcp::acquire::{Card, Lent};
 use crate::network::dhcp::apply::ApplyError;
@@ -20,9 +20,8 @@ use crate::network::dhcp::lease::Lease;
 use crate::network::dhcp::rounds::Rounds;
 use crate::network::dhcp::taken::{self, Taken};
 use crate::network::dhcp::{self, NoLease};
-use crate::network::links::{self, Before, Configured, LinkError, Wanted, follow};
-use crate::report::under;
-use crate::stages::{Advice, Problem, identity, problem};
+use crate::network::links::{self, Before, Configured, LinkError, follow};
+use crate::stages::{Advice, Problem, problem};
 
 /// Why there is no lent address.
 #[derive(Debug, thiserror::Error)]
@@ -70,11 +69,13 @@ pub(super) fn on_any_card(
     root: &Path,
     identity: &Identity,
     layer: &ClusterLayer,
-) -> Result<Addressed, LentError> {
+) -> Result<Addressed, NetworkError> {
     let began = Instant::now();
     let mut rounds = rounds(root, identity, layer);
     let lent = rounds.search::<LentError>(dhcp::PATIENCE, &[])?;
-    install(root, identity, layer, &rounds, lent, began)
+    let addressed = install(root, identity, layer, &rounds, lent, began)?;
+    write_hosts(root, &identity.name, addressed.address, layer)?;
+    Ok(addressed)
 }
 
 /// What cards get before they are set up: a card may be described without an address, by what a lease leaves open.
@@ -109,55 +110,25 @@ pub(super) fn install(
     let refused = rounds.refused.iter().chain(&accepts).chain(&down);
     let mut problems: Vec<Problem> = refused.map(problem).collect();
     let described = Link { mtu, ..identity.links.first().cloned().unwrap_or_default() };
-    let lease = lent.lease.clone().reduced(&described.dhcp4_overrides);
     let mut kept = Kept { number: 0, own: true, link: card.name.clone(), described, held: None };
-    let set = leases::set(root, &card, &mut kept, lent, layer)?;
+    let leases::Set { lease, mtu, problems: refused } = leases::set(root, &card, &mut kept, lent, layer)?;
     leases::write(root, &kept)?;
-    write_hosts(root, identity, &lease, layer)?;
-    problems.extend(set.problems);
+    problems.extend(refused);
     let configured = Configured {
         mac: card.shown_mac(),
         link: card.name,
-        mtu: set.mtu,
+        mtu: mtu.into(),
         online: Some(began.elapsed()),
         changes: 0,
         problems,
         asking: Vec::new(),
+        asking_ipv6: Vec::new(),
     };
     let time_servers = lease.time_servers.iter().map(ToString::to_string).collect();
-    Ok(addressed(configured, &lease, time_servers, Vec::new()))
+    Ok(addressed(configured, &lease, time_servers))
 }
 
-/// Makes the links that are described, and gets leases on those that are described so; the first is the node's.
-pub(super) fn on_described(
-    root: &Path,
-    identity: Identity,
-    layer: &ClusterLayer,
-) -> Result<Addressed, LentError> {
-    let began = Instant::now();
-    let Identity { mac, links, .. } = &identity;
-    let (mac, links, mtu) = (mac.clone(), links.clone(), layer.file.network.mtu);
-    let wanted = Wanted { mac, address: None, gateway: None, mtu, links };
-    let mut configured = links::configure(root, &wanted)?;
-    let followed = follow::Kept::of(wanted, &configured);
-    let asking = std::mem::take(&mut configured.asking);
-    let found = leases::ask(root, &identity.name, asking, true, layer)?;
-    configured.problems.extend(found.problems);
-    // The plan has such a link, or there is none.
-    let own = found.own.ok_or_else(|| NoLease { patience: dhcp::PATIENCE, seen: configured.link.clone() })?;
-    write_hosts(root, &identity, &own.lease, layer)?;
-    (configured.link, configured.mac) = (own.card.name.clone(), own.card.shown_mac());
-    (configured.mtu, configured.online) = (own.mtu, Some(own.since.duration_since(began)));
-    let addressed = addressed(configured, &own.lease, found.time_servers, found.further);
-    Ok(Addressed { kept: followed, ..addressed })
-}
-
-fn addressed(
-    configured: Configured,
-    lease: &Lease,
-    time_servers: Vec<String>,
-    further: Vec<String>,
-) -> Addressed {
+fn addressed(configured: Configured, lease: &Lease, time_servers: Vec<String>) -> Addressed {
     Addressed {
         configured,
         kept: follow::Kept { wanted: None },
@@ -165,19 +136,6 @@ fn addressed(
         gateway: lease.gateway().map(|gateway| PerFamily::from(IpAddr::V4(gateway))),
         time_servers,
         origin: format!(", lent by {} {}", lease.server, lease.time()),
-        further,
+        further: Vec::new(),
     }
-}
-
-/// The node's own name, now that its address is known.
-fn write_hosts(
-    root: &Path,
-    identity: &Identity,
-    lease: &Lease,
-    layer: &ClusterLayer,
-) -> Result<(), LentError> {
-    let path = under(root, "/etc/hosts");
-    let address = PerFamily::from(IpNet::V4(lease.address));
-    let hosts = identity::hosts(&identity.name, Some(address), layer);
-    crate::files::replace(&path, hosts.as_bytes(), 0o644).map_err(|source| LentError::Write { path, source })
 }

@@ -51,8 +51,9 @@ mod tests {
 
     fn configured() -> Configured {
         let mac = "52:54:00:00:00:0a".to_owned();
-        let (problems, asking) = (Vec::new(), Vec::new());
-        Configured { link: "eth0".into(), mac, mtu: 1500, online: None, changes: 3, problems, asking }
+        let (problems, asking, asking_ipv6) = (Vec::new(), Vec::new(), Vec::new());
+        let (link, online) = ("eth0".into(), None);
+        Configured { link, mac, mtu: 1500, online, changes: 3, problems, asking, asking_ipv6 }
     }
 
     #[test]
