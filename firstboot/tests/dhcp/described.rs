@@ -304,3 +304,31 @@ fn without_the_nodes_own_lease_it_ends_and_says_what_was_seen() {
         assert_eq!(world.address_of("eth0"), None);
     });
 }
+
+#[test]
+fn a_described_route_is_not_replaced_by_one_of_a_lease() {
+    isolated("described::a_described_route_is_not_replaced_by_one_of_a_lease", || {
+        let world = World::new();
+        let routes = "--dhcp-option=option:classless-static-route,10.40.0.0/16,10.9.0.3,10.50.0.0/16,10.9.0.4,0.0.0.0/0,10.9.0.1";
+        let _server = world.server(&[&FIRST[..], &[routes]].concat());
+        let links = r#"
+            [[link]]
+            name = "lan"
+            mac = "52:54:00:09:00:01"
+            dhcp4 = true
+            route = [{ to = "10.40.0.0/16", via = "10.9.0.2", on-link = true }]
+            "#;
+        let done = world.run_as(identity(links)).unwrap();
+        let told: Vec<String> = done.problems.iter().map(|problem| problem.chain.join(": ")).collect();
+        let expected = "the route to 10.40.0.0/16 of the lease on eth0 is left out: a described one to the same has its \
+                        metric, 0";
+        assert_eq!(told, [expected]);
+        let via = |to: &str| world.machine.ip(&format!("-4 route show {to}"))[0]["gateway"].clone();
+        let ways = || ["10.40.0.0/16", "10.50.0.0/16", "default"].map(via);
+        assert_eq!(ways(), ["10.9.0.2", "10.9.0.4", "10.9.0.1"]);
+        // Nor when it is renewed.
+        let mut keeper = world.keeper(&done.value);
+        world.machine.enter(|| keeper.step()).unwrap();
+        assert_eq!(ways(), ["10.9.0.2", "10.9.0.4", "10.9.0.1"]);
+    });
+}

@@ -35,9 +35,11 @@ mod tests {
         let root = root.path();
         assert_eq!((Kept::all(root).unwrap(), Kept::own(root).unwrap()), (vec![], None));
         let (link, described) = ("eth0".to_owned(), Link::default());
-        let own = Kept { number: 0, own: true, link, described, held: Some(held()) };
+        let described_to = Vec::new();
+        let own = Kept { number: 0, own: true, link, described, described_to, held: Some(held()) };
         let described = Link { name: "storage".into(), dhcp6: true, ..Link::default() };
-        let further = Kept { number: 1, own: false, link: String::new(), described, held: None };
+        let (link, described_to) = (String::new(), Vec::new());
+        let further = Kept { number: 1, own: false, link, described, described_to, held: None };
         for kept in [&further, &own] {
             kept.write(root).unwrap();
         }

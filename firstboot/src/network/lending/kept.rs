@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bootwright_model::links::Link;
+use ipnet::Ipv4Net;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,10 @@ pub struct Kept<H> {
     /// the routes that come with the address.
     #[serde(default)]
     pub described: Link,
+    /// Destinations of described IPv4 routes that have the metric of the lease's, on any link: those of the lease to the same
+    /// would take their place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub described_to: Vec<Ipv4Net>,
     /// What is held, unless nobody has given anything yet.
     pub held: Option<H>,
 }

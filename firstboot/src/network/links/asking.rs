@@ -3,6 +3,7 @@
 
 use bootwright_model::families::Family;
 use bootwright_model::links::Link;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::metrics::IPV6_METRIC;
 use super::plan::{Plan, Planned};
@@ -156,6 +157,17 @@ fn described_metrics(plan: &Plan, family: Family) -> Vec<(u32, String)> {
     default.map(|(route, link)| (metrics::metric(route), super::traffic::told(route, link))).collect()
 }
 
+/// Destinations of described IPv4 routes with a metric, on any link.
+fn described_to(plan: &Plan, metric: u32) -> Vec<Ipv4Net> {
+    let routes = plan.links.iter().flat_map(|planned| &planned.link.routes);
+    let same = routes.filter(|route| metrics::is_main(route) && metrics::metric(route) == metric);
+    let to = same.filter_map(|route| match route.to.trunc() {
+        IpNet::V4(to) => Some(to),
+        IpNet::V6(_) => None,
+    });
+    to.collect()
+}
+
 fn told(link: &str, family: Family) -> String {
     match family {
         Family::V4 => format!("the default route of the lease on {link}"),
@@ -170,7 +182,9 @@ pub(super) fn found(plan: &Plan, asking: &[Asks], links: &[Present], indices: &[
         // Without one IPv4 has 0.
         let metric = Some(asks.metric).filter(|metric| *metric != 0);
         let present = links.iter().find(|link| Some(link.index) == indices[asks.place]);
-        Asking { described: Link { mtu: Some(*mtu), metric, ..link.clone() }, present: present.cloned() }
+        let described_to = described_to(plan, asks.metric);
+        let described = Link { mtu: Some(*mtu), metric, ..link.clone() };
+        Asking { described, described_to, present: present.cloned() }
     });
     asking.collect()
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bootwright_model::families::PerFamily;
 use bootwright_model::links::Link;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 use crate::network::netlink::Link as Present;
@@ -93,6 +93,8 @@ pub struct Configured {
 pub struct Asking {
     /// As described, with the MTU that it is given, and with the metric of the routes that come with the address.
     pub described: Link,
+    /// Destinations of described IPv4 routes, on any link, that have the metric of the lease's.
+    pub described_to: Vec<Ipv4Net>,
     /// The link as it is, if it is there.
     pub present: Option<Present>,
 }

@@ -38,12 +38,14 @@ pub(super) struct Question<'a, H> {
 impl<H> Asked<H> {
     /// All, in their order; the first of them has the node's address if that is asked for (`own`).
     pub fn all(asking: Vec<Asking>, own: bool) -> Vec<Asked<H>> {
-        let asked = asking.into_iter().enumerate().map(|(number, Asking { described, present })| {
-            let card = present.as_ref().and_then(Card::of);
-            let link = card.as_ref().map_or_else(String::new, |card| card.name.clone());
-            let kept = Kept { number, own: own && number == 0, link, described, held: None };
-            Asked { kept, card, carrier: present.is_some_and(|link| link.carrier) }
-        });
+        let asked =
+            asking.into_iter().enumerate().map(|(number, Asking { described, described_to, present })| {
+                let card = present.as_ref().and_then(Card::of);
+                let link = card.as_ref().map_or_else(String::new, |card| card.name.clone());
+                let own = own && number == 0;
+                let kept = Kept { number, own, link, described, described_to, held: None };
+                Asked { kept, card, carrier: present.is_some_and(|link| link.carrier) }
+            });
         asked.collect()
     }
 

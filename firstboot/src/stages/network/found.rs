@@ -191,7 +191,8 @@ fn install(
     // The same for a card that was up.
     let (mtu, refused) = links::set_mtu(card.index, &card.name, most, None)?;
     let described = Link { mtu: Some(u16::try_from(mtu).unwrap_or(most)), ..described(identity) };
-    let mut kept = kept::Kept { number: 0, own: true, link: card.name.clone(), described, held: None };
+    let (link, described_to) = (card.name.clone(), Vec::new());
+    let mut kept = kept::Kept { number: 0, own: true, link, described, described_to, held: None };
     let set = leases_ipv6::set(root, &mut kept, &found, layer)?;
     // As they were: nothing is to be reached on a link that nobody speaks of.
     let others = cards.known.iter().filter(|link| link.index != card.index && !link.up);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bootwright_model::baked::ClusterLayer;
 use bootwright_model::links::Link;
+use ipnet::Ipv4Net;
 
 use super::asked::{self, Answer, Asked, Question};
 use super::lent::LentError;
@@ -40,6 +41,25 @@ impl Advice for NotYet {
             }
             other => other.advice(),
         }
+    }
+}
+
+/// A route of a lease that would take the place of a described one.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the route to {to} of the lease on {link} is left out: a described one to the same has its metric, {described}"
+)]
+struct LeftOut {
+    link: String,
+    to: Ipv4Net,
+    described: u32,
+}
+
+impl Advice for LeftOut {
+    fn advice(&self) -> String {
+        "give the link of the lease, or the described route, another metric, or leave the route out of what the DHCP server \
+         says"
+            .to_owned()
     }
 }
 
@@ -162,8 +182,9 @@ pub(super) fn set(
     lent: Lent,
     layer: &ClusterLayer,
 ) -> Result<Set, LentError> {
-    let Link { mtu: described, metric, dhcp4_overrides, .. } = &kept.described;
-    let held = Held { since_ms: lent.since_ms, lease: lent.lease.reduced(dhcp4_overrides) };
+    let Link { mtu: described, metric, .. } = &kept.described;
+    let (lease, left_out) = kept.reduced(lent.lease);
+    let held = Held { since_ms: lent.since_ms, lease };
     let lease = &held.lease;
     // Two links may have asked one server at the same time.
     taken::check_links(lease, card.index)?;
@@ -172,6 +193,9 @@ pub(super) fn set(
     let mtu = lease.mtu.map_or(most, |mtu| mtu.min(most));
     let (mtu, refused) = links::set_mtu(card.index, &card.name, mtu, lease.mtu)?;
     let mut problems: Vec<Problem> = refused.iter().map(problem).collect();
+    problems.extend(left_out.iter().map(|route| {
+        problem(&LeftOut { link: card.name.clone(), to: route.to, described: metric.unwrap_or(0) })
+    }));
     let place = Place { link: card.index, metric: *metric };
     let refused = apply::apply(place, lease, held.seconds_left(uptime_ms()))?;
     problems.extend(refused.iter().map(problem));

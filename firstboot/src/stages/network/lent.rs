@@ -110,7 +110,14 @@ pub(super) fn install(
     let refused = rounds.refused.iter().chain(&accepts).chain(&down);
     let mut problems: Vec<Problem> = refused.map(problem).collect();
     let described = Link { mtu, ..identity.links.first().cloned().unwrap_or_default() };
-    let mut kept = Kept { number: 0, own: true, link: card.name.clone(), described, held: None };
+    let mut kept = Kept {
+        number: 0,
+        own: true,
+        link: card.name.clone(),
+        described,
+        described_to: Vec::new(),
+        held: None,
+    };
     let leases::Set { lease, mtu, problems: refused } = leases::set(root, &card, &mut kept, lent, layer)?;
     leases::write(root, &kept)?;
     problems.extend(refused);

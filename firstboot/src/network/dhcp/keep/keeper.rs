@@ -199,7 +199,8 @@ impl Keeper {
 
     /// What is taken of a lease on this link.
     fn reduced(&self, lease: Lease) -> Lease {
-        lease.reduced(&self.kept.described.dhcp4_overrides)
+        // What is left out is in the boot report.
+        self.kept.reduced(lease).0
     }
 
     /// The link as it is now.

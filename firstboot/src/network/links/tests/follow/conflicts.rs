@@ -151,7 +151,8 @@ fn a_lent_address_is_defended_too() {
         let root = tempfile::tempdir().unwrap();
         let held = Some(Held { since_ms: 0, lease: lease() });
         let described = Link::default();
-        let lent = kept::Kept { number: 0, own: true, link: "eth0".into(), described, held };
+        let (link, described_to) = ("eth0".into(), Vec::new());
+        let lent = kept::Kept { number: 0, own: true, link, described, described_to, held };
         lent.write(root.path()).unwrap();
         assert!(root.path().join(layout::LEASE.trim_start_matches('/')).exists());
         let told = Told::default();
