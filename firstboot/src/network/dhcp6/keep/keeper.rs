@@ -320,7 +320,9 @@ impl Keeper {
 /// Sets an address that was lent, for what is left of its time.
 fn set(card: &Card, held: &Held) -> Result<(), KeepError> {
     let Some(lease) = &held.lease else { return Ok(()) };
-    let left = |seconds| held.left(seconds, uptime_ms());
+    // One moment for both: an address that is preferred for longer than it is valid is refused.
+    let now = uptime_ms();
+    let left = |seconds| held.left(seconds, now);
     let (preferred, seconds) = (left(lease.preferred_seconds), left(lease.seconds));
     if seconds > 0 {
         apply::set(card.index, held.address, preferred, seconds)?;
