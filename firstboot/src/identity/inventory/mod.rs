@@ -7,8 +7,8 @@ use bootwright_model::seed::Seed;
 use super::{Claim, IdentityError, Recognised};
 
 /// The entries that fit this machine: by the name that a source gives, by a MAC address, the UUID or the serial number,
-/// else by its host name, else the only node of this image's role, unless strangers may join. Two different entries are two claims; putting them together finds the
-/// conflict.
+/// else by its host name, else the only node of this image's role, unless strangers may join. Two different entries are
+/// two claims; putting them together finds the conflict.
 pub fn claims(layer: &ClusterLayer, said: &[Claim], by: &Recognised) -> Result<Vec<Claim>, IdentityError> {
     let nodes = &layer.file.nodes;
     let named = said.iter().find_map(|claim| Some((claim.says.name.as_deref()?, claim.source.as_str())));

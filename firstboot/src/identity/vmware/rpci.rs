@@ -179,8 +179,7 @@ impl<'a> Channel<'a> {
         expect(Step::ReceiveSize, size, Step::SendSize)?;
         let bytes = size.ebx;
         if bytes > MOST_ANSWER_BYTES {
-            // Told that it was not received, the hypervisor gives it up, and the channel is free again.
-            // Whatever it answers: it is closed, or answers the next command.
+            // Told that it was not received, the hypervisor gives it up, and the channel is free for the next command.
             let _ = self.step(Step::ReceivePayload, 0);
             return Err(RpciError::TooLarge { bytes });
         }

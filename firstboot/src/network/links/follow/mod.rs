@@ -7,7 +7,7 @@
 //! addresses against other machines.
 //!
 //! A process of its own, so that nothing that comes by the network can take PID 1 down, and started again if it fails. A
-//! lent address is kept by the service `dhcp`; here it is defended.
+//! lent address is kept by the services `dhcp` and `dhcp6`; here that of IPv4 is defended.
 
 mod conflicts;
 mod follower;
