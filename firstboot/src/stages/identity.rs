@@ -116,19 +116,16 @@ fn resolve(said: &[Claim], layer: &ClusterLayer, firmware: &Firmware) -> Result<
     match identity::resolve(said, layer, &by()?) {
         // A card whose driver is slow may be the one that the inventory knows.
         Err(IdentityError::Missing { .. }) => {
-            let macs = |role: Option<&str>| -> Vec<String> {
-                let nodes = layer.file.nodes.iter().filter(|node| role.is_none_or(|role| node.role == role));
-                nodes.filter_map(|node| node.mac.clone()).collect()
-            };
-            let known = macs(None);
-            if layer.admits_unknown() {
+            let strangers = layer.admits_unknown();
+            // A stranger of another role is no node of this image's.
+            let nodes = layer.file.nodes.iter().filter(|node| !strangers || node.role == layer.role);
+            let known: Vec<String> = nodes.filter_map(|node| node.mac.clone()).collect();
+            match strangers {
                 // A name that follows from the cards is to follow from all of them. One by the UUID stays as it is.
-                let known = macs(Some(&layer.role));
-                if !known.is_empty() || !derived::is_by_uuid(firmware) {
-                    links::wait_until_settled(&known)?;
-                }
-            } else if !known.is_empty() {
-                links::wait_for_any(&known)?;
+                true if known.is_empty() && derived::is_by_uuid(firmware) => {}
+                true => links::wait_until_settled(&known)?,
+                false if known.is_empty() => {}
+                false => links::wait_for_any(&known)?,
             }
             Ok(identity::resolve_or_admit(said, layer, &by()?)?)
         }
