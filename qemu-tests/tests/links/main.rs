@@ -1,5 +1,5 @@
-//! Links that are made of others: bonds and a VLAN, whose cables end in these tests, are plugged in late, or have a DHCP server
-//! at the other end. What the host's kernel has is in `firstboot/src/network/links/tests/`.
+//! Links that are made of others: bonds, a VLAN and a bridge, whose cables end in these tests, are plugged in late, or have
+//! a DHCP server at the other end. What the host's kernel has is in `firstboot/src/network/links/tests/`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
@@ -51,7 +51,7 @@ fn wait_console(boot: &mut Boot<'_>, line: &str, times: usize) {
 }
 
 #[test]
-fn a_bond_with_a_vlan_outlives_a_pulled_cable() {
+fn a_bond_with_a_vlan_outlives_a_pulled_cable_and_a_bridge_answers() {
     let image = Image::of_bond();
     let mut spec = image.spec("links", Firmware::Bios);
     let cables = CARDS.map(|(card, _)| Cable::new(&spec.folder, card));
@@ -79,7 +79,7 @@ fn a_bond_with_a_vlan_outlives_a_pulled_cable() {
     plug(&mut boot, "left", true);
     answer_from(lan, Some(VLAN), NODE, |card| card == "left");
 
-    // Also where nobody speaks LACP.
+    // The bridge, also where nobody speaks LACP.
     let (_, mac) = CARDS[2];
     println!("{STORAGE} answers through {}", answering(storage, None, STORAGE));
     let lacp = storage.iter().find_map(|cable| {
