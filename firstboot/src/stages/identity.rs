@@ -80,7 +80,7 @@ pub fn run(root: &Path) -> Result<Done<Known>, StageError> {
     let machine = Machine::look(root);
     let said = ask(&SOURCES, &machine).map_err(IdentityError::from)?;
     let mut problems = said.problems;
-    let mut identity = resolve(&said.claims, &layer, &machine.firmware)?;
+    let mut identity = resolve(root, &said.claims, &layer, &machine.firmware)?;
     problems.extend(name_in_cloud(&machine.firmware, &layer, &mut identity));
     rustix::system::sethostname(identity.name.as_bytes())
         .map_err(|errno| StageError::HostName { name: identity.name.clone(), source: errno.into() })?;
@@ -111,7 +111,12 @@ impl Advice for Unknown {
     }
 }
 
-fn resolve(said: &[Claim], layer: &ClusterLayer, firmware: &Firmware) -> Result<Identity, StageError> {
+fn resolve(
+    root: &Path,
+    said: &[Claim],
+    layer: &ClusterLayer,
+    firmware: &Firmware,
+) -> Result<Identity, StageError> {
     let by = || Ok::<_, LinkError>(Recognised { macs: links::macs()?, firmware: firmware.clone() });
     match identity::resolve(said, layer, &by()?) {
         // A card whose driver is slow may be the one that the inventory knows.
@@ -123,9 +128,9 @@ fn resolve(said: &[Claim], layer: &ClusterLayer, firmware: &Firmware) -> Result<
             match strangers {
                 // A name that follows from the cards is to follow from all of them. One by the UUID stays as it is.
                 true if known.is_empty() && derived::is_by_uuid(firmware) => {}
-                true => links::wait_until_settled(&known)?,
+                true => links::wait_until_settled(root, &known)?,
                 false if known.is_empty() => {}
-                false => links::wait_for_any(&known)?,
+                false => links::wait_for_any(root, &known)?,
             }
             Ok(identity::resolve_or_admit(said, layer, &by()?)?)
         }

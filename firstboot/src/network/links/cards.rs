@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bootwright_model::families::PerFamily;
 use bootwright_model::links::Link as Described;
@@ -14,46 +14,11 @@ use super::{LINK_PATIENCE, LinkError, autoconf, device};
 use crate::network::netlink::{Link, LinkChanges, Netlink};
 use crate::report::under;
 
-/// Between two cards whose drivers probe in the background; by then most are there.
-const QUIET: Duration = Duration::from_secs(2);
-
 /// This machine's MAC addresses of Ethernet links: those that the cards were made with.
 pub fn macs() -> Result<Vec<String>, LinkError> {
     let mut netlink = Netlink::open().map_err(|source| request("open a netlink socket", source))?;
     let links = netlink.links().map_err(|source| request("list the links", source))?;
     Ok(candidates(&links).filter_map(|link| link.own_mac().map(str::to_owned)).collect())
-}
-
-/// Waits until a link with one of `macs` is there, at most as long as a slow driver takes. False: none came.
-pub fn wait_for_any(macs: &[String]) -> Result<bool, LinkError> {
-    let mut changes = LinkChanges::open().map_err(|source| request("listen for links", source))?;
-    let end = Instant::now() + LINK_PATIENCE;
-    loop {
-        let ours = self::macs()?;
-        if macs.iter().any(|mac| ours.iter().any(|known| known.eq_ignore_ascii_case(mac))) {
-            return Ok(true);
-        }
-        if !changes.wait(end).map_err(|source| request("listen for links", source))? {
-            return Ok(false);
-        }
-    }
-}
-
-/// Waits until a link with one of `macs` is there, or no link has come, gone or changed for a while, at most as long as a
-/// slow driver takes: a machine that is none of the inventory's is not to wait for its cards at every boot.
-pub fn wait_until_settled(macs: &[String]) -> Result<(), LinkError> {
-    let mut changes = LinkChanges::open().map_err(|source| request("listen for links", source))?;
-    let latest = Instant::now() + LINK_PATIENCE;
-    loop {
-        let ours = self::macs()?;
-        if macs.iter().any(|mac| ours.iter().any(|known| known.eq_ignore_ascii_case(mac))) {
-            return Ok(());
-        }
-        let end = latest.min(Instant::now() + QUIET);
-        if !changes.wait(end).map_err(|source| request("listen for links", source))? || end == latest {
-            return Ok(());
-        }
-    }
 }
 
 /// What a card that is down gets before it is set up. One that does not take it keeps its own.

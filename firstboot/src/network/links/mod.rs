@@ -4,6 +4,7 @@
 mod apply;
 mod asking;
 mod autoconf;
+mod awaited;
 mod cards;
 mod device;
 mod error;
@@ -26,7 +27,8 @@ use crate::network::netlink::Link as Present;
 use crate::stages::Problem;
 
 pub use autoconf::set_accept_ra;
-pub use cards::{Before, SetUp, find, macs, set_down, set_mtu, set_up, wait_for_any, wait_until_settled};
+pub use awaited::{wait_for_any, wait_until_settled};
+pub use cards::{Before, SetUp, find, macs, set_down, set_mtu, set_up};
 pub use device::module;
 pub use error::LinkError;
 pub use online::endpoint;

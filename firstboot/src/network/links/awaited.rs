@@ -1,0 +1,160 @@
+//! Waiting for cards that are not there yet, as their drivers probe in the background: by what the machine's buses say of
+//! its cards, and only where they leave it open by the clock.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::cards::macs;
+use super::error::request;
+use super::{LINK_PATIENCE, LinkError};
+use crate::network::netlink::LinkChanges;
+use crate::report::under;
+
+/// Between two cards; by then most are there.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// Buses whose devices say what they are: the folder, the file, and how its words begin for an Ethernet card. The sources
+/// are the PCI Code and ID Assignment Specification (class 02, subclass 00), the Virtio specification (section 5), and
+/// `HV_NIC_GUID` of the kernel's linux/hyperv.h; a Xen device has a type.
+const CARDS: [(&str, &str, &str); 4] = [
+    ("/sys/bus/pci/devices", "class", "0x0200"),
+    ("/sys/bus/virtio/devices", "device", "0x0001"),
+    ("/sys/bus/vmbus/devices", "class_id", "{f8615163-df3e-46c5-913f-f2d2f965ed0e}"),
+    ("/sys/bus/xen/devices", "devtype", "vif"),
+];
+/// Its hubs are looked through one after the other, and nobody says when the last one was.
+const USB: &str = "/sys/bus/usb/devices";
+const LINKS: &str = "/sys/class/net";
+
+/// Waits until a link with one of `macs` is there, at most as long as a slow driver takes.
+pub fn wait_for_any(root: &Path, macs: &[String]) -> Result<(), LinkError> {
+    wait(root, macs, LINK_PATIENCE)
+}
+
+/// Waits until a link with one of `macs` is there, or no link has come, gone or changed for a while, at most as long as a
+/// slow driver takes: a machine that is none of the inventory's is not to wait for its cards at every boot.
+pub fn wait_until_settled(root: &Path, macs: &[String]) -> Result<(), LinkError> {
+    wait(root, macs, QUIET)
+}
+
+/// At most `quiet` from one change to the next.
+fn wait(root: &Path, macs: &[String], quiet: Duration) -> Result<(), LinkError> {
+    let mut changes = LinkChanges::open().map_err(|source| request("listen for links", source))?;
+    let latest = Instant::now() + LINK_PATIENCE;
+    loop {
+        let ours = self::macs()?;
+        let is_there = macs.iter().any(|mac| ours.iter().any(|known| known.eq_ignore_ascii_case(mac)));
+        if is_there || !may_come(root) || Instant::now() >= latest {
+            return Ok(());
+        }
+        let end = latest.min(Instant::now() + quiet);
+        if !changes.wait(end).map_err(|source| request("listen for links", source))? {
+            return Ok(());
+        }
+    }
+}
+
+/// Whether there may be a card whose link is still to come: not where every card that a bus has is a link already.
+fn may_come(root: &Path) -> bool {
+    let device = |link: PathBuf| link.join("device").canonicalize().ok();
+    let links: Vec<PathBuf> = devices(root, LINKS).filter_map(device).collect();
+    // A card of virtio is a device of two buses, and its link is one of the second.
+    let has_link = |card: &PathBuf| links.iter().any(|link| link.starts_with(card));
+    let cards = cards(root);
+    // Without any the bus may be one that is not known here.
+    cards.is_empty() || !cards.iter().all(has_link) || devices(root, USB).next().is_some()
+}
+
+/// The Ethernet cards by the buses' word, each by its place among all devices.
+fn cards(root: &Path) -> Vec<PathBuf> {
+    let on_bus = |(bus, file, word): &(&str, &str, &str)| {
+        let is_card = |device: &PathBuf| {
+            fs::read_to_string(device.join(file)).is_ok_and(|said| said.starts_with(word))
+        };
+        let cards = devices(root, bus).filter(is_card).filter_map(|card| card.canonicalize().ok());
+        cards.collect::<Vec<_>>()
+    };
+    CARDS.iter().flat_map(on_bus).collect()
+}
+
+fn devices(root: &Path, folder: &str) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(under(root, folder)).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A machine's `/sys`, with a bus of PCI.
+    struct Sys(tempfile::TempDir);
+
+    impl Sys {
+        fn new() -> Sys {
+            Sys(tempfile::tempdir().unwrap())
+        }
+
+        /// A device, and its entry on a bus.
+        fn device(&self, bus: &str, path: &str, file: &str, says: &str) {
+            let device = under(self.0.path(), "/sys/devices").join(path);
+            fs::create_dir_all(&device).unwrap();
+            fs::write(device.join(file), format!("{says}\n")).unwrap();
+            self.link(&format!("/sys/bus/{bus}/devices"), &device);
+        }
+
+        /// The link of the device at a path.
+        fn card(&self, path: &str) {
+            let device = under(self.0.path(), "/sys/devices").join(path);
+            let link = device.join("net").join(path.replace('/', "-"));
+            fs::create_dir_all(&link).unwrap();
+            symlink(&device, link.join("device")).unwrap();
+            self.link(LINKS, &link);
+        }
+
+        fn link(&self, folder: &str, to: &Path) {
+            let folder = under(self.0.path(), folder);
+            fs::create_dir_all(&folder).unwrap();
+            symlink(to, folder.join(to.file_name().unwrap())).unwrap();
+        }
+
+        fn may_come(&self) -> bool {
+            may_come(self.0.path())
+        }
+    }
+
+    #[test]
+    fn a_card_without_a_link_is_still_to_come() {
+        let sys = Sys::new();
+        assert!(sys.may_come(), "no bus says anything");
+        // A disk, and a card of virtio, whose link is not the card's own.
+        sys.device("pci", "pci0/0000:00:02.0", "class", "0x010000");
+        sys.device("pci", "pci0/0000:00:03.0", "class", "0x020000");
+        sys.device("virtio", "pci0/0000:00:03.0/virtio1", "device", "0x0001");
+        assert!(sys.may_come(), "no link");
+        sys.card("pci0/0000:00:03.0/virtio1");
+        assert!(!sys.may_come());
+        // Another, and the link of something that is no card.
+        sys.device("pci", "pci0/0000:00:04.0", "class", "0x020000");
+        sys.card("pci0/0000:00:02.0");
+        assert!(sys.may_come(), "the second has no link");
+        sys.card("pci0/0000:00:04.0");
+        assert!(!sys.may_come());
+        fs::create_dir_all(under(sys.0.path(), USB).join("usb1")).unwrap();
+        assert!(sys.may_come(), "a bus whose devices come one by one");
+    }
+
+    #[test]
+    fn hypervisors_buses_say_which_devices_are_cards() {
+        for (bus, file, says) in
+            [("vmbus", "class_id", "{f8615163-df3e-46c5-913f-f2d2f965ed0e}"), ("xen", "devtype", "vif")]
+        {
+            let sys = Sys::new();
+            sys.device(bus, "one", file, says);
+            assert!(sys.may_come(), "{bus}");
+            sys.card("one");
+            assert!(!sys.may_come(), "{bus}");
+        }
+    }
+}
