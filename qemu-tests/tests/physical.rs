@@ -12,6 +12,7 @@ use bootwright::lab::machine::DISK;
 use bootwright_model::layout::{ESP_LABEL, SEED_LABEL, STATE_LABEL};
 use bootwright_model::report::BootReport;
 use qemu_tests::{Boot, CLUSTER, FIRST_SERVICES, Image, READY, STOP, partition, reports, repository, screen};
+use serde_json::json;
 
 /// Name of the archive's image.
 const OWN: &str = "example.org/own:1";
@@ -53,10 +54,14 @@ fn a_disk_of_large_sectors_with_the_full_kernel_boots_twice_and_imports_an_archi
     spec.arguments = screen::card();
     spec.arguments.extend(["-device", "i6300esb", "-action", "watchdog=reset"].map(str::to_owned));
     let mut boot = image.boot(spec);
-    let outcome = boot.session.wait_line("watchdog: resets the machine 60 s after a hang", FIRST_SERVICES);
-    boot.expect("the watchdog to be found", outcome);
-    let armed = Instant::now();
-    let report = first_services(&mut boot, None);
+    // Two: of the machine's chipset, and the one that was added. Which one the kernel takes for the first is chance.
+    let line = armed(&mut boot);
+    assert!(line.contains("i6300ESB timer") && line.contains("iTCO_wdt"), "{line}");
+    let outcome = boot.session.wait_report("the stages before the services", FIRST_SERVICES, |report| {
+        report.stages.iter().any(|stage| stage.name == "services")
+    });
+    let report = boot.expect("the boot report", outcome);
+    reports::assert_passed(&report);
     let state = summary(&report, "state");
     assert!(state.contains("partitions made, filesystem made"), "{state}");
     let randomness = summary(&report, "randomness");
@@ -64,23 +69,42 @@ fn a_disk_of_large_sectors_with_the_full_kernel_boots_twice_and_imports_an_archi
         randomness.contains("virtio_rng.0") && randomness.ends_with("no seed of an earlier boot"),
         "{randomness}"
     );
-    // The kernel writes grey on black; the firmware's own picture has other colours.
-    let (grey, other) = boot.screen_lines();
-    assert!(grey > STAGES && other == 0, "{grey} lines of text on the screen, {other} of something else");
+    hang(&mut boot);
+    assert!(barked(&mut boot, WATCHDOG), "the machine hangs and nobody has reset it");
 
-    // It is fed for longer than it would wait.
-    let outcome = boot.session.rest(WATCHDOG.saturating_sub(armed.elapsed()));
-    boot.expect("the machine to run on", outcome);
-    assert!(!barked(&mut boot, Duration::from_millis(1)), "the watchdog has reset a machine that runs");
-    boot.session.reset().expect("the reset button");
-    let again = first_services(&mut boot, Some(&report.boot_id));
+    armed(&mut boot);
+    let since = Instant::now();
+    let again = first_services(&mut boot, &report.boot_id);
     let state = summary(&again, "state");
     assert!(state.contains("/dev/vda7") && !state.contains("made"), "{state}");
     let randomness = summary(&again, "randomness");
     assert!(randomness.ends_with("seed of the last boot mixed in"), "{randomness}");
+    // The kernel writes grey on black; the firmware's own picture has other colours.
+    let (grey, other) = boot.screen_lines();
+    assert!(grey > STAGES && other == 0, "{grey} lines of text on the screen, {other} of something else");
+    // It is fed for longer than it would wait.
+    let outcome = boot.session.rest(WATCHDOG.saturating_sub(since.elapsed()));
+    boot.expect("the machine to run on", outcome);
+    assert!(!barked(&mut boot, Duration::from_millis(1)), "the watchdog has reset a machine that runs");
     let outcome = boot.session.power_off(STOP);
     boot.expect("the power button", outcome);
     imported(&boot.session.machine().folder().join(DISK), &archive);
+}
+
+/// Waits until the watchdogs are armed; what first boot says of them.
+fn armed(boot: &mut Boot) -> String {
+    let outcome = boot.session.wait_line("watchdog: resets the machine 60 s after a hang", FIRST_SERVICES);
+    boot.expect("the watchdogs to be found", outcome)
+}
+
+/// Stops the kernel, and with it every process: an interrupt that nobody knows ends in a panic, after which the profile of
+/// the test has it wait for ever. Early in a boot, as the kubelet sets `kernel.panic` to 10 s when it starts: with that the
+/// machine restarts before a watchdog acts.
+fn hang(boot: &mut Boot) {
+    let qmp = boot.session.machine().qmp().expect("QEMU runs");
+    qmp.execute("inject-nmi", json!({})).expect("QEMU has such an interrupt");
+    let outcome = boot.session.wait_line("Kernel panic - not syncing", Duration::from_secs(20));
+    boot.expect("the kernel to stop", outcome);
 }
 
 /// Whether QEMU's watchdog acts within `limit`, or has acted before.
@@ -112,8 +136,15 @@ fn has_firmware(image: &Image, description: &serde_json::Value) {
     }
 }
 
-/// Builds the example with the full kernel for large sectors, and with an archive in place of its own image.
+/// Builds the example with the full kernel for large sectors, and with an archive in place of its own image. A kernel that
+/// has panicked restarts by itself otherwise, which would be no work for a watchdog.
 fn build(folder: &Path) -> Image {
+    let profile =
+        std::fs::read_to_string(repository().join("profiles/all-in-one.toml")).expect("there is one");
+    let sysctl = "[sysctl]\n\"kernel.panic\" = \"0\"\n\"kernel.unknown_nmi_panic\" = \"1\"\n";
+    std::fs::create_dir_all(folder.join("profiles")).expect("the folder is writable");
+    std::fs::write(folder.join("profiles/all-in-one.toml"), profile + sysctl)
+        .expect("the folder is writable");
     let example = std::fs::read_to_string(repository().join(CLUSTER)).expect("there is an example");
     let (before_image, _) = example.split_once("\n[[image]]\n").expect("the example has an image");
     let text = before_image
@@ -131,12 +162,12 @@ fn build(folder: &Path) -> Image {
 }
 
 /// Waits for the first services and the import in a boot other than `before`, and checks every stage.
-fn first_services(boot: &mut Boot, before: Option<&str>) -> BootReport {
+fn first_services(boot: &mut Boot, before: &str) -> BootReport {
     let outcome = boot.session.wait_report("the first services", READY, |report| {
         let is = |(name, state): &(&str, &str)| {
             report.services.iter().any(|service| service.name == *name && service.state == *state)
         };
-        before != Some(&report.boot_id) && WAITED_FOR.iter().all(is)
+        before != report.boot_id && WAITED_FOR.iter().all(is)
     });
     let report = boot.expect("the boot report", outcome);
     reports::assert_passed(&report);

@@ -48,7 +48,7 @@ pub struct Host {
     pub markers: PathBuf,
     /// CA certificate that HTTPS probes trust.
     pub ca: PathBuf,
-    /// The hardware watchdog.
+    /// The first hardware watchdog; further ones end in a number.
     pub watchdog: PathBuf,
     /// Folder of the input devices, for the power button.
     pub input: PathBuf,

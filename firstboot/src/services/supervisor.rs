@@ -71,8 +71,7 @@ impl<'a> Supervisor<'a> {
         let logs = Logs::open(&host.logs, &names, host.log_cap)?;
         let watchdog = Watchdog::open(&host.watchdog, observer.uptime_ms());
         if let Some(watchdog) = &watchdog {
-            observer
-                .line(&format!("watchdog: resets the machine {} s after a hang", watchdog.timeout() / 1000));
+            observer.line(&watchdog.summary());
         }
         Ok(Supervisor {
             host,
