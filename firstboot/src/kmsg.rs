@@ -3,7 +3,7 @@
 //! Format: Linux kernel, Documentation/ABI/testing/dev-kmsg. A record is a line `priority,number,microseconds,flags;text`,
 //! and lines that begin with a space tell more of the same.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -27,24 +27,44 @@ pub struct Record {
     pub text: String,
 }
 
-/// What the kernel has kept; nothing if it does not show it.
-pub fn read(root: &Path) -> Vec<Record> {
-    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(under(root, DEVICE));
-    let Ok(mut log) = opened else { return Vec::new() };
-    let mut bytes = Vec::new();
-    let mut record = vec![0; LONGEST_RECORD];
-    while bytes.len() < MOST_BYTES {
-        match log.read(&mut record) {
-            Ok(0) => break,
-            Ok(length) => bytes.extend_from_slice(&record[..length]),
-            // Overwritten before it was read: the next one is there.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE)) => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // No more at present.
-            Err(_) => break,
-        }
+/// The log, read as it grows: what was read once is not read again. A record is a system call, and a boot has hundreds.
+#[derive(Debug)]
+pub struct Log {
+    /// `None` if the kernel does not show it.
+    device: Option<File>,
+    records: Vec<Record>,
+    /// Bytes that are read at most from here on.
+    left: usize,
+}
+
+impl Log {
+    /// Opens it; nothing is read yet.
+    pub fn open(root: &Path) -> Log {
+        let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(under(root, DEVICE));
+        Log { device: opened.ok(), records: Vec::new(), left: MOST_BYTES }
     }
-    parse(&bytes)
+
+    /// What the kernel has kept and has said until now.
+    pub fn records(&mut self) -> &[Record] {
+        let mut bytes = Vec::new();
+        let mut record = vec![0; LONGEST_RECORD];
+        while let Some(device) = &mut self.device
+            && bytes.len() < self.left
+        {
+            match device.read(&mut record) {
+                Ok(0) => break,
+                Ok(length) => bytes.extend_from_slice(&record[..length]),
+                // Overwritten before it was read: the next one is there.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE)) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // No more at present.
+                Err(_) => break,
+            }
+        }
+        self.left = self.left.saturating_sub(bytes.len());
+        self.records.extend(parse(&bytes));
+        &self.records
+    }
 }
 
 /// The records of such a text. What is none is passed over.
@@ -82,9 +102,31 @@ mod tests {
     #[test]
     fn a_machine_that_shows_no_log_has_none() {
         let root = tempfile::tempdir().unwrap();
-        assert_eq!(read(root.path()), []);
+        assert_eq!(Log::open(root.path()).records(), []);
+    }
+
+    #[test]
+    fn what_is_new_is_added_to_what_was_read() {
+        let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("dev")).unwrap();
-        std::fs::write(root.path().join("dev/kmsg"), "6,1,2,-;a\n".repeat(3000)).unwrap();
-        assert_eq!(read(root.path()).len(), 3000);
+        let path = root.path().join("dev/kmsg");
+        std::fs::write(&path, "6,1,2,-;a\n".repeat(3000)).unwrap();
+        let mut log = Log::open(root.path());
+        assert_eq!(log.records().len(), 3000);
+        assert_eq!(log.records().len(), 3000);
+        let mut end = OpenOptions::new().append(true).open(&path).unwrap();
+        std::io::Write::write_all(&mut end, b"6,2,3,-;b\n").unwrap();
+        assert_eq!(log.records().len(), 3001);
+        assert_eq!(log.records().last().unwrap().text, "b");
+    }
+
+    #[test]
+    fn a_log_without_an_end_is_left() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("dev")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", root.path().join("dev/kmsg")).unwrap();
+        let mut log = Log::open(root.path());
+        assert_eq!(log.records(), []);
+        assert_eq!((log.left, log.records()), (0, &[][..]));
     }
 }

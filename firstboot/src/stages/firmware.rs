@@ -4,10 +4,9 @@
 //! was not there: nobody else is told, and the device is dead for no reason that a person could see.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use super::{Advice, Done, Problem, Runner, problem};
-use crate::kmsg::{self, Record};
+use crate::kmsg::{Log, Record};
 
 /// How many are told: one driver may ask for a dozen of them in turn.
 const MOST: usize = 16;
@@ -58,8 +57,8 @@ impl Advice for FirmwareError {
 }
 
 /// Runs the stage if more files than `told` were asked for in vain by now; how many there are.
-pub fn tell(root: &Path, runner: &Runner<'_>, told: usize) -> usize {
-    let missed = missed(&kmsg::read(root));
+pub fn tell(log: &mut Log, runner: &Runner<'_>, told: usize) -> usize {
+    let missed = missed(log.records());
     if missed.len() > told {
         // It cannot fail.
         let _ = runner.run("firmware", || Ok::<_, FirmwareError>(done(&missed)));
@@ -115,11 +114,12 @@ mod tests {
         let root = root(&[twice, twice, other, "6,9,6001400,-;bnx2 0000:02:00.0 eth0: up\n"].concat());
         let reporter = Reporter::open(root.path());
         let runner = Runner::new(&reporter, String::new());
-        assert_eq!(tell(root.path(), &runner, 0), 2);
+        let mut kept = Log::open(root.path());
+        assert_eq!(tell(&mut kept, &runner, 0), 2);
         let stage = reporter.snapshot().stages.remove(0);
         insta::assert_debug_snapshot!((stage.summary, stage.outcome));
         // Nothing new, nothing said.
-        assert_eq!(tell(root.path(), &runner, 2), 2);
+        assert_eq!(tell(&mut kept, &runner, 2), 2);
         assert_eq!(reporter.snapshot().stages.len(), 1);
     }
 
@@ -127,7 +127,7 @@ mod tests {
     fn a_machine_whose_drivers_have_all_has_no_such_stage() {
         let root = root("6,1,2,-;random: crng init done\n");
         let reporter = Reporter::open(root.path());
-        assert_eq!(tell(root.path(), &Runner::new(&reporter, String::new()), 0), 0);
+        assert_eq!(tell(&mut Log::open(root.path()), &Runner::new(&reporter, String::new()), 0), 0);
         assert_eq!(reporter.snapshot().stages, []);
     }
 
@@ -137,7 +137,7 @@ mod tests {
             format!("4,{n},1,-;nfp 0000:01:00.0: Direct firmware load for nfp/{n}.fw failed with error -2\n")
         };
         let root = root(&(0..20).map(line).collect::<String>());
-        let done = done(&missed(&kmsg::read(root.path())));
+        let done = done(&missed(Log::open(root.path()).records()));
         assert_eq!(done.problems.len(), MOST);
         assert_eq!(done.summary, "20 files that drivers ask for are missing, 4 of them not listed");
     }

@@ -11,6 +11,7 @@ use rustix::mount::{MountFlags, mount};
 use super::command_line::CommandLine;
 use super::modules::Coldplug;
 use super::{Advice, Done, Runner, Stop, firmware, grace, hold, root};
+use crate::kmsg::Log;
 use crate::report::Reporter;
 
 /// What the root stage needs, whatever the buses say.
@@ -38,7 +39,7 @@ pub fn run() -> ! {
     let runner = Runner::new(&reporter, hold::next(command_line.hold()));
     let Err(Stop) = stages(&runner, &command_line);
     // A controller whose driver lacks its file shows no disk.
-    firmware::tell(Path::new("/"), &runner, 0);
+    firmware::tell(&mut Log::open(Path::new("/")), &runner, 0);
     hold::hold(&reporter, command_line.hold())
 }
 

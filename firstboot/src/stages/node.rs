@@ -21,6 +21,7 @@ use super::services::{self as services_stage, ReportObserver};
 use super::state::{self, Early, StateError};
 use super::{Advice, Done, Runner, Stop, clock, firmware, hold, identity, network, randomness, readahead};
 use crate::certificates::{self, Roots};
+use crate::kmsg::Log;
 use crate::network::given_range;
 use crate::report::Reporter;
 use crate::services::{self, Definition, Host, halt};
@@ -69,15 +70,16 @@ fn stages(
     reporter.node(&known.identity.name);
     let facts = runner.run("network", || network::run(root, known));
     // Also where there is no network: this may be why.
-    let missed = firmware::tell(root, runner, 0);
+    let mut log = Log::open(root);
+    let missed = firmware::tell(&mut log, runner, 0);
     let facts = facts?;
     runner.run("clock", || clock::run(root, &facts))?;
     runner.run("state", || state::run(root, join(prepared, StateError::Lost)?, &facts))?;
-    runner.run("randomness", || randomness::run(root, gathering))?;
+    runner.run("randomness", || randomness::run(root, gathering, &mut log))?;
     let facts = recall_range(root, facts, reporter);
     runner.run("certificates", || certificates_stage::run(root, &facts))?;
     runner.run("parameters", || join(parameters, ParametersError::Lost).map(parameters::run))?;
-    firmware::tell(root, runner, missed);
+    firmware::tell(&mut log, runner, missed);
     let peers_done = begin_pod_network(root, &facts, reporter);
     let definitions = runner.run("services", || services_stage::prepare(host, &profile, &facts))?;
     drop(readahead);

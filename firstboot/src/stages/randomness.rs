@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::{Advice, Done, Problem, problem};
-use crate::kmsg::{self, Record};
+use crate::kmsg::{Log, Record};
 use crate::randomness::{self, Generator, Kernel, RandomnessError};
 
 /// The words of `crng_set_ready`, drivers/char/random.c.
@@ -43,7 +43,7 @@ fn wait(generator: &mut dyn Generator) -> io::Result<Duration> {
 }
 
 /// Returns when the generator is ready. A seed that cannot be kept is no reason to stop; a generator that cannot be used is.
-pub fn run(root: &Path, gathering: Gathering) -> Result<Done<()>, RandomnessError> {
+pub fn run(root: &Path, gathering: Gathering, log: &mut Log) -> Result<Done<()>, RandomnessError> {
     let mut kernel = Kernel::of(root);
     let began = Instant::now();
     let gathered = match gathering.0.map(JoinHandle::join) {
@@ -62,7 +62,7 @@ pub fn run(root: &Path, gathering: Gathering) -> Result<Done<()>, RandomnessErro
             "no seed for the next boot"
         }
     };
-    let ready = ready(&kmsg::read(root));
+    let ready = ready(log.records());
     let summary = summary(&randomness::sources(root), ready, gathered, waited);
     Ok(Done { value: (), summary: format!("{summary}, {seed}"), problems })
 }
@@ -99,7 +99,7 @@ mod tests {
         std::fs::create_dir(root.path().join("dev")).unwrap();
         std::fs::write(root.path().join("dev/urandom"), "").unwrap();
         std::fs::write(root.path().join("dev/kmsg"), "5,3,1042000,-;random: crng init done\n").unwrap();
-        let first = run(root.path(), begin(root.path())).unwrap();
+        let first = run(root.path(), begin(root.path()), &mut Log::open(root.path())).unwrap();
         assert!(
             first
                 .summary
@@ -108,7 +108,7 @@ mod tests {
             "{}",
             first.summary
         );
-        let second = run(root.path(), begin(root.path())).unwrap();
+        let second = run(root.path(), begin(root.path()), &mut Log::open(root.path())).unwrap();
         assert!(second.summary.ends_with(", seed of the last boot mixed in"), "{}", second.summary);
         assert_eq!((first.problems, second.problems), (Vec::new(), Vec::new()));
     }
