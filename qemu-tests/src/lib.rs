@@ -235,6 +235,7 @@ impl Image {
             network: Network::User {
                 address,
                 prefix_length: self.node().address.primary().prefix_len(),
+                advertised: None,
                 ports: vec![self.loaded.file.cluster.endpoint_port, NODE_PORT],
             },
             lifetime: Lifetime::Bound,

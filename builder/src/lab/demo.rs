@@ -222,6 +222,7 @@ pub fn spec(
         network: Network::User {
             address: network.addr(),
             prefix_length: network.prefix_len(),
+            advertised: None,
             ports: vec![options.cluster.cluster.endpoint_port, NODE_PORT],
         },
         lifetime: if options.keep { Lifetime::Detached } else { Lifetime::Bound },

@@ -54,8 +54,8 @@ pub(super) fn arguments(
 
 /// Cut off from everything but the forwarded ports, or whatever is on the other end of the cable.
 fn network(network: &Network, forwards: &[Forward], cable: Option<&OwnedFd>) -> String {
-    let (address, prefix_length) = match network {
-        Network::User { address, prefix_length, .. } => (*address, *prefix_length),
+    let (address, prefix_length, advertised) = match network {
+        Network::User { address, prefix_length, advertised, .. } => (*address, *prefix_length, *advertised),
         Network::Switch(_) => {
             // The number is the same in QEMU, which inherits it.
             let number = cable.map_or(-1, AsRawFd::as_raw_fd);
@@ -64,7 +64,10 @@ fn network(network: &Network, forwards: &[Forward], cable: Option<&OwnedFd>) -> 
     };
     let network = ipnet::Ipv4Net::new(address, prefix_length)
         .map_or_else(|_| address.to_string(), |network| network.trunc().to_string());
-    let mut text = format!("user,id=net,restrict=on,ipv6=off,net={network}");
+    let ipv6 = advertised.map_or("off".to_owned(), |network| {
+        format!("on,ipv6-prefix={},ipv6-prefixlen={}", network.network(), network.prefix_len())
+    });
+    let mut text = format!("user,id=net,restrict=on,ipv6={ipv6},net={network}");
     for forward in forwards {
         text += &format!(",hostfwd=tcp:127.0.0.1:{}-{}:{}", forward.host, address, forward.guest);
     }
@@ -111,6 +114,8 @@ pub(super) fn spawn_error(error: std::io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[test]
@@ -121,6 +126,20 @@ mod tests {
             network(&Spec::example(folder.path()).network, &forwards, None),
             "user,id=net,restrict=on,ipv6=off,net=10.0.2.0/24,\
              hostfwd=tcp:127.0.0.1:40001-10.0.2.15:6443,hostfwd=tcp:127.0.0.1:40002-10.0.2.15:30080"
+        );
+    }
+
+    #[test]
+    fn a_network_that_is_advertised_is_as_much_cut_off() {
+        let alone = Network::User {
+            address: Ipv4Addr::new(10, 20, 0, 10),
+            prefix_length: 24,
+            advertised: Some("fd00:20::/64".parse().unwrap()),
+            ports: Vec::new(),
+        };
+        assert_eq!(
+            network(&alone, &[], None),
+            "user,id=net,restrict=on,ipv6=on,ipv6-prefix=fd00:20::,ipv6-prefixlen=64,net=10.20.0.0/24"
         );
     }
 }

@@ -3,6 +3,8 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use ipnet::Ipv6Net;
+
 use super::{Accelerator, Firmware, switch};
 
 /// What ends a machine besides its own power button.
@@ -53,6 +55,8 @@ pub enum Network {
         address: Ipv4Addr,
         /// Prefix length of the network that the address is in.
         prefix_length: u8,
+        /// What its router advertises, for guests to make addresses of; without it there is no IPv6.
+        advertised: Option<Ipv6Net>,
         /// TCP ports of the guest to forward.
         ports: Vec<u16>,
     },
@@ -89,6 +93,7 @@ impl Spec {
             network: Network::User {
                 address: Ipv4Addr::new(10, 0, 2, 15),
                 prefix_length: 24,
+                advertised: None,
                 ports: vec![6443, 30080],
             },
             lifetime: Lifetime::Bound,
