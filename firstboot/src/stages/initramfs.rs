@@ -46,7 +46,10 @@ pub fn run() -> ! {
 fn stages(runner: &Runner<'_>, command_line: &CommandLine) -> Result<Infallible, Stop> {
     let mut coldplug = runner.run("modules", || {
         let mut coldplug = Coldplug::open(Path::new("/"))?;
+        coldplug.hold_cards();
         coldplug.settle(&NEEDED)?;
+        // After the disks' drivers, which have the processors to themselves.
+        coldplug.begin_cards();
         let summary = coldplug.summary();
         let problems = std::mem::take(&mut coldplug.problems);
         Ok::<_, super::modules::ModulesError>(Done { value: coldplug, summary, problems })

@@ -124,12 +124,17 @@ pub fn run(coldplug: &mut Coldplug, command_line: &CommandLine) -> Result<Done<(
     let mapped = verity::activate(root, MAPPING, &data, &tree, &hash)?;
     mount_root(&mapped, &data, &hash)?;
     carry_cluster_layer(root)?;
+    // Their files go away with the initramfs.
+    let cards = coldplug.end_cards();
     let freed = switch()?;
-    Ok(Done::new((), summary(&place, &data, freed)))
+    Ok(Done::new((), summary(&place, &data, freed, cards.as_deref())))
 }
 
-fn summary(place: &RootPlace, data: &Path, freed: u64) -> String {
+fn summary(place: &RootPlace, data: &Path, freed: u64, cards: Option<&str>) -> String {
     let mut text = format!("{} proved by dm-verity, initramfs freed ({} MiB)", data.display(), freed >> 20);
+    if let Some(cards) = cards {
+        text += &format!(", {cards} for cards meanwhile");
+    }
     if !place.also_on.is_empty() {
         text += &format!("; the same image is on {}", place.also_on.join(", "));
     }
