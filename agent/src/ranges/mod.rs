@@ -144,8 +144,10 @@ async fn give(mut giver: Giver, waiting: Arc<Mutex<BTreeSet<String>>>, news: Arc
 /// What became of a gift.
 enum Given {
     Yes,
-    /// The Node does not wait any more, or changes all the time.
-    No,
+    /// The Node does not wait any more.
+    Gone,
+    /// It changes faster than it is read. The next round finds it still waiting.
+    Changing,
     /// Another has the Lease.
     Another,
 }
@@ -198,10 +200,14 @@ impl Giver {
                     eprintln!("ranges: node {} is given {:#}", gift.node, gift.ranges);
                     served += 1;
                 }
-                Given::No => {
+                Given::Gone => {
                     lines
                         .push(format!("node {} is gone or has got a pod CIDR from somebody else", gift.node));
                 }
+                Given::Changing => lines.push(format!(
+                    "node {} changed {TRIES} times while it was to be given {:#}, and is tried again",
+                    gift.node, gift.ranges
+                )),
                 Given::Another => return Ok(Ended::Another),
             }
         }
@@ -230,14 +236,14 @@ impl Giver {
             let patch = Patch::Merge(change(gift, &version));
             match self.nodes.patch(&gift.node, &PatchParams::default(), &patch).await {
                 Ok(_) => return Ok(Given::Yes),
-                Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Given::No),
+                Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Given::Gone),
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 Err(source) => return Err(failed(source)),
             }
             let node = self.nodes.get_opt(&gift.node).await.map_err(failed)?;
             match node.map(|node| Claim::of(&node)).filter(Claim::waits) {
                 Some(claim) => version = claim.version,
-                None => return Ok(Given::No),
+                None => return Ok(Given::Gone),
             }
             // After the Node was read: the version is of a time when the Lease was still ours, or nothing is given. Another
             // may have given the range away since the gift was noted.
@@ -245,8 +251,7 @@ impl Giver {
                 return Ok(Given::Another);
             }
         }
-        // The next round finds it still waiting.
-        Ok(Given::No)
+        Ok(Given::Changing)
     }
 
     fn say(&mut self, lines: Vec<String>) {

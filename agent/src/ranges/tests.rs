@@ -1,10 +1,11 @@
-//! Who is given what, by example and for whole orders of events.
+//! Who is given what, by example; for whole orders of events in [`orders`].
+
+mod orders;
+mod server;
 
 use proptest::prelude::*;
 
-use bootwright_model::addresses::overlaps;
 use bootwright_model::cluster::ClusterFile;
-use ipnet::IpNet;
 use serde_json::json;
 
 use super::plan::{Claim, Gift, Plan, Pools};
@@ -136,104 +137,6 @@ fn a_claim_is_what_its_node_says() {
     assert_eq!(read, Claim { version: "7".to_owned(), ..claim("a", Some("true"), &[]) });
     assert!(read.waits() && node.is_control_plane());
     assert!(!claim("a", Some("true"), &["10.10.9.0/24"]).waits() && !claim("a", None, &[]).waits());
-}
-
-/// What agents do, each step in whatever order: the API server compares versions of the Lease and of Nodes.
-#[derive(Debug, Clone, Copy)]
-enum Move {
-    /// A stranger's Node turns up, or goes.
-    Node(usize),
-    /// An agent takes the Lease from whoever has it, and lists.
-    Take(usize),
-    /// It writes down what it gives next, if it knows what became of the gift before, and calls.
-    Announce(usize),
-    /// One of its calls arrives, however old.
-    Arrive(usize),
-}
-
-#[derive(Default, Clone)]
-struct Agent {
-    lease: u64,
-    gifts: Vec<(Gift, String)>,
-    under_way: Vec<(Gift, String)>,
-    waits_for_answer: bool,
-}
-
-fn events(moves: &[Move]) -> Result<(), TestCaseError> {
-    // Room for more than there are strangers, and a range is free again when its Node is gone.
-    let pools = pools("10.10.0.0/20");
-    let (mut lease, mut note, mut clock) = (0_u64, None::<Gift>, 0_u64);
-    let mut nodes: Vec<Claim> = Vec::new();
-    let mut agents = vec![Agent::default(); 3];
-    for one in moves {
-        clock += 1;
-        match *one {
-            Move::Node(number) => {
-                let name = format!("n{number}");
-                match nodes.iter().position(|node| node.name == name) {
-                    Some(at) => drop(nodes.remove(at)),
-                    None => {
-                        nodes.push(Claim { version: clock.to_string(), ..claim(&name, Some("true"), &[]) });
-                    }
-                }
-            }
-            Move::Take(who) => {
-                lease += 1;
-                let gifts = Plan::make(&pools, &nodes, note.as_ref()).gifts;
-                // What it had sent before may arrive still.
-                let agent = &mut agents[who];
-                (agent.lease, agent.gifts, agent.waits_for_answer) = (lease, gifts, false);
-            }
-            Move::Announce(who) => {
-                let agent = &mut agents[who];
-                if agent.lease != lease || agent.gifts.is_empty() || agent.waits_for_answer {
-                    continue;
-                }
-                lease += 1;
-                agent.lease = lease;
-                let (gift, version) = agent.gifts.remove(0);
-                note = Some(gift.clone());
-                agent.under_way.push((gift, version));
-                agent.waits_for_answer = true;
-            }
-            Move::Arrive(who) => {
-                let agent = &mut agents[who];
-                if agent.under_way.is_empty() {
-                    continue;
-                }
-                let which = clock as usize % agent.under_way.len();
-                agent.waits_for_answer &= which + 1 != agent.under_way.len();
-                let (gift, version) = agent.under_way.remove(which);
-                let node = nodes.iter_mut().find(|node| node.name == gift.node && node.version == version);
-                if let Some(node) = node {
-                    node.version = clock.to_string();
-                    (node.served, node.ranges) = (true, gift.ranges.iter().collect());
-                }
-            }
-        }
-        let ranges: Vec<IpNet> = nodes.iter().flat_map(|node| node.ranges.clone()).collect();
-        for (index, range) in ranges.iter().enumerate() {
-            prop_assert!(!ranges[..index].iter().any(|other| overlaps(other, range)), "{range} twice");
-        }
-    }
-    Ok(())
-}
-
-proptest! {
-    #[test]
-    fn no_range_is_given_twice_in_whatever_order_agents_act(
-        moves in prop::collection::vec(
-            prop_oneof![
-                (0..6_usize).prop_map(Move::Node),
-                (0..3_usize).prop_map(Move::Take),
-                (0..3_usize).prop_map(Move::Announce),
-                (0..3_usize).prop_map(Move::Arrive),
-            ],
-            1..200,
-        ),
-    ) {
-        events(&moves)?;
-    }
 }
 
 proptest! {
