@@ -14,6 +14,10 @@ use ipnet::IpNet;
 use super::source::SOURCES;
 use super::{Claim, Identity, IdentityError, Recognised};
 
+/// Of a machine that would be admitted. Without one it would be another node at each boot, or that of another machine.
+const NO_NAME: &str =
+    "; no name follows from that, as other machines have the same, or this one at the next boot another";
+
 /// The value of each field is that of the first claim which has it. Two that disagree are an error: one of them is about
 /// another machine, or out of date.
 ///
@@ -43,7 +47,7 @@ pub fn merge(
 
     let missing = |field| IdentityError::Missing {
         field,
-        looked: looked(claims, by),
+        looked: looked(claims, by) + if admit { NO_NAME } else { "" },
         admittable: is_worker(&layer.role) && !layer.admits_unknown(),
     };
     let sources = claims.iter().zip(used).filter(|(_, fields)| !fields.is_empty());
@@ -190,7 +194,8 @@ pub fn looked(claims: &[Claim], by: &Recognised) -> String {
         let names: Vec<&str> = SOURCES.iter().map(|source| source.name()).collect();
         parts.push(format!("nothing from {}; no node of the inventory fits", names.join(", ")));
     }
-    parts.push(match by.macs.as_slice() {
+    let macs: Vec<&str> = by.cards.iter().map(|card| card.mac.as_str()).collect();
+    parts.push(match macs.as_slice() {
         [] => "this machine has no network link".to_owned(),
         macs => format!("this machine's MAC addresses are {}", macs.join(", ")),
     });

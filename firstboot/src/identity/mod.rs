@@ -38,6 +38,7 @@ use ipnet::IpNet;
 pub use merge::merge;
 use smbios::Firmware;
 
+use crate::network::links::Card;
 use crate::stages::Advice;
 
 /// What one source says. A source that knows nothing of a field leaves it to the others.
@@ -214,8 +215,8 @@ impl Advice for IdentityError {
 /// What the inventory recognises a machine by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recognised {
-    /// MAC addresses of its links.
-    pub macs: Vec<String>,
+    /// Its network cards.
+    pub cards: Vec<Card>,
     /// What its firmware says.
     pub firmware: Firmware,
 }

@@ -71,7 +71,8 @@ fn mac(last: u8) -> String {
 }
 
 fn macs(macs: &[String]) -> Recognised {
-    Recognised { macs: macs.to_vec(), firmware: Firmware::default() }
+    let card = |mac: &String| Card { mac: mac.clone(), permanent: true, usb: false };
+    Recognised { cards: macs.iter().map(card).collect(), firmware: Firmware::default() }
 }
 
 #[test]
@@ -274,7 +275,7 @@ fn a_uuid_or_a_serial_number_tells_one_of_many() {
     nodes[0].serial = Some("4711".into());
     nodes[1].uuid = Some("B08DFAA6-fb5c-469a-8cb0-0b6b6a1ea4c3".into());
     let by = |uuid: Option<&str>, serial: Option<&str>| Recognised {
-        macs: vec![mac(9)],
+        cards: macs(&[mac(9)]).cards,
         firmware: Firmware {
             uuid: uuid.map(str::to_owned),
             serial: serial.map(str::to_owned),

@@ -117,7 +117,7 @@ fn resolve(
     layer: &ClusterLayer,
     firmware: &Firmware,
 ) -> Result<Identity, StageError> {
-    let by = || Ok::<_, LinkError>(Recognised { macs: links::macs()?, firmware: firmware.clone() });
+    let by = || Ok::<_, LinkError>(Recognised { cards: links::cards(root)?, firmware: firmware.clone() });
     match identity::resolve(said, layer, &by()?) {
         // A card whose driver is slow may be the one that the inventory knows.
         Err(IdentityError::Missing { .. }) => {

@@ -48,7 +48,7 @@ pub fn claims(layer: &ClusterLayer, said: &[Claim], by: &Recognised) -> Result<V
 
 /// What of this machine the entry names, a phrase.
 fn sign(node: &Node, by: &Recognised) -> Option<String> {
-    let has_mac = |mac: &&str| by.macs.iter().any(|ours| ours.eq_ignore_ascii_case(mac));
+    let has_mac = |mac: &&str| by.cards.iter().any(|ours| ours.mac.eq_ignore_ascii_case(mac));
     let same = |ours: &Option<String>, theirs: &Option<String>| match (ours, theirs) {
         (Some(ours), Some(theirs)) => ours.eq_ignore_ascii_case(theirs),
         _ => false,

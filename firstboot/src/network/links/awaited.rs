@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::cards::macs;
 use super::error::request;
+use super::present::cards;
 use super::{LINK_PATIENCE, LinkError};
 use crate::network::netlink::LinkChanges;
 use crate::report::under;
@@ -43,8 +43,8 @@ fn wait(root: &Path, macs: &[String], quiet: Duration) -> Result<(), LinkError> 
     let mut changes = LinkChanges::open().map_err(|source| request("listen for links", source))?;
     let latest = Instant::now() + LINK_PATIENCE;
     loop {
-        let ours = self::macs()?;
-        let is_there = macs.iter().any(|mac| ours.iter().any(|known| known.eq_ignore_ascii_case(mac)));
+        let ours = cards(root)?;
+        let is_there = ours.iter().any(|card| macs.iter().any(|mac| card.mac.eq_ignore_ascii_case(mac)));
         if is_there || !may_come(root) || Instant::now() >= latest {
             return Ok(());
         }
@@ -61,17 +61,16 @@ fn may_come(root: &Path) -> bool {
     let links: Vec<PathBuf> = devices(root, LINKS).filter_map(device).collect();
     // A card of virtio is a device of two buses, and its link is one of the second.
     let has_link = |card: &PathBuf| links.iter().any(|link| link.starts_with(card));
-    let cards = cards(root);
+    let cards = on_buses(root);
     // Without any the bus may be one that is not known here.
     cards.is_empty() || !cards.iter().all(has_link) || devices(root, USB).next().is_some()
 }
 
 /// The Ethernet cards by the buses' word, each by its place among all devices.
-fn cards(root: &Path) -> Vec<PathBuf> {
+fn on_buses(root: &Path) -> Vec<PathBuf> {
     let on_bus = |(bus, file, word): &(&str, &str, &str)| {
-        let is_card = |device: &PathBuf| {
-            fs::read_to_string(device.join(file)).is_ok_and(|said| said.starts_with(word))
-        };
+        let is_card =
+            |device: &PathBuf| fs::read_to_string(device.join(file)).is_ok_and(|said| said.starts_with(word));
         let cards = devices(root, bus).filter(is_card).filter_map(|card| card.canonicalize().ok());
         cards.collect::<Vec<_>>()
     };

@@ -14,13 +14,6 @@ use super::{LINK_PATIENCE, LinkError, autoconf, device};
 use crate::network::netlink::{Link, LinkChanges, Netlink};
 use crate::report::under;
 
-/// This machine's MAC addresses of Ethernet links: those that the cards were made with.
-pub fn macs() -> Result<Vec<String>, LinkError> {
-    let mut netlink = Netlink::open().map_err(|source| request("open a netlink socket", source))?;
-    let links = netlink.links().map_err(|source| request("list the links", source))?;
-    Ok(candidates(&links).filter_map(|link| link.own_mac().map(str::to_owned)).collect())
-}
-
 /// What a card that is down gets before it is set up. One that does not take it keeps its own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Before {

@@ -12,6 +12,7 @@ pub mod follow;
 mod metrics;
 mod online;
 mod plan;
+mod present;
 mod traffic;
 
 use std::net::IpAddr;
@@ -28,10 +29,11 @@ use crate::stages::Problem;
 
 pub use autoconf::set_accept_ra;
 pub use awaited::{wait_for_any, wait_until_settled};
-pub use cards::{Before, SetUp, find, macs, set_down, set_mtu, set_up};
+pub use cards::{Before, SetUp, find, set_down, set_mtu, set_up};
 pub use device::module;
 pub use error::LinkError;
 pub use online::endpoint;
+pub use present::{Card, cards};
 
 /// How long a link may take to appear: drivers that probe in the background.
 const LINK_PATIENCE: Duration = Duration::from_secs(10);
