@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use bootwright_model::kubernetes::{api_server, node_object, pki};
 use bootwright_model::node::NodeFacts;
+use serde_json::Value;
 
-use super::{Api, BootstrapError, PATIENCE, apply, explain, read_facts, tell};
+use super::{Api, ApiError, BootstrapError, PATIENCE, PAUSE, apply, explain, read_facts, tell};
 use crate::certificates::Roots;
 
 /// Between looks for the certificate.
@@ -35,13 +36,30 @@ pub fn run(roots: &Roots, facts: &NodeFacts) -> Result<String, BootstrapError> {
         std::thread::sleep(LOOK);
     }
     let api = Api::open_as_node(roots, server)?;
-    let node = node_object::of(facts)?;
+    let mut node = node_object::of(facts)?;
+    if facts.admitted
+        && let Some(present) = present(&api, &node.path, Instant::now() + PATIENCE)?
+    {
+        node_object::keep(&mut node, &present);
+    }
     // With its taints if the kubelet has not made it yet: later a node may not taint itself.
     for object in node_object::tainted(facts)?.iter().chain([&node]) {
         apply(&api, object, Instant::now() + PATIENCE).map_err(|error| explain(error, &node, facts))?;
     }
     forget_token(roots)?;
     Ok(facts.name.clone())
+}
+
+/// The Node, if there is one.
+fn present(api: &Api, path: &str, deadline: Instant) -> Result<Option<Value>, ApiError> {
+    loop {
+        match api.get(path) {
+            Ok(node) => return Ok(Some(node)),
+            Err(ApiError::Refused { status: 404, .. }) => return Ok(None),
+            Err(error) if error.is_temporary() && Instant::now() < deadline => std::thread::sleep(PAUSE),
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// The image still has it, for the next boot: a certificate may have ended by then.

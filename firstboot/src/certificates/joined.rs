@@ -15,14 +15,17 @@ use super::{CertificatesError, Roots, files};
 /// Certificate and key of the kubelet as a client, and as a server.
 const GIVEN: [&str; 2] = [pki::KUBELET_CLIENT_CURRENT, "kubelet-server-current.pem"];
 
+/// Begins the name that a node has as a user of the API.
+const USER: &str = "system:node:";
+
 /// Makes the node ready to ask, at `now` (seconds since the Unix epoch); one line for the report.
 pub(super) fn ensure(roots: &Roots, facts: &NodeFacts, now: u64) -> Result<String, CertificatesError> {
     let authority = Trusted::load(&roots.cluster_pki, pki::CA, now)?;
-    let user = format!("system:node:{}", facts.name);
+    let user = format!("{USER}{}", facts.name);
     let mut removed = Vec::new();
     for name in GIVEN {
         let path = roots.kubelet_pki.join(name);
-        if let Some(reason) = unusable(&path, &user, &authority)? {
+        if let Some(reason) = unusable(&path, &facts.name, &authority)? {
             fs::remove_file(&path)
                 .map_err(|source| CertificatesError::Write { path: path.clone(), source })?;
             removed.push(format!("{name} removed: {reason}"));
@@ -72,20 +75,24 @@ fn kubeconfigs(roots: &Roots, facts: &NodeFacts, user: &str) -> [(&'static str, 
 
 /// Why the kubelet could do nothing with what it was given: it ends when the file is damaged, and never asks
 /// again by itself when it is of another cluster or node. One that has expired it renews.
-fn unusable(path: &Path, user: &str, authority: &Trusted) -> Result<Option<&'static str>, CertificatesError> {
+fn unusable(path: &Path, node: &str, authority: &Trusted) -> Result<Option<String>, CertificatesError> {
     let Some(bytes) = files::read(path)? else { return Ok(None) };
     let blocks: Vec<PemBlock> = PemBlock::iter_from_buffer(&bytes).filter_map(Result::ok).collect();
     let has_key = blocks.iter().any(|block| block.label.ends_with("PRIVATE KEY"));
     let first = blocks.iter().find(|block| block.label == "CERTIFICATE");
     let Some(certificate) = first.and_then(|block| block.parse_x509().ok()).filter(|_| has_key) else {
-        return Ok(Some("damaged"));
+        return Ok(Some("damaged".to_owned()));
     };
     let name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
-    Ok(if !authority.signed(&certificate) {
-        Some("signed by another authority")
-    } else if name != Some(user) {
-        Some("for another node")
-    } else {
-        None
+    if !authority.signed(&certificate) {
+        return Ok(Some("signed by another authority".to_owned()));
+    }
+    Ok(match name.and_then(|name| name.strip_prefix(USER)) {
+        Some(name) if name == node => None,
+        // Its Node would keep this machine's address and range from it.
+        Some(before) => Some(format!(
+            "for another node; if this machine is {before} no more, run \"kubectl delete node {before}\""
+        )),
+        None => Some("for another node".to_owned()),
     })
 }

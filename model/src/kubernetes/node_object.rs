@@ -66,7 +66,25 @@ pub fn of(facts: &NodeFacts) -> Result<Object, KubernetesError> {
     })
 }
 
-/// The same with the taints of its role and of its cloud, to be made if it does not exist: a taint that was taken away
+/// Leaves a Node that is there what it has and cannot lose: a machine that the cluster file described when its Node was made,
+/// and does not describe any more, set its pod CIDR and provider ID itself. Server-side apply takes away what is not
+/// applied again, and the API server refuses that.
+pub fn keep(object: &mut Object, present: &Value) {
+    let mut kept = false;
+    for field in ["podCIDR", "podCIDRs", "providerID"] {
+        let has = &present["spec"][field];
+        if !has.is_null() && object.body["spec"][field].is_null() {
+            object.body["spec"][field] = has.clone();
+            kept = true;
+        }
+    }
+    if kept {
+        // Of this Node only: one that is made after it was deleted may not have its range, which is another's by then.
+        object.body["metadata"]["uid"] = present["metadata"]["uid"].clone();
+    }
+}
+
+/// The Node of [`of`] with the taints of its role and of its cloud, to be made if it does not exist: a taint that was taken away
 /// must not come back at the next boot. Nothing if there are none.
 pub fn tainted(facts: &NodeFacts) -> Result<Option<Object>, KubernetesError> {
     let mut taints = taint_list(facts, facts.os.kubernetes.parse()?);
@@ -196,6 +214,29 @@ mod tests {
                 "{body}"
             );
         }
+    }
+
+    #[test]
+    fn what_a_node_cannot_lose_is_applied_again() {
+        let mut facts = worker("1.20.2");
+        (facts.admitted, facts.pod_cidr) = (true, None);
+        let applied = |present: Value| {
+            let mut object = of(&facts).unwrap();
+            keep(&mut object, &present);
+            (object.body["spec"].clone(), object.body["metadata"]["uid"].clone())
+        };
+        let (range, uid) = (json!(["10.10.4.0/24"]), json!("1-2"));
+        let spec =
+            json!({ "podCIDR": range[0], "podCIDRs": range, "providerID": "a://b", "unschedulable": true });
+        assert_eq!(
+            applied(json!({ "metadata": { "uid": uid }, "spec": spec })),
+            (json!({ "podCIDR": range[0], "podCIDRs": range, "providerID": "a://b" }), uid.clone())
+        );
+        assert_eq!(applied(json!({ "metadata": { "uid": uid }, "spec": {} })), (json!({}), Value::Null));
+        facts.provider_id = Some("a://c".to_owned());
+        let mut object = of(&facts).unwrap();
+        keep(&mut object, &json!({ "spec": { "providerID": "a://b" } }));
+        assert_eq!(object.body["spec"]["providerID"], "a://c", "which is refused, and explained");
     }
 
     #[test]

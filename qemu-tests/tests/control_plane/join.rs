@@ -129,7 +129,8 @@ pub fn a_taint_is_set_once(cluster: &Cluster) {
     assert_eq!(cluster.call(&admin, "DELETE", &path, "*/*", None).0, 200);
 }
 
-fn worker(cluster: &Cluster) -> NodeFacts {
+/// The worker of the inventory, by the facts that first boot has of it.
+pub fn worker(cluster: &Cluster) -> NodeFacts {
     let mut facts = cluster.facts().clone();
     let node = &facts.layer.file.nodes[1];
     (facts.name, facts.address) = (node.name.clone(), node.address);

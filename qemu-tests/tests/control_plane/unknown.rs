@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bootwright::lab::console;
-use bootwright_model::kubernetes::pki;
+use bootwright_model::agent::WANTS_POD_CIDR;
+use bootwright_model::kubernetes::{node_object, pki};
 use bootwright_model::layout;
 use bootwright_model::node::NodeFacts;
 use firstboot::bootstrap::{join, pod_cidr};
@@ -16,6 +17,7 @@ use serde_json::json;
 
 use super::agent::{ask, issued};
 use super::cluster::{Cluster, Identity, spawn};
+use super::join::worker;
 use super::peers::eventually_way;
 use super::programs::{self, PORTS_OF_THE_AGENT, eventually};
 use super::ranges::{given, open, start};
@@ -68,6 +70,7 @@ fn a_worker_that_nobody_described_joins() {
     );
 
     serving_certificate(&cluster, &roots);
+    one_that_was_described(&cluster);
     the_next_boot(&mut cluster, root.path(), &roots, &facts);
     a_node_that_was_made_anew(&cluster, root.path(), &roots);
 }
@@ -86,7 +89,7 @@ fn stranger(cluster: &Cluster) -> NodeFacts {
     facts
 }
 
-/// What the cluster layer of a worker has.
+/// What the cluster layer of a worker has, and first boot makes of it.
 fn prepare(cluster: &Cluster, root: &Path, facts: &NodeFacts) -> Roots {
     let roots = Roots::below(root);
     fs::create_dir_all(&roots.cluster_pki).unwrap();
@@ -96,6 +99,44 @@ fn prepare(cluster: &Cluster, root: &Path, facts: &NodeFacts) -> Roots {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     certificates::ensure(&roots, facts, now).unwrap();
     roots
+}
+
+/// A worker of the cluster file, and the same machine with an image of a cluster file without it: its Node keeps what cannot
+/// be changed, and the machine goes by that.
+fn one_that_was_described(cluster: &Cluster) {
+    let root = tempfile::tempdir().unwrap();
+    let mut described = worker(cluster);
+    // In a cloud the Node is made with a taint, by a call after which nothing of it goes by itself.
+    (described.layer.file.cloud, described.provider_id) = (Default::default(), None);
+    let roots = prepare(cluster, root.path(), &described);
+    let token = Identity::Token(cluster.bootstrap_token());
+    let usages = ["digital signature", "key encipherment", "client auth"];
+    let key = ask(cluster, &token, "w1", "kubernetes.io/kube-apiserver-client-kubelet", &usages, "w1", &[]);
+    fs::create_dir_all(&roots.kubelet_pki).unwrap();
+    let path = roots.kubelet_pki.join(pki::KUBELET_CLIENT_CURRENT);
+    fs::write(path, format!("{}{key}", issued(cluster, "w1"))).unwrap();
+    assert_eq!(join::run(&roots, &described).unwrap(), "w1");
+    assert_eq!(given(cluster, "w1"), "10.10.4.0/24");
+
+    let mut facts = NodeFacts { pod_cidr: None, admitted: true, ..described };
+    facts.layer.file.nodes.retain(|node| node.name != "w1");
+    prepare(cluster, root.path(), &facts);
+    let admin = Identity::Certificate("admin");
+    let object = node_object::of(&facts).unwrap();
+    let path = format!("{}?fieldManager=bootwright&force=true", object.path);
+    let body = object.body.to_string();
+    let answer = cluster.call(&admin, "PATCH", &path, "application/apply-patch+yaml", Some(body.as_bytes()));
+    assert_eq!(answer.0, 422, "what it had applied would go: {}", answer.1);
+    // At each boot.
+    for _ in 0..2 {
+        assert_eq!(join::run(&roots, &facts).unwrap(), "w1");
+    }
+    assert_eq!(pod_cidr::run(root.path(), &roots, facts.clone()).unwrap().to_string(), "10.10.4.0/24");
+    assert_eq!(given_range::recall(root.path(), &facts).unwrap(), "10.10.4.0/24".parse().ok());
+    let node = || cluster.get(&admin, &format!("{NODES}/w1"));
+    assert_eq!(node()["spec"]["podCIDRs"], json!(["10.10.4.0/24"]));
+    assert_eq!(node()["metadata"]["annotations"][WANTS_POD_CIDR], "true");
+    assert!(node()["metadata"]["labels"]["disk"].is_null(), "{}", node());
 }
 
 /// As its kubelet would ask, once its Node says which addresses it has.

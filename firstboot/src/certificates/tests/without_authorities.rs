@@ -63,6 +63,10 @@ fn what_a_kubelet_cannot_get_over_is_removed() {
     let told = || joined::ensure(&node.roots(), &facts, NOW).unwrap();
     let path = node.roots().kubelet_pki.join(pki::KUBELET_CLIENT_CURRENT);
     give(&node, "system:node:w2");
+    let line = told();
+    let reason = "for another node; if this machine is w2 no more, run \"kubectl delete node w2\"";
+    assert!(line.ends_with(&format!("kubelet-client-current.pem removed: {reason}")), "{line}");
+    give(&node, "somebody");
     assert!(told().ends_with("kubelet-client-current.pem removed: for another node"));
     assert!(!path.exists());
     give(&node, "system:node:w1");
