@@ -24,6 +24,9 @@ pub const POD_CIDR_LEASE: &str = "bootwright-pod-cidrs";
 /// keeps if nobody else has them, `10.10.255.0/24`; with a comma between them in a cluster of both families.
 pub const WANTS_POD_CIDR: &str = "bootwright/wants-pod-cidr";
 
+/// Annotation of such a Node: the role of its image, of which a control plane gives it the label.
+pub const ROLE: &str = "bootwright/role";
+
 /// Annotation of the Lease [`POD_CIDR_LEASE`]: what its holder was giving when it wrote it, `worker-5254002000a1
 /// 10.10.255.0/24`.
 pub const GIVING_POD_CIDR: &str = "bootwright/giving";

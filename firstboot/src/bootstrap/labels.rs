@@ -1,15 +1,17 @@
 //! `firstboot labels`: a control plane gives the other nodes the labels that they may not give themselves.
 //!
 //! The API server keeps labels below `kubernetes.io` from nodes, so that one that was broken into cannot draw pods
-//! to itself; that of the role, which `kubectl get nodes` shows, is among them. The Nodes are watched, and only
+//! to itself; that of the role, which `kubectl get nodes` shows, is among them, also for workers that nobody described
+//! (`admit-unknown-workers`). The Nodes are watched, and only
 //! their metadata is sent: an event per Node every few minutes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::path::Path;
 use std::time::Duration;
 
-use bootwright_model::kubernetes::{Version, is_control_plane, is_node, node_object};
+use bootwright_model::cluster::ClusterFile;
+use bootwright_model::kubernetes::{Version, is_worker, node_object};
 use bootwright_model::node::NodeFacts;
 use serde_json::{Value, json};
 
@@ -21,8 +23,19 @@ const NODES: &str = "/api/v1/nodes";
 /// Between two watches; the API server ends each after some minutes.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Labels to give, by the node's name.
-type Wanted = BTreeMap<String, BTreeMap<String, String>>;
+/// Labels of a node.
+type Labels = BTreeMap<String, String>;
+
+/// Labels to give.
+struct Wanted {
+    /// By name, of every node of the inventory but the control planes, which label themselves, and machines that are no Node.
+    described: BTreeMap<String, Labels>,
+    /// Every node of the inventory.
+    names: BTreeSet<String>,
+    /// Says what those are that nobody described.
+    file: ClusterFile,
+    version: Version,
+}
 
 /// Runs as a program below `root` (`/` on a node), and ends only if it cannot begin.
 pub fn main(root: &Path) -> std::process::ExitCode {
@@ -32,22 +45,42 @@ pub fn main(root: &Path) -> std::process::ExitCode {
 
 /// Labels Nodes for ever.
 pub fn run(roots: &Roots, facts: &NodeFacts) -> Result<Infallible, BootstrapError> {
-    let wanted = wanted(facts)?;
+    let wanted = Wanted::of(facts)?;
     follow(roots, facts, &wanted)
 }
 
-/// What the inventory says of every node but the control planes, which label themselves.
-fn wanted(facts: &NodeFacts) -> Result<Wanted, BootstrapError> {
-    let version: Version = facts.os.kubernetes.parse()?;
-    let others =
-        facts.layer.file.nodes.iter().filter(|node| is_node(&node.role) && !is_control_plane(&node.role));
-    Ok(others.map(|node| (node.name.clone(), node_object::kept_labels(node, version))).collect())
+impl Wanted {
+    fn of(facts: &NodeFacts) -> Result<Wanted, BootstrapError> {
+        let version: Version = facts.os.kubernetes.parse()?;
+        let file = facts.layer.file.clone();
+        let others = file.nodes.iter().filter(|node| is_worker(&node.role));
+        let described = others.map(|node| (node.name.clone(), node_object::kept_labels(node, version)));
+        Ok(Wanted {
+            described: described.collect(),
+            names: file.nodes.iter().map(|node| node.name.clone()).collect(),
+            file,
+            version,
+        })
+    }
+
+    /// In a cluster of one node that takes no other, nothing will ever be to do.
+    fn is_nothing(&self) -> bool {
+        self.described.is_empty() && !self.file.cluster.admit_unknown_workers
+    }
+
+    /// Those of the Node with this metadata.
+    fn labels(&self, name: &str, metadata: &Value) -> Labels {
+        match self.described.get(name) {
+            Some(labels) => labels.clone(),
+            None if self.names.contains(name) => Labels::new(),
+            None => node_object::admitted_labels(&self.file, &metadata["annotations"], self.version),
+        }
+    }
 }
 
 fn follow(roots: &Roots, facts: &NodeFacts, wanted: &Wanted) -> ! {
     loop {
-        if wanted.is_empty() {
-            // A cluster of one node: nothing will ever be to do.
+        if wanted.is_nothing() {
             std::thread::park();
             continue;
         }
@@ -81,20 +114,22 @@ fn told(name: &str, labelled: Result<(), ApiError>) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// The labels that the Node of an event lacks.
-fn missing<'a>(wanted: &'a Wanted, event: &Value) -> Option<(&'a str, BTreeMap<&'a str, &'a str>)> {
+/// The labels that the Node of an event lacks, and its name.
+fn missing<'a>(wanted: &Wanted, event: &'a Value) -> Option<(&'a str, Labels)> {
     if !matches!(event["type"].as_str(), Some("ADDED" | "MODIFIED")) {
         return None;
     }
     let metadata = &event["object"]["metadata"];
-    let (name, labels) = wanted.get_key_value(metadata["name"].as_str()?)?;
-    let lacking = labels.iter().filter(|(key, value)| metadata["labels"][key] != value.as_str());
-    let lacking: BTreeMap<&str, &str> = lacking.map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    (!lacking.is_empty()).then_some((name.as_str(), lacking))
+    let name = metadata["name"].as_str()?;
+    let mut labels = wanted.labels(name, metadata);
+    labels.retain(|key, value| metadata["labels"][key.as_str()] != value.as_str());
+    (!labels.is_empty()).then_some((name, labels))
 }
 
 #[cfg(test)]
 mod tests {
+    use bootwright_model::agent::WANTS_POD_CIDR;
+
     use super::*;
 
     #[test]
@@ -113,19 +148,36 @@ mod tests {
     fn only_what_a_node_of_the_inventory_lacks_is_set() {
         let mut facts = crate::network::tests::facts("10.10.3.0/24", "vxlan");
         facts.layer.file.nodes[1].role = "worker".to_owned();
-        let wanted = wanted(&facts).unwrap();
-        assert_eq!(wanted.keys().collect::<Vec<_>>(), ["w1"]);
+        let wanted = Wanted::of(&facts).unwrap();
+        assert_eq!(wanted.described.keys().collect::<Vec<_>>(), ["w1"]);
         let event = |kind: &str, name: &str, labels: Value| {
             let metadata = json!({ "name": name, "labels": labels });
             json!({ "type": kind, "object": { "metadata": metadata } })
         };
         let role = "node-role.kubernetes.io/worker";
+        let of_worker = Some(Labels::from([(role.to_owned(), String::new())]));
         let lacking = |event: &Value| missing(&wanted, event).map(|(_, labels)| labels);
-        assert_eq!(lacking(&event("ADDED", "w1", json!({ "a": "b" }))), Some([(role, "")].into()));
-        assert_eq!(lacking(&event("MODIFIED", "w1", json!(null))), Some([(role, "")].into()));
+        assert_eq!(lacking(&event("ADDED", "w1", json!({ "a": "b" }))), of_worker);
+        assert_eq!(lacking(&event("MODIFIED", "w1", json!(null))), of_worker);
         assert_eq!(lacking(&event("MODIFIED", "w1", json!({ role: "" }))), None);
         assert_eq!(lacking(&event("DELETED", "w1", json!({}))), None);
         assert_eq!(lacking(&event("ADDED", "stranger", json!({}))), None);
         assert_eq!(lacking(&json!({ "type": "ERROR", "object": { "code": 410 } })), None);
+    }
+    #[test]
+    fn a_node_that_nobody_described_gets_what_workers_get() {
+        let mut facts = crate::network::tests::facts("10.10.3.0/24", "vxlan");
+        let lacking = |facts: &NodeFacts, name: &str, has: Value| {
+            let metadata = json!({ "name": name, "labels": has, "annotations": { WANTS_POD_CIDR: "true" } });
+            let event = json!({ "type": "ADDED", "object": { "metadata": metadata } });
+            missing(&Wanted::of(facts).unwrap(), &event)
+                .map(|(_, labels)| labels.into_keys().collect::<String>())
+        };
+        let role = "node-role.kubernetes.io/worker";
+        assert_eq!(lacking(&facts, "worker-a", json!({})), None);
+        facts.layer.file.cluster.admit_unknown_workers = true;
+        assert_eq!(lacking(&facts, "worker-a", json!({})).as_deref(), Some(role));
+        assert_eq!(lacking(&facts, "worker-a", json!({ role: "" })), None);
+        assert_eq!(lacking(&facts, "cp1", json!({})), None, "a control plane's name, whatever its Node says");
     }
 }

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::bootstrap::{Method, Object};
-use super::{ALL_IN_ONE, KubernetesError, Version, gates, is_control_plane};
+use super::{ALL_IN_ONE, KubernetesError, Version, gates, is_control_plane, is_worker};
 use crate::agent;
-use crate::cluster::Node;
+use crate::cluster::{ClusterFile, Node};
 use crate::node::NodeFacts;
 
 /// Effect of a control plane's taints.
@@ -22,6 +22,8 @@ pub(super) const EFFECT: &str = "NoSchedule";
 ///
 /// <https://kubernetes.io/docs/tasks/administer-cluster/running-cloud-controller/>
 const UNINITIALIZED: &str = "node.cloudprovider.kubernetes.io/uninitialized";
+/// Role of the image that is built without a node of the cluster file.
+const WORKER: &str = "worker";
 /// Beginning of the labels that name a node's role.
 const ROLE_LABEL: &str = "node-role.kubernetes.io/";
 /// Where the Nodes are.
@@ -43,7 +45,7 @@ pub fn of(facts: &NodeFacts) -> Result<Object, KubernetesError> {
     if facts.admitted {
         // Also one that has had a range before does not set it: its Node may have been deleted, and the range another's.
         let wish = facts.pod_cidr.map_or("true".to_owned(), |ranges| ranges.trunc().to_string());
-        metadata["annotations"] = json!({ agent::WANTS_POD_CIDR: wish });
+        metadata["annotations"] = json!({ agent::WANTS_POD_CIDR: wish, agent::ROLE: role });
     } else {
         let ranges: Vec<String> = facts.pods()?.trunc().iter().map(|range| range.to_string()).collect();
         spec = json!({ "podCIDR": ranges[0], "podCIDRs": ranges });
@@ -106,6 +108,22 @@ pub fn kept_labels(node: &Node, version: Version) -> BTreeMap<String, String> {
     let mut labels: BTreeMap<_, _> = inventory.map(|(key, value)| (key.clone(), value.clone())).collect();
     labels.extend(role_labels(&node.role, version));
     labels
+}
+
+/// The same of a machine that nobody described, by what its Node says: any worker may have written that, so that the role is
+/// one of the cluster file's workers, or `worker`, whose image is built without one. Nothing if the Node does not ask for a pod
+/// CIDR, as another's than such a machine's does not.
+pub fn admitted_labels(
+    file: &ClusterFile,
+    annotations: &Value,
+    version: Version,
+) -> BTreeMap<String, String> {
+    let role = annotations[agent::ROLE].as_str().unwrap_or(WORKER);
+    let is_known = role == WORKER || is_worker(role) && file.nodes.iter().any(|node| node.role == role);
+    if !file.cluster.admit_unknown_workers || annotations[agent::WANTS_POD_CIDR].is_null() || !is_known {
+        return BTreeMap::new();
+    }
+    role_labels(role, version)
 }
 
 /// Keys of the taints that keep users' pods away.
@@ -208,12 +226,38 @@ mod tests {
         for (has, asks) in [(None, "true"), (Some("10.10.255.7/24"), "10.10.255.0/24")] {
             facts.pod_cidr = has.map(|range| range.parse().unwrap());
             let body = of(&facts).unwrap().body;
-            assert_eq!(body["metadata"]["annotations"][agent::WANTS_POD_CIDR], asks);
+            assert_eq!(
+                body["metadata"]["annotations"],
+                json!({ agent::WANTS_POD_CIDR: asks, agent::ROLE: "worker" })
+            );
             assert!(
                 body["spec"].get("podCIDR").is_none() && body["spec"].get("podCIDRs").is_none(),
                 "{body}"
             );
         }
+    }
+
+    #[test]
+    fn a_machine_that_nobody_described_is_labelled_as_the_workers_are() {
+        let mut file = worker("1.20.2").layer.file;
+        let says = |role: Value| json!({ agent::WANTS_POD_CIDR: "true", agent::ROLE: role });
+        let labels = |file: &ClusterFile, annotations: Value| {
+            let labels = admitted_labels(file, &annotations, "1.20.2".parse().unwrap());
+            labels.into_keys().collect::<Vec<_>>().join(" ")
+        };
+        let of_worker = "node-role.kubernetes.io/worker";
+        assert_eq!(labels(&file, says("worker".into())), "", "nobody is admitted");
+        file.cluster.admit_unknown_workers = true;
+        assert_eq!(labels(&file, says("worker".into())), of_worker);
+        assert_eq!(labels(&file, says(Value::Null)), of_worker, "of an image that did not say it");
+        assert_eq!(labels(&file, says("storage".into())), "", "no node has that role");
+        assert_eq!(labels(&file, json!({ agent::ROLE: "worker" })), "");
+        assert_eq!(labels(&file, Value::Null), "");
+        for role in ["all-in-one", "control-plane", "etcd", "", "x/y"] {
+            assert_eq!(labels(&file, says(role.into())), "", "{role}");
+        }
+        file.nodes[1].role = "storage".to_owned();
+        assert_eq!(labels(&file, says("storage".into())), "node-role.kubernetes.io/storage");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use bootwright_model::agent::WANTS_POD_CIDR;
 use bootwright_model::kubernetes::{node_object, pki};
 use bootwright_model::layout;
 use bootwright_model::node::NodeFacts;
-use firstboot::bootstrap::{join, pod_cidr};
+use firstboot::bootstrap::{join, labels, pod_cidr};
 use firstboot::certificates::{self, Roots};
 use firstboot::network::given_range;
 use serde_json::json;
@@ -69,6 +69,7 @@ fn a_worker_that_nobody_described_joins() {
         cluster.said(OF_WORKER)
     );
 
+    its_label(&cluster);
     serving_certificate(&cluster, &roots);
     one_that_was_described(&cluster);
     the_next_boot(&mut cluster, root.path(), &roots, &facts);
@@ -99,6 +100,22 @@ fn prepare(cluster: &Cluster, root: &Path, facts: &NodeFacts) -> Roots {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     certificates::ensure(&roots, facts, now).unwrap();
     roots
+}
+
+/// As a worker of the cluster file has it; who asks for nothing gets none.
+fn its_label(cluster: &Cluster) {
+    let (admin, role) = (Identity::Certificate("admin"), "node-role.kubernetes.io/worker");
+    let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "by-hand" } });
+    cluster.create(&admin, NODES, &node);
+    let (roots, facts) = (cluster.roots(), cluster.facts().clone());
+    // Ends with the process.
+    std::thread::spawn(move || labels::run(&roots, &facts));
+    let label =
+        |name: &str| cluster.get(&admin, &format!("{NODES}/{name}"))["metadata"]["labels"][role].clone();
+    eventually("it has the label of its role", PATIENCE, || label(NAME) == "");
+    assert!(label("by-hand").is_null());
+    let path = format!("{NODES}/by-hand");
+    assert_eq!(cluster.call(&admin, "DELETE", &path, "*/*", None).0, 200);
 }
 
 /// A worker of the cluster file, and the same machine with an image of a cluster file without it: its Node keeps what cannot
@@ -137,6 +154,9 @@ fn one_that_was_described(cluster: &Cluster) {
     assert_eq!(node()["spec"]["podCIDRs"], json!(["10.10.4.0/24"]));
     assert_eq!(node()["metadata"]["annotations"][WANTS_POD_CIDR], "true");
     assert!(node()["metadata"]["labels"]["disk"].is_null(), "{}", node());
+    eventually("it has the label of its role", PATIENCE, || {
+        node()["metadata"]["labels"]["node-role.kubernetes.io/worker"] == ""
+    });
 }
 
 /// As its kubelet would ask, once its Node says which addresses it has.
