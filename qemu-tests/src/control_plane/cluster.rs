@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bootwright::lab::console;
 use bootwright::pki;
+use bootwright_model::agent::BALANCER_PORT;
 use bootwright_model::cluster::Node;
 use bootwright_model::kubernetes::{ConfigFile, component_below};
 use bootwright_model::layout;
@@ -182,6 +183,22 @@ impl Cluster {
         ];
         let arguments = arguments.map(|(name, value)| [OsString::from(name), value]).concat();
         self.run(name, &programs::agent(), &arguments);
+    }
+
+    /// Starts `agent-` and the name: of one of several control planes on this API server, with files and ports of its own.
+    pub fn run_agent_of(&mut self, facts: &NodeFacts) {
+        let balancer = if facts.name == "cp1" { 7450 } else { 7460 };
+        let root = self.root().join(&facts.name);
+        let (shared, own) = (self.roots(), Roots::below(&root));
+        fs::create_dir_all(&own.cluster_pki).unwrap();
+        fs::create_dir_all(&own.node_pki).unwrap();
+        fs::copy(shared.cluster_pki.join("ca.crt"), own.cluster_pki.join("ca.crt")).unwrap();
+        let kubeconfig = fs::read_to_string(shared.node_pki.join("agent.conf")).unwrap();
+        let ports = [BALANCER_PORT, balancer].map(|port| format!("127.0.0.1:{port}"));
+        assert!(kubeconfig.contains(&ports[0]), "{kubeconfig}");
+        let kubeconfig = kubeconfig.replace(&ports[0], &ports[1]);
+        fs::write(own.node_pki.join("agent.conf"), kubeconfig).unwrap();
+        self.run_agent(&format!("agent-{}", facts.name), &root, facts, [balancer, balancer + 1]);
     }
 
     /// Process of a running program.

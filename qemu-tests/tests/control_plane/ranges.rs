@@ -1,14 +1,10 @@
 //! Pod CIDRs of machines that nobody described: agents of two control planes, one range for each Node.
 
-use std::fs;
 use std::time::Duration;
 
-use bootwright_model::agent::{
-    BALANCER_PORT, GIVING_POD_CIDR, LEASE_NAMESPACE, POD_CIDR_LEASE, WANTS_POD_CIDR,
-};
+use bootwright_model::agent::{GIVING_POD_CIDR, LEASE_NAMESPACE, POD_CIDR_LEASE, WANTS_POD_CIDR};
 use bootwright_model::cluster::NetworkMode;
 use bootwright_model::node::NodeFacts;
-use firstboot::certificates::Roots;
 use serde_json::{Value, json};
 
 use super::JSON;
@@ -118,24 +114,13 @@ fn begun_by_another(cluster: &Cluster) {
     assert_eq!(eventually_given(cluster, "n4"), "10.10.251.0/24");
 }
 
-/// The agent of a control plane, with a balancer of its own.
+/// The agent of a control plane.
 pub fn start(cluster: &mut Cluster, node: &str) {
-    let balancer = if node == "cp1" { 7450 } else { 7460 };
     let mut facts = cluster.facts().clone();
     facts.name = node.to_owned();
     // The pod network of this namespace is nobody's here.
     facts.layer.file.network.mode = NetworkMode::None;
-    let root = cluster.root().join(node);
-    let (shared, own) = (cluster.roots(), Roots::below(&root));
-    for folder in [&own.cluster_pki, &own.node_pki] {
-        fs::create_dir_all(folder).unwrap();
-    }
-    fs::copy(shared.cluster_pki.join("ca.crt"), own.cluster_pki.join("ca.crt")).unwrap();
-    let kubeconfig = fs::read_to_string(shared.node_pki.join("agent.conf")).unwrap();
-    let usual = format!("127.0.0.1:{BALANCER_PORT}");
-    let kubeconfig = kubeconfig.replace(&usual, &format!("127.0.0.1:{balancer}"));
-    fs::write(own.node_pki.join("agent.conf"), kubeconfig).unwrap();
-    cluster.run_agent(&format!("agent-{node}"), &root, &facts, [balancer, balancer + 1]);
+    cluster.run_agent_of(&facts);
 }
 
 fn said(cluster: &Cluster, node: &str) -> String {

@@ -1,14 +1,12 @@
 //! The virtual address with the real API server: agents of two control planes, one address.
 
-use std::fs;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bootwright_model::agent::{BALANCER_PORT, LEASE_NAMESPACE, VIRTUAL_IP_LEASE};
-use firstboot::certificates::Roots;
+use bootwright_model::agent::{LEASE_NAMESPACE, VIRTUAL_IP_LEASE};
 use serde_json::{Value, json};
 
 use super::JSON;
@@ -57,25 +55,13 @@ fn one_control_plane_at_a_time_has_the_virtual_address() {
     watch.end();
 }
 
-/// The agent of a control plane whose link has its name, with a balancer of its own.
+/// The agent of a control plane whose link has its name.
 fn start(cluster: &mut Cluster, node: &str) {
-    let balancer = if node == "cp1" { 7450 } else { 7460 };
     let mut facts = cluster.facts().clone();
     facts.name = node.to_owned();
     facts.link = node.to_owned();
     facts.layer.file.cluster.virtual_ip = Some(ADDRESS.parse().unwrap());
-    let root = cluster.root().join(node);
-    let (shared, own) = (cluster.roots(), Roots::below(&root));
-    for folder in [&own.cluster_pki, &own.node_pki] {
-        fs::create_dir_all(folder).unwrap();
-    }
-    fs::copy(shared.cluster_pki.join("ca.crt"), own.cluster_pki.join("ca.crt")).unwrap();
-    let kubeconfig = fs::read_to_string(shared.node_pki.join("agent.conf")).unwrap();
-    let usual = format!("127.0.0.1:{BALANCER_PORT}");
-    assert!(kubeconfig.contains(&usual), "{kubeconfig}");
-    let kubeconfig = kubeconfig.replace(&usual, &format!("127.0.0.1:{balancer}"));
-    fs::write(own.node_pki.join("agent.conf"), kubeconfig).unwrap();
-    cluster.run_agent(&format!("agent-{node}"), &root, &facts, [balancer, balancer + 1]);
+    cluster.run_agent_of(&facts);
 }
 
 /// Only this Lease, and nobody takes it away.
