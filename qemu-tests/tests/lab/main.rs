@@ -5,6 +5,7 @@
 mod ha;
 mod members;
 mod pods;
+mod stranger;
 mod two;
 
 use std::ops::ControlFlow;
