@@ -64,10 +64,11 @@ fn network(network: &Network, forwards: &[Forward], cable: Option<&OwnedFd>) -> 
     };
     let network = ipnet::Ipv4Net::new(address, prefix_length)
         .map_or_else(|_| address.to_string(), |network| network.trunc().to_string());
-    let ipv6 = advertised.map_or("off".to_owned(), |network| {
-        format!("on,ipv6-prefix={},ipv6-prefixlen={}", network.network(), network.prefix_len())
+    // Where IPv6 is asked for, IPv4 has to be as well.
+    let families = advertised.map_or("ipv6=off".to_owned(), |network| {
+        format!("ipv4=on,ipv6=on,ipv6-prefix={},ipv6-prefixlen={}", network.network(), network.prefix_len())
     });
-    let mut text = format!("user,id=net,restrict=on,ipv6={ipv6},net={network}");
+    let mut text = format!("user,id=net,restrict=on,{families},net={network}");
     for forward in forwards {
         text += &format!(",hostfwd=tcp:127.0.0.1:{}-{}:{}", forward.host, address, forward.guest);
     }
@@ -139,7 +140,7 @@ mod tests {
         };
         assert_eq!(
             network(&alone, &[], None),
-            "user,id=net,restrict=on,ipv6=on,ipv6-prefix=fd00:20::,ipv6-prefixlen=64,net=10.20.0.0/24"
+            "user,id=net,restrict=on,ipv4=on,ipv6=on,ipv6-prefix=fd00:20::,ipv6-prefixlen=64,net=10.20.0.0/24"
         );
     }
 }
