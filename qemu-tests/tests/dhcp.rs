@@ -2,7 +2,6 @@
 //! its router advertises.
 
 use std::fs::{self, File};
-use std::time::Duration;
 
 use bootwright::lab::Firmware;
 use bootwright::lab::spec::Network;
@@ -29,10 +28,6 @@ fn a_worker_without_an_address_is_lent_one() {
         format!("{LENT} on eth0 ({MAC}, MTU 1500), no gateway, lent by 10.20.0.2 for 86400 s, online after ");
     let network = stage(&report, "network");
     assert!(network.summary.starts_with(&summary), "{}", network.summary);
-    let took = Duration::from_micros(stage(&report, "identity").duration_us + network.duration_us);
-    println!("identity and network took {took:?}");
-    // The bar is 1.5 s, measured by `./run bench`; here others may have the processors.
-    assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
 #[test]
