@@ -1,21 +1,29 @@
 //! The hardware watchdogs: they reset the machine when the supervisor's loop hangs.
 //!
-//! Fed by the loop itself; a thread of its own would feed on while the loop hangs. Interface: Linux kernel,
+//! Fed when the loop itself says so; what fed by the clock would feed on while the loop hangs. Interface: Linux kernel,
 //! Documentation/watchdog/watchdog-api.rst.
 //!
 //! All that a machine has are armed. Which one the kernel calls the first is chance, and one alone may be of no use: a
-//! chipset's needs the firmware's leave to reset, and QEMU's of that kind waits twice as long as it says.
+//! chipset's needs the firmware's leave to reset, and QEMU's of that kind waits twice as long as it says. Each has a thread of
+//! its own: a management controller that restarts holds up whoever writes to its watchdog, and is not to keep the loop from
+//! feeding the others.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::time::{Duration, Instant};
 
 use super::machine::Millis;
 
 /// Wanted time without a sign of life until the reset.
 const TIMEOUT_SECONDS: libc::c_int = 60;
+/// How long it is waited for one that does not answer.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// `MAX_DOGS` of the kernel's drivers/watchdog/watchdog_core.h.
 const MOST: usize = 32;
 /// `_IOR('W', 0, struct watchdog_info)`.
@@ -35,16 +43,23 @@ struct Info {
     identity: [u8; 32],
 }
 
-/// The armed watchdogs of a machine, one at least.
+/// The armed watchdogs of a machine, one at least. One that is dropped stays armed.
 #[derive(Debug)]
 pub struct Watchdog {
-    devices: Vec<Device>,
+    /// Of those that have said it by now.
+    known: Vec<Known>,
+    /// To the thread of each: it has to be fed.
+    feeders: Vec<SyncSender<()>>,
+    /// The next word is that to be switched off.
+    disarm: Arc<AtomicBool>,
+    /// Ends when all threads have ended.
+    threads: Receiver<()>,
     fed: Millis,
 }
 
+/// What is known of a watchdog.
 #[derive(Debug)]
-struct Device {
-    file: File,
+struct Known {
     /// As the device set it.
     timeout: Millis,
     /// The driver's name of it; empty if it tells none.
@@ -54,21 +69,37 @@ struct Device {
 impl Watchdog {
     /// Opens and so arms all; `None` if the machine has none. `path` is that of the first: the others end in a number.
     pub fn open(path: &Path, now: Millis) -> Option<Watchdog> {
-        let devices: Vec<Device> = paths(path).filter_map(|path| Device::open(&path)).collect();
-        let mut watchdog = Watchdog { devices, fed: now };
-        watchdog.write(b"1");
-        (!watchdog.devices.is_empty()).then_some(watchdog)
+        let disarm = Arc::new(AtomicBool::new(false));
+        let (opened, answers) = channel();
+        let (running, threads) = channel();
+        let feeders = paths(path).filter(|path| path.exists()).filter_map(|path| {
+            let (feeder, words) = sync_channel(1);
+            let thread = Thread { words, disarm: disarm.clone(), _running: running.clone() };
+            let opened = opened.clone();
+            let spawned = std::thread::Builder::new().name("watchdog".to_owned());
+            spawned.spawn(move || thread.run(&path, opened)).ok().map(|_| feeder)
+        });
+        let feeders = feeders.collect();
+        drop((opened, running));
+        let end = Instant::now() + PATIENCE;
+        let mut known = Vec::new();
+        // One that answers later is fed like the others.
+        while let Ok(answer) = answers.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            known.push(answer);
+        }
+        (!known.is_empty()).then_some(Watchdog { known, feeders, disarm, threads, fed: now })
     }
 
     /// Time without a sign of life until the reset, by the first that does it.
     pub fn timeout(&self) -> Millis {
-        self.devices.iter().map(|device| device.timeout).min().unwrap_or(Millis::MAX)
+        self.known.iter().map(|device| device.timeout).min().unwrap_or(Millis::MAX)
     }
 
     /// `watchdog: resets the machine 60 s after a hang (i6300ESB timer, iTCO_wdt)`
     pub fn summary(&self) -> String {
-        let names = self.devices.iter().map(|device| device.identity.as_str());
-        let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
+        let names = self.known.iter().map(|device| device.identity.as_str());
+        let mut names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
+        names.sort_unstable();
         let names = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
         format!("watchdog: resets the machine {} s after a hang{names}", self.timeout() / 1000)
     }
@@ -81,42 +112,68 @@ impl Watchdog {
     /// Feeds them if it is due.
     pub fn feed(&mut self, now: Millis) {
         if now >= self.due() {
-            self.write(b"1");
+            self.tell();
             self.fed = now;
         }
     }
 
     /// Disarms them: the magic character, then close.
-    pub fn disarm(mut self) {
-        self.write(b"V");
+    pub fn disarm(self) {
+        self.disarm.store(true, Ordering::Relaxed);
+        self.tell();
+        // Nothing is ever sent: the end of the last thread ends the wait.
+        let _ = self.threads.recv_timeout(PATIENCE);
     }
 
-    fn write(&mut self, byte: &[u8; 1]) {
-        for device in &mut self.devices {
-            // A device that refuses resets the machine, which is what it is for.
-            let _ = device.file.write_all(byte);
+    fn tell(&self) {
+        for feeder in &self.feeders {
+            // One that has not taken the last word takes this one with it.
+            let _ = feeder.try_send(());
         }
     }
 }
 
-impl Device {
-    /// `None` if there is none, or it is open already: the first has two names.
-    fn open(path: &Path) -> Option<Device> {
-        let file = OpenOptions::new().write(true).open(path).ok()?;
-        let mut seconds = TIMEOUT_SECONDS;
-        let mut info = Info::default();
-        // SAFETY: two requests take a pointer to an int and one to a `watchdog_info`, which outlive the calls. One that
-        // refuses leaves it.
-        unsafe {
-            if libc::ioctl(file.as_raw_fd(), WDIOC_SETTIMEOUT, &raw mut seconds) != 0 {
-                libc::ioctl(file.as_raw_fd(), WDIOC_GETTIMEOUT, &raw mut seconds);
+/// What feeds one watchdog.
+struct Thread {
+    words: Receiver<()>,
+    disarm: Arc<AtomicBool>,
+    _running: Sender<()>,
+}
+
+impl Thread {
+    fn run(self, path: &Path, opened: Sender<Known>) {
+        let Some((mut device, known)) = open(path) else { return };
+        // A device that refuses resets the machine, which is what it is for.
+        let _ = device.write_all(b"1");
+        // Nobody may wait for it any more.
+        let _ = opened.send(known);
+        drop(opened);
+        while self.words.recv().is_ok() {
+            let is_end = self.disarm.load(Ordering::Relaxed);
+            let _ = device.write_all(if is_end { b"V" } else { b"1" });
+            if is_end {
+                return;
             }
-            libc::ioctl(file.as_raw_fd(), WDIOC_GETSUPPORT, &raw mut info);
         }
-        let timeout = Millis::from(seconds.max(1).cast_unsigned()) * 1000;
-        let identity = info.identity.split(|byte| *byte == 0).next().unwrap_or_default();
-        Some(Device { file, timeout, identity: String::from_utf8_lossy(identity).trim().to_owned() })
     }
+}
+
+/// `None` if it is open already: the first has two names.
+fn open(path: &Path) -> Option<(File, Known)> {
+    let file = OpenOptions::new().write(true).open(path).ok()?;
+    let mut seconds = TIMEOUT_SECONDS;
+    let mut info = Info::default();
+    // SAFETY: two requests take a pointer to an int and one to a `watchdog_info`, which outlive the calls. One that
+    // refuses leaves it.
+    unsafe {
+        if libc::ioctl(file.as_raw_fd(), WDIOC_SETTIMEOUT, &raw mut seconds) != 0 {
+            libc::ioctl(file.as_raw_fd(), WDIOC_GETTIMEOUT, &raw mut seconds);
+        }
+        libc::ioctl(file.as_raw_fd(), WDIOC_GETSUPPORT, &raw mut info);
+    }
+    let timeout = Millis::from(seconds.max(1).cast_unsigned()) * 1000;
+    let identity = info.identity.split(|byte| *byte == 0).next().unwrap_or_default();
+    Some((file, Known { timeout, identity: String::from_utf8_lossy(identity).trim().to_owned() }))
 }
 
 /// `/dev/watchdog0` and so on, then `/dev/watchdog`: another name of the first, or a device of a driver that knows no
@@ -134,6 +191,15 @@ fn paths(path: &Path) -> impl Iterator<Item = PathBuf> {
 mod tests {
     use super::*;
 
+    /// Once when it was opened and once since, by a thread.
+    fn eventually_fed(path: &Path) {
+        let end = Instant::now() + Duration::from_secs(30);
+        while std::fs::read_to_string(path).unwrap() != "11" {
+            assert!(Instant::now() < end, "{} is not fed", path.display());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     #[test]
     fn fed_when_due_and_disarmed_with_the_magic_character() {
         let folder = tempfile::tempdir().unwrap();
@@ -145,6 +211,7 @@ mod tests {
         watchdog.feed(15_999);
         watchdog.feed(16_000);
         assert_eq!(watchdog.due(), 31_000);
+        eventually_fed(&path);
         watchdog.disarm();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "11V");
     }
@@ -161,6 +228,7 @@ mod tests {
         // Plain files tell no name.
         assert_eq!(watchdog.summary(), "watchdog: resets the machine 60 s after a hang");
         watchdog.feed(15_000);
+        names.iter().for_each(|name| eventually_fed(&folder.path().join(name)));
         watchdog.disarm();
         for name in names {
             assert_eq!(std::fs::read_to_string(folder.path().join(name)).unwrap(), "11V", "{name}");
@@ -169,17 +237,36 @@ mod tests {
 
     #[test]
     fn the_shortest_time_counts_and_names_are_told() {
-        let device = |seconds: Millis, identity: &str| Device {
-            file: tempfile::tempfile().unwrap(),
+        let device = |seconds: Millis, identity: &str| Known {
             timeout: seconds * 1000,
             identity: identity.to_owned(),
         };
-        let devices = vec![device(60, "i6300ESB timer"), device(60, ""), device(20, "iTCO_wdt")];
-        let watchdog = Watchdog { devices, fed: 1000 };
+        let known = vec![device(60, "iTCO_wdt"), device(60, ""), device(20, "i6300ESB timer")];
+        let (feeders, disarm, threads) = (Vec::new(), Arc::default(), channel().1);
+        let watchdog = Watchdog { known, feeders, disarm, threads, fed: 1000 };
         assert_eq!(watchdog.due(), 6000);
         assert_eq!(
             watchdog.summary(),
             "watchdog: resets the machine 20 s after a hang (i6300ESB timer, iTCO_wdt)"
         );
+    }
+
+    #[test]
+    fn one_that_does_not_answer_holds_up_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("watchdog");
+        // Whoever opens it to write waits until somebody reads.
+        let silent = folder.path().join("watchdog1");
+        rustix::fs::mknodat(rustix::fs::CWD, &silent, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let good = folder.path().join("watchdog0");
+        std::fs::write(&good, "").unwrap();
+        let mut watchdog = Watchdog::open(&path, 0).unwrap();
+        assert_eq!((watchdog.known.len(), watchdog.feeders.len()), (1, 2));
+        watchdog.feed(15_000);
+        eventually_fed(&good);
+        watchdog.disarm();
+        assert!(std::fs::read_to_string(&good).unwrap().ends_with('V'));
+        // So that its thread ends.
+        drop(File::open(&silent).unwrap());
     }
 }
