@@ -22,20 +22,25 @@ type Outcome = (Vec<(String, Duration)>, Vec<Problem>);
 #[derive(Debug, Default)]
 pub struct Cards {
     held: Vec<Load>,
+    /// Names of those that the thread has.
+    begun: BTreeSet<String>,
     job: Option<JoinHandle<Outcome>>,
+    loaded: Vec<(String, Duration)>,
 }
 
 impl Cards {
-    /// Takes those out of `modules` that only cards need.
+    /// Takes those out of `modules` that only cards need; what was held back and is needed now comes back. One that turns up
+    /// when the thread has begun is left to the root's first boot.
     pub fn hold(&mut self, modules: &mut Vec<Load>) {
         let is_of_card = |module: &Load| module.path.to_string_lossy().contains(FOLDER);
         let others = modules.iter().filter(|module| !is_of_card(module));
         let needed: BTreeSet<String> = others.flat_map(|module| module.needs.clone()).collect();
-        let (held, now) = std::mem::take(modules)
-            .into_iter()
-            .partition(|module| is_of_card(module) && !needed.contains(&module.name));
-        *modules = now;
-        self.held.extend::<Vec<Load>>(held);
+        // In their order: what a module needs comes before it.
+        let all = std::mem::take(&mut self.held).into_iter().chain(std::mem::take(modules));
+        (self.held, *modules) = all.partition(|module| is_of_card(module) && !needed.contains(&module.name));
+        if !needed.is_disjoint(&self.begun) {
+            self.wait();
+        }
     }
 
     /// Begins to load them. Without a thread they are left to the root's first boot.
@@ -44,13 +49,20 @@ impl Cards {
             return;
         }
         let modules = std::mem::take(&mut self.held);
+        self.begun = modules.iter().map(|module| module.name.clone()).collect();
         let thread = std::thread::Builder::new().name("cards".to_owned());
         self.job = thread.spawn(move || load::load(modules)).ok();
     }
 
     /// Waits until they are loaded. The root's first boot tries once more what has failed, and tells it.
     pub fn end(&mut self) -> Vec<(String, Duration)> {
-        self.job.take().and_then(|job| job.join().ok()).map_or_else(Vec::new, |(loaded, _)| loaded)
+        self.wait();
+        std::mem::take(&mut self.loaded)
+    }
+
+    fn wait(&mut self) {
+        let outcome = self.job.take().and_then(|job| job.join().ok());
+        self.loaded.extend(outcome.into_iter().flat_map(|(loaded, _)| loaded));
     }
 }
 
@@ -78,6 +90,11 @@ mod tests {
         let names = |modules: &[Load]| modules.iter().map(|one| one.name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&modules), ["dca", "libcxgb", "cxgbi"]);
         assert_eq!(names(&cards.held), ["mdio", "igb", "ixgbe"]);
+        // A disk behind a card, which is found later.
+        let mut later = vec![module("/lib/modules/6/kernel/drivers/scsi/later.ko", &["mdio"])];
+        cards.hold(&mut later);
+        assert_eq!(names(&later), ["mdio", "later"]);
+        assert_eq!(names(&cards.held), ["igb", "ixgbe"]);
     }
 
     #[test]
