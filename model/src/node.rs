@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::baked::{ClusterLayer, OsRelease};
+use crate::cluster::Node;
 use crate::families::{Family, PerFamily};
 use crate::kubernetes::KubernetesError;
 
@@ -42,6 +43,11 @@ pub struct NodeFacts {
 }
 
 impl NodeFacts {
+    /// What the cluster file says of this machine; nothing of one that it does not describe.
+    pub fn described(&self) -> Option<&Node> {
+        self.layer.file.nodes.iter().find(|node| node.name == self.name)
+    }
+
     /// The pods' ranges of every family that there are any of.
     pub fn pod_cidrs(&self) -> impl Iterator<Item = IpNet> + use<> {
         self.pod_cidr.into_iter().flat_map(|ranges| ranges.iter())

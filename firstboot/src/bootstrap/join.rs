@@ -37,7 +37,7 @@ pub fn run(roots: &Roots, facts: &NodeFacts) -> Result<String, BootstrapError> {
     }
     let api = Api::open_as_node(roots, server)?;
     let mut node = node_object::of(facts)?;
-    if facts.admitted
+    if facts.described().is_none()
         && let Some(present) = present(&api, &node.path, Instant::now() + PATIENCE)?
     {
         node_object::keep(&mut node, &present);

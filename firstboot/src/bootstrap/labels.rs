@@ -2,8 +2,7 @@
 //!
 //! The API server keeps labels below `kubernetes.io` from nodes, so that one that was broken into cannot draw pods
 //! to itself; that of the role, which `kubectl get nodes` shows, is among them, also for workers that nobody described
-//! (`admit-unknown-workers`). The Nodes are watched, and only
-//! their metadata is sent: an event per Node every few minutes.
+//! (`admit-unknown-workers`). The Nodes are watched, and only their metadata is sent: an event per Node every few minutes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -73,7 +72,7 @@ impl Wanted {
         match self.described.get(name) {
             Some(labels) => labels.clone(),
             None if self.names.contains(name) => Labels::new(),
-            None => node_object::admitted_labels(&self.file, &metadata["annotations"], self.version),
+            None => node_object::admitted_labels(&self.file, metadata, self.version),
         }
     }
 }
@@ -128,7 +127,7 @@ fn missing<'a>(wanted: &Wanted, event: &'a Value) -> Option<(&'a str, Labels)> {
 
 #[cfg(test)]
 mod tests {
-    use bootwright_model::agent::WANTS_POD_CIDR;
+    use bootwright_model::agent::ROLE;
 
     use super::*;
 
@@ -164,11 +163,12 @@ mod tests {
         assert_eq!(lacking(&event("ADDED", "stranger", json!({}))), None);
         assert_eq!(lacking(&json!({ "type": "ERROR", "object": { "code": 410 } })), None);
     }
+
     #[test]
     fn a_node_that_nobody_described_gets_what_workers_get() {
         let mut facts = crate::network::tests::facts("10.10.3.0/24", "vxlan");
         let lacking = |facts: &NodeFacts, name: &str, has: Value| {
-            let metadata = json!({ "name": name, "labels": has, "annotations": { WANTS_POD_CIDR: "true" } });
+            let metadata = json!({ "name": name, "labels": has, "annotations": { ROLE: "worker" } });
             let event = json!({ "type": "ADDED", "object": { "metadata": metadata } });
             missing(&Wanted::of(facts).unwrap(), &event)
                 .map(|(_, labels)| labels.into_keys().collect::<String>())
@@ -178,6 +178,8 @@ mod tests {
         facts.layer.file.cluster.admit_unknown_workers = true;
         assert_eq!(lacking(&facts, "worker-a", json!({})).as_deref(), Some(role));
         assert_eq!(lacking(&facts, "worker-a", json!({ role: "" })), None);
+        let other = "node-role.kubernetes.io/vault";
+        assert_eq!(lacking(&facts, "worker-a", json!({ other: "" })), None, "it has chosen already");
         assert_eq!(lacking(&facts, "cp1", json!({})), None, "a control plane's name, whatever its Node says");
     }
 }

@@ -33,8 +33,7 @@ const NODES: &str = "/api/v1/nodes";
 pub fn of(facts: &NodeFacts) -> Result<Object, KubernetesError> {
     let version: Version = facts.os.kubernetes.parse()?;
     let role = facts.layer.role.as_str();
-    let inventory = facts.layer.file.nodes.iter().find(|node| node.name == facts.name);
-    let mut labels = inventory.map(|node| node.labels.clone()).unwrap_or_default();
+    let mut labels = facts.described().map(|node| node.labels.clone()).unwrap_or_default();
     if is_control_plane(role) {
         labels.extend(role_labels(role, version));
     } else {
@@ -42,10 +41,13 @@ pub fn of(facts: &NodeFacts) -> Result<Object, KubernetesError> {
     }
     let mut metadata = json!({ "name": facts.name, "labels": labels });
     let mut spec = json!({});
+    if facts.described().is_none() && is_worker(role) {
+        metadata["annotations"] = json!({ agent::ROLE: role });
+    }
     if facts.admitted {
         // Also one that has had a range before does not set it: its Node may have been deleted, and the range another's.
         let wish = facts.pod_cidr.map_or("true".to_owned(), |ranges| ranges.trunc().to_string());
-        metadata["annotations"] = json!({ agent::WANTS_POD_CIDR: wish, agent::ROLE: role });
+        metadata["annotations"][agent::WANTS_POD_CIDR] = wish.into();
     } else {
         let ranges: Vec<String> = facts.pods()?.trunc().iter().map(|range| range.to_string()).collect();
         spec = json!({ "podCIDR": ranges[0], "podCIDRs": ranges });
@@ -86,8 +88,8 @@ pub fn keep(object: &mut Object, present: &Value) {
     }
 }
 
-/// The Node of [`of`] with the taints of its role and of its cloud, to be made if it does not exist: a taint that was taken away
-/// must not come back at the next boot. Nothing if there are none.
+/// The Node of [`of`] with the taints of its role and of its cloud, to be made if it does not exist: a taint that was taken
+/// away must not come back at the next boot. Nothing if there are none.
 pub fn tainted(facts: &NodeFacts) -> Result<Option<Object>, KubernetesError> {
     let mut taints = taint_list(facts, facts.os.kubernetes.parse()?);
     if facts.layer.file.cloud.is_external() {
@@ -111,18 +113,20 @@ pub fn kept_labels(node: &Node, version: Version) -> BTreeMap<String, String> {
 }
 
 /// The same of a machine that nobody described, by what its Node says: any worker may have written that, so that the role is
-/// one of the cluster file's workers, or `worker`, whose image is built without one. Nothing if the Node does not ask for a pod
-/// CIDR, as another's than such a machine's does not.
-pub fn admitted_labels(
-    file: &ClusterFile,
-    annotations: &Value,
-    version: Version,
-) -> BTreeMap<String, String> {
-    let role = annotations[agent::ROLE].as_str().unwrap_or(WORKER);
-    let is_known = role == WORKER || is_worker(role) && file.nodes.iter().any(|node| node.role == role);
-    if !file.cluster.admit_unknown_workers || annotations[agent::WANTS_POD_CIDR].is_null() || !is_known {
+/// one of the cluster file's workers, or `worker`, whose image is built without one. Nothing if the Node has the label of a
+/// role: one that is broken into after it has joined is not to choose another.
+pub fn admitted_labels(file: &ClusterFile, metadata: &Value, version: Version) -> BTreeMap<String, String> {
+    let annotations = &metadata["annotations"];
+    // One that was made by an older image asks for a pod CIDR, and says no more.
+    let asks = annotations[agent::WANTS_POD_CIDR].as_str().map(|_| WORKER);
+    let role = annotations[agent::ROLE].as_str().or(asks).filter(|role| {
+        *role == WORKER || is_worker(role) && file.nodes.iter().any(|node| node.role == *role)
+    });
+    let labels = metadata["labels"].as_object();
+    let has_role = labels.is_some_and(|labels| labels.keys().any(|key| key.starts_with(ROLE_LABEL)));
+    let (true, false, Some(role)) = (file.cluster.admit_unknown_workers, has_role, role) else {
         return BTreeMap::new();
-    }
+    };
     role_labels(role, version)
 }
 
@@ -222,7 +226,7 @@ mod tests {
     #[test]
     fn a_machine_that_nobody_described_asks_for_its_range() {
         let mut facts = worker("1.20.2");
-        facts.admitted = true;
+        (facts.name, facts.admitted) = ("worker-a".to_owned(), true);
         for (has, asks) in [(None, "true"), (Some("10.10.255.7/24"), "10.10.255.0/24")] {
             facts.pod_cidr = has.map(|range| range.parse().unwrap());
             let body = of(&facts).unwrap().body;
@@ -242,7 +246,8 @@ mod tests {
         let mut file = worker("1.20.2").layer.file;
         let says = |role: Value| json!({ agent::WANTS_POD_CIDR: "true", agent::ROLE: role });
         let labels = |file: &ClusterFile, annotations: Value| {
-            let labels = admitted_labels(file, &annotations, "1.20.2".parse().unwrap());
+            let metadata = json!({ "annotations": annotations, "labels": { "zone": "a" } });
+            let labels = admitted_labels(file, &metadata, "1.20.2".parse().unwrap());
             labels.into_keys().collect::<Vec<_>>().join(" ")
         };
         let of_worker = "node-role.kubernetes.io/worker";
@@ -251,19 +256,21 @@ mod tests {
         assert_eq!(labels(&file, says("worker".into())), of_worker);
         assert_eq!(labels(&file, says(Value::Null)), of_worker, "of an image that did not say it");
         assert_eq!(labels(&file, says("storage".into())), "", "no node has that role");
-        assert_eq!(labels(&file, json!({ agent::ROLE: "worker" })), "");
+        assert_eq!(labels(&file, json!({ agent::ROLE: "worker" })), of_worker, "it has a range of its own");
         assert_eq!(labels(&file, Value::Null), "");
         for role in ["all-in-one", "control-plane", "etcd", "", "x/y"] {
             assert_eq!(labels(&file, says(role.into())), "", "{role}");
         }
         file.nodes[1].role = "storage".to_owned();
         assert_eq!(labels(&file, says("storage".into())), "node-role.kubernetes.io/storage");
+        let has = json!({ "annotations": says("storage".into()), "labels": { of_worker: "" } });
+        assert_eq!(admitted_labels(&file, &has, "1.20.2".parse().unwrap()), BTreeMap::new(), "not another");
     }
 
     #[test]
     fn what_a_node_cannot_lose_is_applied_again() {
         let mut facts = worker("1.20.2");
-        (facts.admitted, facts.pod_cidr) = (true, None);
+        (facts.name, facts.admitted, facts.pod_cidr) = ("worker-a".to_owned(), true, None);
         let applied = |present: Value| {
             let mut object = of(&facts).unwrap();
             keep(&mut object, &present);
