@@ -76,21 +76,21 @@ pub fn merge(
 fn address_of(links: &[Link], layer: &ClusterLayer) -> Option<PerFamily<IpNet>> {
     let families = &layer.file.cluster.pod_cidr;
     let is_default = |link: &&Link| link.routes.iter().any(|route| route.to.prefix_len() == 0);
-    let ordered = links.iter().filter(is_default).chain(links);
-    let addresses: Vec<IpNet> = ordered.flat_map(|link| link.addresses.iter().copied()).collect();
+    let ordered: Vec<&Link> = links.iter().filter(is_default).chain(links).collect();
+    let addresses: Vec<IpNet> = ordered.iter().flat_map(|link| link.addresses.iter().copied()).collect();
     let of_family = |family: IpNet| {
         let same = |address: &&IpNet| address.addr().is_ipv4() == family.addr().is_ipv4();
         addresses.iter().find(same).copied().ok_or(())
     };
     match families.try_map(of_family) {
         Err(()) if !is_node(&layer.role) => of_family(families.primary()).ok().map(PerFamily::one),
-        Err(()) => half(links, layer),
+        Err(()) => half(&ordered, layer),
         addresses => addresses.ok(),
     }
 }
 
 /// In a cluster of both families: the address of one on a link that asks for the other.
-fn half(links: &[Link], layer: &ClusterLayer) -> Option<PerFamily<IpNet>> {
+fn half(links: &[&Link], layer: &ClusterLayer) -> Option<PerFamily<IpNet>> {
     let asks = |link: &Link, family: Family| match family {
         Family::V4 => link.dhcp4,
         Family::V6 => link.dhcp6 || link.accept_ra == Some(true),

@@ -71,6 +71,12 @@ fn a_description_with_an_address_of_one_family_may_leave_the_other_to_a_router()
     assert_eq!(address("addresses = ['10.0.2.99/24']\naccept-ra = true"), given("10.0.2.99/24"));
     // That of the storage network is not the node's: its link asks for no other.
     assert_eq!(address("dhcp4 = true\ndhcp6 = true"), Ok(None));
+    // Nor if it does, and another has the way to all networks.
+    let text = "name = 'w9'\npod-cidr = ['10.10.99.0/24', 'fd00:10:10:99::/64']\n[[link]]\nname = 'storage'\n\
+                addresses = ['10.30.0.9/24']\naccept-ra = true\n[[link]]\nname = 'lan'\n\
+                addresses = ['10.0.2.99/24']\naccept-ra = true\nroute = [{ to = '0.0.0.0/0', via = '10.0.2.2' }]";
+    let identity = resolve(&[seed(toml::from_str(text).unwrap())], &worker, &macs(&[])).unwrap();
+    assert_eq!(identity.address.map(|address| address.to_string()).as_deref(), Some("10.0.2.99/24"));
     let refused = address("addresses = ['10.0.2.99/24']").unwrap_err();
     assert!(refused.contains("none of them asks for one by dhcp4"), "{refused}");
 
