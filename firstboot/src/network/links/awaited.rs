@@ -1,5 +1,5 @@
 //! Waiting for cards that are not there yet, as their drivers probe in the background: by what the machine's buses say of
-//! its cards, and only where they leave it open by the clock.
+//! its cards, and where they leave it open by the clock.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,18 @@ use super::{LINK_PATIENCE, LinkError};
 use crate::network::netlink::LinkChanges;
 use crate::report::under;
 
-/// Between two cards; by then most are there.
+/// Between two cards, where no bus says that there is another; by then most are there.
 const QUIET: Duration = Duration::from_secs(2);
+/// Between two links of one card, which has several ports.
+const PORTS: Duration = Duration::from_millis(200);
 
 /// Buses whose devices say what they are: the folder, the file, and how its words begin for an Ethernet card. The sources
-/// are the PCI Code and ID Assignment Specification (class 02, subclass 00), the Virtio specification (section 5), and
-/// `HV_NIC_GUID` of the kernel's linux/hyperv.h; a Xen device has a type.
-const CARDS: [(&str, &str, &str); 4] = [
+/// are the PCI Code and ID Assignment Specification (class 02, subclasses 00 and 80, "other", which cards are that can be of
+/// InfiniBand too), the Virtio specification (section 5), and `HV_NIC_GUID` of the kernel's linux/hyperv.h; a Xen device has
+/// a type.
+const CARDS: [(&str, &str, &str); 5] = [
     ("/sys/bus/pci/devices", "class", "0x0200"),
+    ("/sys/bus/pci/devices", "class", "0x0280"),
     ("/sys/bus/virtio/devices", "device", "0x0001"),
     ("/sys/bus/vmbus/devices", "class_id", "{f8615163-df3e-46c5-913f-f2d2f965ed0e}"),
     ("/sys/bus/xen/devices", "devtype", "vif"),
@@ -38,32 +42,57 @@ pub fn wait_until_settled(root: &Path, macs: &[String]) -> Result<(), LinkError>
     wait(root, macs, QUIET)
 }
 
-/// At most `quiet` from one change to the next.
+/// At most `quiet` from one change to the next where a card may be there that no bus says anything of.
 fn wait(root: &Path, macs: &[String], quiet: Duration) -> Result<(), LinkError> {
     let mut changes = LinkChanges::open().map_err(|source| request("listen for links", source))?;
     let latest = Instant::now() + LINK_PATIENCE;
+    let mut has_come = false;
     loop {
         let ours = cards(root)?;
         let is_there = ours.iter().any(|card| macs.iter().any(|mac| card.mac.eq_ignore_ascii_case(mac)));
-        if is_there || !may_come(root) || Instant::now() >= latest {
+        let quiet = match awaited(root) {
+            Awaited::Nothing if has_come => PORTS,
+            Awaited::Nothing => return Ok(()),
+            Awaited::Perhaps => quiet,
+            Awaited::Card => LINK_PATIENCE,
+        };
+        if is_there || Instant::now() >= latest {
             return Ok(());
         }
         let end = latest.min(Instant::now() + quiet);
         if !changes.wait(end).map_err(|source| request("listen for links", source))? {
             return Ok(());
         }
+        has_come = true;
     }
 }
 
-/// Whether there may be a card whose link is still to come: not where every card that a bus has is a link already.
-fn may_come(root: &Path) -> bool {
+/// What is still to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    /// Every card that a bus has is a link already.
+    Nothing,
+    /// There may be one more, and nobody says so.
+    Perhaps,
+    /// The link of a card that has a driver.
+    Card,
+}
+
+fn awaited(root: &Path) -> Awaited {
     let device = |link: PathBuf| link.join("device").canonicalize().ok();
     let links: Vec<PathBuf> = devices(root, LINKS).filter_map(device).collect();
     // A card of virtio is a device of two buses, and its link is one of the second.
-    let has_link = |card: &PathBuf| links.iter().any(|link| link.starts_with(card));
+    let has_link = |card: &&PathBuf| links.iter().any(|link| link.starts_with(card));
     let cards = on_buses(root);
-    // Without any the bus may be one that is not known here.
-    cards.is_empty() || !cards.iter().all(has_link) || devices(root, USB).next().is_some()
+    let silent: Vec<&PathBuf> = cards.iter().filter(|card| !has_link(card)).collect();
+    if silent.iter().any(|card| card.join("driver").exists()) {
+        Awaited::Card
+    } else if cards.is_empty() || !silent.is_empty() || devices(root, USB).next().is_some() {
+        // Without any card the bus may be one that is not known here; one without a driver will have none.
+        Awaited::Perhaps
+    } else {
+        Awaited::Nothing
+    }
 }
 
 /// The Ethernet cards by the buses' word, each by its place among all devices.
@@ -118,30 +147,41 @@ mod tests {
             symlink(to, folder.join(to.file_name().unwrap())).unwrap();
         }
 
-        fn may_come(&self) -> bool {
-            may_come(self.0.path())
+        fn awaited(&self) -> Awaited {
+            awaited(self.0.path())
+        }
+
+        /// A driver has the device at a path.
+        fn bind(&self, path: &str) {
+            let driver = under(self.0.path(), "/sys/bus/pci/drivers/one");
+            fs::create_dir_all(&driver).unwrap();
+            symlink(driver, under(self.0.path(), "/sys/devices").join(path).join("driver")).unwrap();
         }
     }
 
     #[test]
     fn a_card_without_a_link_is_still_to_come() {
         let sys = Sys::new();
-        assert!(sys.may_come(), "no bus says anything");
+        assert_eq!(sys.awaited(), Awaited::Perhaps, "no bus says anything");
         // A disk, and a card of virtio, whose link is not the card's own.
         sys.device("pci", "pci0/0000:00:02.0", "class", "0x010000");
+        sys.bind("pci0/0000:00:02.0");
         sys.device("pci", "pci0/0000:00:03.0", "class", "0x020000");
         sys.device("virtio", "pci0/0000:00:03.0/virtio1", "device", "0x0001");
-        assert!(sys.may_come(), "no link");
+        assert_eq!(sys.awaited(), Awaited::Perhaps, "no driver");
+        sys.bind("pci0/0000:00:03.0");
+        assert_eq!(sys.awaited(), Awaited::Card);
         sys.card("pci0/0000:00:03.0/virtio1");
-        assert!(!sys.may_come());
+        assert_eq!(sys.awaited(), Awaited::Nothing);
         // Another, and the link of something that is no card.
-        sys.device("pci", "pci0/0000:00:04.0", "class", "0x020000");
+        sys.device("pci", "pci0/0000:00:04.0", "class", "0x028000");
+        sys.bind("pci0/0000:00:04.0");
         sys.card("pci0/0000:00:02.0");
-        assert!(sys.may_come(), "the second has no link");
+        assert_eq!(sys.awaited(), Awaited::Card, "the second has no link");
         sys.card("pci0/0000:00:04.0");
-        assert!(!sys.may_come());
+        assert_eq!(sys.awaited(), Awaited::Nothing);
         fs::create_dir_all(under(sys.0.path(), USB).join("usb1")).unwrap();
-        assert!(sys.may_come(), "a bus whose devices come one by one");
+        assert_eq!(sys.awaited(), Awaited::Perhaps, "a bus whose devices come one by one");
     }
 
     #[test]
@@ -151,9 +191,10 @@ mod tests {
         {
             let sys = Sys::new();
             sys.device(bus, "one", file, says);
-            assert!(sys.may_come(), "{bus}");
+            sys.bind("one");
+            assert_eq!(sys.awaited(), Awaited::Card, "{bus}");
             sys.card("one");
-            assert!(!sys.may_come(), "{bus}");
+            assert_eq!(sys.awaited(), Awaited::Nothing, "{bus}");
         }
     }
 }
