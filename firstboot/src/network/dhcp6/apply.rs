@@ -51,9 +51,10 @@ pub fn present(link: u32, address: Ipv6Addr) -> io::Result<Option<Ipv6Address>> 
     Ok(all.into_iter().find(|one| one.index == link && one.address.addr() == address))
 }
 
-/// Waits until the kernel has looked whether another machine has the address that was just set; false if one has.
-pub fn is_free(link: u32, address: Ipv6Addr) -> io::Result<bool> {
-    let end = Instant::now() + DETECTION;
+/// Waits, until `end` at most, for the kernel to have looked whether another machine has the address that was just set; false
+/// if one has.
+pub fn is_free(link: u32, address: Ipv6Addr, end: Instant) -> io::Result<bool> {
+    let end = end.min(Instant::now() + DETECTION);
     loop {
         match present(link, address)? {
             // The kernel takes an address with a lifetime away at once, and marks one without.

@@ -233,7 +233,7 @@ impl Search<'_> {
             {
                 return Ok(Err(chain(&error).join(": ")));
             }
-            if apply::is_free(index, lease.address)? {
+            if apply::is_free(index, lease.address, self.end)? {
                 return Ok(Ok(()));
             }
             let _ = apply::withdraw(index, address);

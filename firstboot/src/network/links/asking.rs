@@ -23,6 +23,8 @@ pub(super) struct Asks {
     pub place: usize,
     /// Of the routes that come with the address.
     pub metric: u32,
+    /// The node's own address is to come.
+    pub own: bool,
 }
 
 /// The link that the node's address is to be lent on: the one that the node's MAC address names, else the one whose
@@ -55,15 +57,15 @@ pub(super) fn node_link(
     })
 }
 
-/// Says in the plan on which links somebody is asked. Routes of a lease get a metric of their own: a described default route has
-/// its own before, as it was written by somebody who knew of it.
+/// Says in the plan on which links somebody is asked. Routes of a lease get a metric of their own: a described default route
+/// has its own before, as it was written by somebody who knew of it.
 ///
 /// # Errors
 /// The node's address cannot come on its link.
 pub(super) fn choose(plan: &mut Plan, missing: Missing) -> Result<(), LinkError> {
     plan.asking = choose_of(plan, Family::V4, missing.ipv4)?;
     plan.asking_ipv6 = choose_of(plan, Family::V6, missing.ipv6)?;
-    for Asks { place, metric } in plan.asking_ipv6.clone() {
+    for Asks { place, metric, .. } in plan.asking_ipv6.clone() {
         let planned = &mut plan.links[place];
         // As whoever asks a router wants it, from when the link is set up.
         (planned.link.accept_ra, planned.ra_metric) = (Some(true), Some(metric));
@@ -76,7 +78,7 @@ fn choose_of(plan: &mut Plan, family: Family, missing: bool) -> Result<Vec<Asks>
     let is_own = |place: usize| place == plan.node && missing;
     // The address of the node's link is known, and a server would give it another one.
     let is_known = |place: usize| {
-        let given = plan.address.is_some_and(|given| family == Family::V4 || given.of(family).is_some());
+        let given = plan.address.is_some_and(|given| given.of(family).is_some());
         place == plan.node && given && !missing
     };
     let asks = |link: &Link| if family == Family::V4 { link.dhcp4 } else { link.dhcp6 };
@@ -88,10 +90,14 @@ fn choose_of(plan: &mut Plan, family: Family, missing: bool) -> Result<Vec<Asks>
     for place in places {
         let Planned { link, master, .. } = &plan.links[place];
         if let Some(master) = *master {
-            let (link_name, master) = (link.name.clone(), plan.links[master].link.name.clone());
+            let master = plan.links[master].link.name.clone();
+            let error = LinkError::MemberAsks { link: link.name.clone(), master };
+            if is_own(place) {
+                return Err(error);
+            }
             // Once, of a link that asks for both.
             if family == Family::V4 || !link.dhcp4 {
-                changed.push(LinkError::MemberAsks { link: link_name, master });
+                changed.push(error);
             }
             continue;
         }
@@ -115,7 +121,7 @@ fn choose_of(plan: &mut Plan, family: Family, missing: bool) -> Result<Vec<Asks>
             changed.push(LinkError::SameMetric { later, first, metric });
         }
         used.push((metric, told(&link.name, family)));
-        asking.push(Asks { place, metric });
+        asking.push(Asks { place, metric, own: is_own(place) });
     }
     plan.changed.extend(changed);
     Ok(asking)
@@ -128,20 +134,10 @@ fn asked_metric(link: &Link, family: Family, own: bool) -> u32 {
         // To IPv6 0 is none.
         (Some(0), Family::V6) => IPV6_METRIC,
         (Some(metric), Family::V6) => metric,
-        (None, Family::V4) => {
-            if own {
-                0
-            } else {
-                FURTHER_METRIC
-            }
-        }
-        (None, Family::V6) => {
-            if own {
-                IPV6_METRIC
-            } else {
-                FURTHER_IPV6_METRIC
-            }
-        }
+        (None, Family::V4) if own => 0,
+        (None, Family::V4) => FURTHER_METRIC,
+        (None, Family::V6) if own => IPV6_METRIC,
+        (None, Family::V6) => FURTHER_IPV6_METRIC,
     }
 }
 
@@ -183,8 +179,10 @@ pub(super) fn found(plan: &Plan, asking: &[Asks], links: &[Present], indices: &[
         let metric = Some(asks.metric).filter(|metric| *metric != 0);
         let present = links.iter().find(|link| Some(link.index) == indices[asks.place]);
         let described_to = described_to(plan, asks.metric);
-        let described = Link { mtu: Some(*mtu), metric, ..link.clone() };
-        Asking { described, described_to, present: present.cloned() }
+        // On the link of an address that is known the node can do without: clouds ask for both families wherever they are.
+        let optional = link.optional || asks.place == plan.node && !asks.own;
+        let described = Link { mtu: Some(*mtu), metric, optional, ..link.clone() };
+        Asking { own: asks.own, described, described_to, present: present.cloned() }
     });
     asking.collect()
 }
@@ -298,7 +296,7 @@ mod tests {
         let plan = plan(&Wanted { address, missing, gateway: None, ..wanted(links) })?;
         let name = |place: usize| plan.links[place].link.name.clone();
         let asking = plan.asking_ipv6.iter().map(|asks| (name(asks.place), asks.metric)).collect();
-        for Asks { place, metric } in &plan.asking_ipv6 {
+        for Asks { place, metric, .. } in &plan.asking_ipv6 {
             let planned = &plan.links[*place];
             assert_eq!((planned.link.accept_ra, planned.ra_metric), (Some(true), Some(*metric)));
         }

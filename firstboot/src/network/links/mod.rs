@@ -95,6 +95,8 @@ pub struct Configured {
 /// A link that somebody is to be asked on for an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asking {
+    /// The node's own address is to come.
+    pub own: bool,
     /// As described, with the MTU that it is given, and with the metric of the routes that come with the address.
     pub described: Link,
     /// Destinations of described IPv4 routes, on any link, that have the metric of the lease's.

@@ -36,16 +36,15 @@ pub(super) struct Question<'a, H> {
 }
 
 impl<H> Asked<H> {
-    /// All, in their order; the first of them has the node's address if that is asked for (`own`).
-    pub fn all(asking: Vec<Asking>, own: bool) -> Vec<Asked<H>> {
-        let asked =
-            asking.into_iter().enumerate().map(|(number, Asking { described, described_to, present })| {
-                let card = present.as_ref().and_then(Card::of);
-                let link = card.as_ref().map_or_else(String::new, |card| card.name.clone());
-                let own = own && number == 0;
-                let kept = Kept { number, own, link, described, described_to, held: None };
-                Asked { kept, card, carrier: present.is_some_and(|link| link.carrier) }
-            });
+    /// All, in their order.
+    pub fn all(asking: Vec<Asking>) -> Vec<Asked<H>> {
+        let asked = asking.into_iter().enumerate().map(|(number, asking)| {
+            let Asking { own, described, described_to, present } = asking;
+            let card = present.as_ref().and_then(Card::of);
+            let link = card.as_ref().map_or_else(String::new, |card| card.name.clone());
+            let kept = Kept { number, own, link, described, described_to, held: None };
+            Asked { kept, card, carrier: present.is_some_and(|link| link.carrier) }
+        });
         asked.collect()
     }
 

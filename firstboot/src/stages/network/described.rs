@@ -34,10 +34,7 @@ pub(super) fn configure(
     let kept = Kept::of(wanted, &configured);
     let (four, six) = ask(root, &name, missing, &mut configured, layer)?;
     configured.problems.extend(four.problems.into_iter().chain(six.problems));
-    let mtus = mtu::settle(root, &[four.mtus, six.mtus].concat())?;
-    if let Some((_, mtu)) = mtus.iter().find(|(link, _)| *link == configured.link) {
-        configured.mtu = (*mtu).into();
-    }
+    mtu::settle(root, &[four.mtus, six.mtus].concat(), &mut configured)?;
     let four_since = four.own.as_ref().map(|own| own.since);
     // The node waited for all of them.
     let since = four_since.into_iter().chain(six.own.as_ref().map(|own| own.since)).max();
@@ -74,8 +71,8 @@ fn ask(
     let asking_ipv6 = std::mem::take(&mut configured.asking_ipv6);
     let stop = AtomicBool::new(false);
     let (four, six) = std::thread::scope(|scope| {
-        let six = scope.spawn(|| leases_ipv6::ask(root, asking_ipv6, missing.ipv6, layer, &stop));
-        let four = leases::ask(root, name, asking, missing.ipv4, layer);
+        let six = scope.spawn(|| leases_ipv6::ask(root, asking_ipv6, layer, &stop));
+        let four = leases::ask(root, name, asking, layer);
         if four.is_err() {
             stop.store(true, Ordering::Relaxed);
         }

@@ -175,8 +175,9 @@ fn both(root: &Path, identity: &Identity, layer: &ClusterLayer) -> Result<Addres
     let most = first.mtu();
     let second = install(root, identity, layer, Six { cards, found, most, began })?;
     let mtus = [&first, &second].map(|one| (one.configured.link.clone(), one.mtu()));
-    mtu::settle(root, &mtus)?;
-    Ok(merge(layer, first, second))
+    let mut addressed = merge(layer, first, second);
+    mtu::settle(root, &mtus, &mut addressed.configured)?;
+    Ok(addressed)
 }
 
 /// Checks the address against the cluster, and writes it down for the service that keeps it.

@@ -86,7 +86,7 @@ pub(super) struct Own {
     pub since: Instant,
 }
 
-/// Asks on all of the links; the first of them has the node's address if that is to be lent (`own`).
+/// Asks on all of the links.
 ///
 /// # Errors
 /// The node's address is not lent, or cannot be used.
@@ -94,10 +94,9 @@ pub(super) fn ask(
     root: &Path,
     host_name: &str,
     asking: Vec<Asking>,
-    own: bool,
     layer: &ClusterLayer,
 ) -> Result<Leases, LentError> {
-    let asked = Asked::all(asking, own);
+    let asked = Asked::all(asking);
     let mut leases = Leases::default();
     let stop = AtomicBool::new(false);
     let look = |Question { kept, card, end }: Question<'_, _>| {

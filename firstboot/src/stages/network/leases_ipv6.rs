@@ -64,19 +64,17 @@ pub(super) struct Own {
     pub since: Instant,
 }
 
-/// Looks for addresses on all of the links; the first of them has the node's address if that is missing (`own`). It ends with
-/// `stop`.
+/// Looks for addresses on all of the links, until `stop` at most.
 ///
 /// # Errors
 /// The node's address is not found, or cannot be used.
 pub(super) fn ask(
     root: &Path,
     asking: Vec<Asking>,
-    own: bool,
     layer: &ClusterLayer,
     stop: &AtomicBool,
 ) -> Result<Leases, FoundError> {
-    let asked = Asked::all(asking, own);
+    let asked = Asked::all(asking);
     let mut leases = Leases::default();
     let look = |Question { kept, card, end }: Question<'_, _>| {
         let wanted = Wanted::of(layer, &kept.described, kept.own);

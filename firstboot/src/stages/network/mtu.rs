@@ -4,13 +4,19 @@ use std::path::Path;
 
 use super::NetworkError;
 use crate::network::lending::kept::{Holding, Kept};
-use crate::network::links;
+use crate::network::links::{self, Configured};
 use crate::network::netlink::Netlink;
 use crate::network::{dhcp, dhcp6};
 use crate::report::under;
+use crate::stages::problem;
 
-/// Gives each link the least of what it has got by several ways: name and bytes.
-pub(super) fn settle(root: &Path, mtus: &[(String, u16)]) -> Result<Vec<(String, u16)>, NetworkError> {
+/// Gives each link the least of what it has got by several ways: name and bytes. What a link does not take is a problem of
+/// `configured`, or an error if it is the node's.
+pub(super) fn settle(
+    root: &Path,
+    mtus: &[(String, u16)],
+    configured: &mut Configured,
+) -> Result<(), NetworkError> {
     let mut settled: Vec<(String, u16)> = Vec::new();
     for (link, mtu) in mtus {
         match settled.iter_mut().find(|(known, _)| known == link) {
@@ -24,13 +30,19 @@ pub(super) fn settle(root: &Path, mtus: &[(String, u16)]) -> Result<Vec<(String,
         }
         let links = Netlink::open().and_then(|mut netlink| netlink.links()).unwrap_or_default();
         if let Some(present) = links.iter().find(|one| one.name == *link) {
-            links::set_mtu(present.index, link, *least, Some(*least))?;
+            match links::set_mtu(present.index, link, *least, Some(*least)) {
+                Err(error) if *link != configured.link => configured.problems.push(problem(&error)),
+                result => drop(result?),
+            }
         }
         // Who renews one of them later leaves it so.
         lower::<dhcp::held::Held>(root, link, *least)?;
         lower::<dhcp6::held::Held>(root, link, *least)?;
     }
-    Ok(settled)
+    if let Some((_, mtu)) = settled.iter().find(|(link, _)| *link == configured.link) {
+        configured.mtu = (*mtu).into();
+    }
+    Ok(())
 }
 
 fn lower<H: Holding>(root: &Path, link: &str, least: u16) -> Result<(), NetworkError> {

@@ -173,7 +173,7 @@ impl Keeper {
     /// The address was taken away before its time; false if another machine has it meanwhile, of which the server is told.
     fn set_again(&self, card: &Card, held: &Held, lease: &Lease) -> Result<bool, KeepError> {
         set(card, held)?;
-        let free = apply::is_free(card.index, lease.address);
+        let free = apply::is_free(card.index, lease.address, Instant::now() + LOOK);
         if free.map_err(failed("addresses cannot be listed"))? {
             return Ok(true);
         }
@@ -267,6 +267,10 @@ impl Keeper {
         set(&self.present()?, &held)?;
         self.kept.held = Some(held);
         self.kept.write(&self.root).map_err(failed("the lease cannot be written down"))?;
+        self.write_resolvers()
+    }
+
+    fn write_resolvers(&self) -> Result<(), KeepError> {
         self.kept
             .write_resolvers(&self.root, &self.layer.file.network.resolvers)
             .map_err(failed("/etc/resolv.conf cannot be written"))
@@ -293,7 +297,14 @@ impl Keeper {
                     let start = || Health { state: State::Good, others: health.others.clone() };
                     let before = self.health.take().unwrap_or_else(start);
                     let told = health.told(&before, held, &card, self.kept.own);
+                    let (was_gone, is_gone) = (before.state == State::Gone, health.state == State::Gone);
                     self.health = Some(health);
+                    // Those of a network that is gone would be asked first.
+                    if !self.kept.own && is_gone && !was_gone {
+                        self.forget_resolvers()?;
+                    } else if !self.kept.own && was_gone && !is_gone {
+                        self.write_resolvers()?;
+                    }
                     if let Some(told) = told {
                         self.tell(&told);
                         return Ok(());
