@@ -21,6 +21,10 @@ const SERVICES: [&str; 7] = [
     "kube-proxy",
 ];
 
+/// It ends with "failed to wait for apiserver being healthy" if that takes more than ten seconds from when its Lease can be
+/// written (`WaitForAPIServer`), as on a busy machine: the API server is still making its roles then.
+const IMPATIENT: &str = "kube-controller-manager";
+
 /// How long each boot runs after its first services were started, milliseconds, until it is cut: while etcd
 /// and containerd read and write their files. The first cut is that of a node that is Ready.
 const CUTS_MS: [u64; 10] = [0, 400, 6_000, 1_000, 100, 3_000, 12_000, 700, 2_000, 50];
@@ -99,7 +103,8 @@ fn all_is_well(boot: &mut Boot) -> BootReport {
     let report = boot.expect("the boot report", outcome);
     reports::assert_stages_passed(&report, "pod-network");
     for service in &report.services {
-        assert_eq!(service.restarts, 0, "{} was started again: {:?}", service.name, service.last_error);
+        let most = u32::from(service.name == IMPATIENT);
+        assert!(service.restarts <= most, "{} was started again: {:?}", service.name, service.last_error);
     }
     report
 }
