@@ -15,7 +15,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::machine::Millis;
@@ -83,16 +83,21 @@ impl Watchdog {
         drop((opened, running));
         let end = Instant::now() + PATIENCE;
         let mut known = Vec::new();
-        // One that answers later is fed like the others.
-        while let Ok(answer) = answers.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            known.push(answer);
-        }
-        (!known.is_empty()).then_some(Watchdog { known, feeders, disarm, threads, fed: now })
+        let is_late = loop {
+            match answers.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(answer) => known.push(answer),
+                // One that answers later is armed then, and has to be fed like the others.
+                Err(RecvTimeoutError::Timeout) => break true,
+                Err(RecvTimeoutError::Disconnected) => break false,
+            }
+        };
+        (is_late || !known.is_empty()).then_some(Watchdog { known, feeders, disarm, threads, fed: now })
     }
 
-    /// Time without a sign of life until the reset, by the first that does it.
+    /// Time without a sign of life until the reset, by the first that does it; what is wanted of those that have not said it.
     pub fn timeout(&self) -> Millis {
-        self.known.iter().map(|device| device.timeout).min().unwrap_or(Millis::MAX)
+        let wanted = Millis::from(TIMEOUT_SECONDS.cast_unsigned()) * 1000;
+        self.known.iter().map(|device| device.timeout).min().unwrap_or(wanted)
     }
 
     /// `watchdog: resets the machine 60 s after a hang (i6300ESB timer, iTCO_wdt)`
@@ -106,7 +111,7 @@ impl Watchdog {
 
     /// When they have to be fed next: at a quarter of the time, so that a slow turn of the loop does not matter.
     pub fn due(&self) -> Millis {
-        self.fed.saturating_add(self.timeout() / 4)
+        self.fed + self.timeout() / 4
     }
 
     /// Feeds them if it is due.
@@ -266,7 +271,30 @@ mod tests {
         eventually_fed(&good);
         watchdog.disarm();
         assert!(std::fs::read_to_string(&good).unwrap().ends_with('V'));
-        // So that its thread ends.
-        drop(File::open(&silent).unwrap());
+        // To its end: who writes where nobody reads any more is ended by a signal, the whole process.
+        assert_eq!(std::fs::read(&silent).unwrap(), b"1V", "armed late, and switched off at once");
+    }
+
+    #[test]
+    fn one_that_is_armed_late_is_fed_and_disarmed() {
+        use std::io::Read;
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("watchdog");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let mut watchdog = Watchdog::open(&path, 0).unwrap();
+        assert_eq!((watchdog.known.len(), watchdog.due()), (0, 15_000));
+        let mut late = File::open(&path).unwrap();
+        let mut next = || {
+            let mut byte = [0];
+            late.read_exact(&mut byte).unwrap();
+            byte[0]
+        };
+        assert_eq!(next(), b'1', "when it was opened");
+        watchdog.feed(15_000);
+        assert_eq!(next(), b'1');
+        watchdog.disarm();
+        assert_eq!(next(), b'V');
+        assert_eq!(late.read(&mut [0]).unwrap(), 0, "its thread has ended");
     }
 }
