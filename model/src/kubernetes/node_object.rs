@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::bootstrap::{Method, Object};
-use super::{ALL_IN_ONE, KubernetesError, Version, gates, is_control_plane, is_worker};
+use super::{ALL_IN_ONE, KubernetesError, Version, WORKER, gates, is_control_plane, is_worker};
 use crate::agent;
 use crate::cluster::{ClusterFile, Node};
 use crate::node::NodeFacts;
@@ -22,8 +22,6 @@ pub(super) const EFFECT: &str = "NoSchedule";
 ///
 /// <https://kubernetes.io/docs/tasks/administer-cluster/running-cloud-controller/>
 const UNINITIALIZED: &str = "node.cloudprovider.kubernetes.io/uninitialized";
-/// Role of the image that is built without a node of the cluster file.
-const WORKER: &str = "worker";
 /// Beginning of the labels that name a node's role.
 const ROLE_LABEL: &str = "node-role.kubernetes.io/";
 /// Where the Nodes are.
