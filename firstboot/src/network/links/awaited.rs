@@ -50,16 +50,11 @@ fn wait(root: &Path, macs: &[String], quiet: Duration) -> Result<(), LinkError> 
     loop {
         let ours = cards(root)?;
         let is_there = ours.iter().any(|card| macs.iter().any(|mac| card.mac.eq_ignore_ascii_case(mac)));
-        let quiet = match awaited(root) {
-            Awaited::Nothing if has_come => PORTS,
-            Awaited::Nothing => return Ok(()),
-            Awaited::Perhaps => quiet,
-            Awaited::Card => LINK_PATIENCE,
-        };
         if is_there || Instant::now() >= latest {
             return Ok(());
         }
-        let end = latest.min(Instant::now() + quiet);
+        let Some(patience) = awaited(root).patience(quiet, has_come) else { return Ok(()) };
+        let end = latest.min(Instant::now() + patience);
         if !changes.wait(end).map_err(|source| request("listen for links", source))? {
             return Ok(());
         }
@@ -76,6 +71,17 @@ enum Awaited {
     Perhaps,
     /// The link of a card that has a driver.
     Card,
+}
+
+impl Awaited {
+    /// How long the next change is waited for, if at all; `has_come`: there was one already.
+    fn patience(self, quiet: Duration, has_come: bool) -> Option<Duration> {
+        match self {
+            Awaited::Nothing => has_come.then_some(PORTS),
+            Awaited::Perhaps => Some(quiet),
+            Awaited::Card => Some(LINK_PATIENCE),
+        }
+    }
 }
 
 fn awaited(root: &Path) -> Awaited {
@@ -182,6 +188,15 @@ mod tests {
         assert_eq!(sys.awaited(), Awaited::Nothing);
         fs::create_dir_all(under(sys.0.path(), USB).join("usb1")).unwrap();
         assert_eq!(sys.awaited(), Awaited::Perhaps, "a bus whose devices come one by one");
+    }
+
+    #[test]
+    fn nobody_is_waited_for_who_cannot_come() {
+        let patience = |awaited: Awaited, has_come| awaited.patience(QUIET, has_come);
+        assert_eq!(patience(Awaited::Nothing, false), None);
+        assert_eq!(patience(Awaited::Nothing, true), Some(PORTS), "a card of two ports");
+        assert_eq!(patience(Awaited::Perhaps, false), Some(QUIET));
+        assert_eq!(patience(Awaited::Card, false), Some(LINK_PATIENCE));
     }
 
     #[test]
