@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::lease::Lease;
 use crate::network::lending::kept::Holding;
 use crate::network::lending::times::{self, FOR_EVER, Phase, Times};
+use crate::network::resolvers;
 
 /// A lease, and since when. Times are in milliseconds since the kernel's start: the clock may be set meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,10 @@ pub struct Held {
 impl Holding for Held {
     const OWN: &'static str = layout::LEASE;
     const FURTHER: &'static str = layout::LEASES;
+
+    fn resolvers(number: usize) -> String {
+        resolvers::of_lease(number)
+    }
 }
 
 impl Held {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::held::Held;
 use super::lease::{Lease, Route};
-use crate::network::lending::kept;
+use crate::network::lending::kept::{self, Holding};
 use crate::network::resolvers::{self, Said};
 
 /// One link, and what came of asking.
@@ -29,7 +29,7 @@ impl Kept {
             resolvers: resolvers.collect(),
             search: lease.map_or_else(Vec::new, |lease| lease.search.clone()),
         };
-        resolvers::say(root, &resolvers::of_lease(self.number), &said, of_cluster)
+        resolvers::say(root, &Held::resolvers(self.number), &said, of_cluster)
     }
 }
 

@@ -80,6 +80,13 @@ pub fn other_link(address: IpNet, index: u32) -> Option<String> {
     Some(format!("this machine has already, on {name}"))
 }
 
+/// Whether an address that was found can be that of the link with an index: of the cluster's where a layer is given, and of this
+/// machine's. A phrase if not.
+pub fn usable(address: IpNet, index: u32, layer: Option<&ClusterLayer>) -> Result<(), String> {
+    let owner = layer.and_then(|layer| owner(address, layer)).or_else(|| other_link(address, index));
+    owner.map_or(Ok(()), |owner| Err(format!("{address} was given, which {owner}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::lease::tests::lease;

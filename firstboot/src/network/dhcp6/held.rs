@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::lease::{Lease, Told};
 use crate::network::lending::kept::Holding;
 use crate::network::lending::times::{self, Phase, Times};
+use crate::network::resolvers;
 
 /// An address, where it is from, and since when. Times are in milliseconds since the kernel's start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +30,10 @@ pub struct Held {
 impl Holding for Held {
     const OWN: &'static str = layout::LEASE_IPV6;
     const FURTHER: &'static str = layout::LEASES_IPV6;
+
+    fn resolvers(number: usize) -> String {
+        resolvers::of_ipv6(number)
+    }
 }
 
 impl Held {

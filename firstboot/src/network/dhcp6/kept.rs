@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::held::Held;
-use crate::network::lending::kept;
+use crate::network::lending::kept::{self, Holding};
 use crate::network::resolvers::{self, Said};
 
 /// One link, and what came of asking.
@@ -18,7 +18,7 @@ impl Kept {
         let told = self.held.as_ref().map(|held| &held.told);
         let resolvers = told.into_iter().flat_map(|told| &told.resolvers).copied().map(IpAddr::V6).collect();
         let search = told.map_or_else(Vec::new, |told| told.search.clone());
-        resolvers::say(root, &resolvers::of_ipv6(self.number), &Said { resolvers, search }, of_cluster)
+        resolvers::say(root, &Held::resolvers(self.number), &Said { resolvers, search }, of_cluster)
     }
 }
 

@@ -3,17 +3,19 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::mpsc::{Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::bootstrap::BootstrapError;
-use crate::network::dhcp::acquire::Card;
 use crate::network::dhcp::apply::ApplyError;
 use crate::network::links::LinkError;
-use crate::network::netlink::Netlink;
 use crate::report::{Consoles, chain};
 
 /// Before what has failed on a link is tried again.
 const PAUSE: Duration = Duration::from_secs(10);
+/// How long one search lasts before it is told what was seen, and begins again.
+const SEARCH: Duration = Duration::from_secs(300);
+/// Between two searches: one on a card that is gone ends at once.
+const BREATH: Duration = Duration::from_secs(1);
 
 /// What ends the service; it is started again.
 #[derive(Debug, thiserror::Error)]
@@ -58,8 +60,14 @@ pub trait Keep: Send + 'static {
     /// Waits until something is to be done, and does it.
     fn step(&mut self) -> Result<(), KeepError>;
 
-    /// Tells a person why a step failed, and looks for the link anew in the next one.
-    fn recover(&mut self, why: Option<&str>);
+    /// What the link is called, for a person.
+    fn name(&self) -> &str;
+
+    /// Whom it speaks to.
+    fn teller(&self) -> &Teller;
+
+    /// The link is looked for anew in the next step.
+    fn forget_card(&mut self);
 }
 
 /// Keeps all links, for ever, unless one panics: they are taken up again when the service is started again.
@@ -88,11 +96,38 @@ fn keep(mut keeper: impl Keep) {
             Ok(()) => told.clear(),
             Err(error) => {
                 let why = chain(&error).join(": ");
-                keeper.recover(Some(why.as_str()).filter(|why| *why != told));
+                if told != why {
+                    keeper.teller().tell(&format!("{}: {why}", keeper.name()));
+                }
                 told = why;
+                keeper.forget_card();
                 std::thread::sleep(PAUSE);
             }
         }
+    }
+}
+
+/// Tries `once`, which has an end, until it finds something, however long it takes. `nothing`: what a person is told there is
+/// meanwhile, `no lease`, with what was seen.
+pub(crate) fn search<K: Keep, T>(
+    keeper: &mut K,
+    nothing: &str,
+    once: impl Fn(&mut K, Instant) -> Result<T, String>,
+) -> T {
+    let begin = Instant::now();
+    let mut last = String::new();
+    loop {
+        let end = Instant::now() + SEARCH;
+        let seen = match once(keeper, end) {
+            Ok(found) => return found,
+            Err(seen) => seen,
+        };
+        // A card that is gone is gone a second later, too.
+        if Instant::now() >= end || seen != last {
+            keeper.teller().tell(&format!("{nothing} for {} s: {seen}", begin.elapsed().as_secs()));
+        }
+        last = seen;
+        std::thread::sleep(BREATH);
     }
 }
 
@@ -103,14 +138,6 @@ impl Drop for End {
     fn drop(&mut self) {
         let _ = self.0.send(());
     }
-}
-
-/// The link of this name as it is now.
-pub(crate) fn card(name: &str) -> Result<Card, KeepError> {
-    let links =
-        Netlink::open().and_then(|mut netlink| netlink.links()).map_err(failed("links cannot be listed"))?;
-    let link = links.into_iter().find(|link| link.name == name);
-    link.and_then(|link| Card::of(&link)).ok_or_else(|| KeepError::Link(name.to_owned()))
 }
 
 /// Whom a service speaks to about a link.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use bootwright_model::links::Link;
@@ -9,9 +10,11 @@ use ipnet::Ipv4Net;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::keep::{KeepError, card};
+use super::keep::{KeepError, failed};
 use crate::network::dhcp::acquire::Card;
 use crate::network::links;
+use crate::network::netlink::Netlink;
+use crate::network::resolvers::{self, Said};
 use crate::report::under;
 
 /// What is held on a link, and where it is written down.
@@ -21,6 +24,9 @@ pub trait Holding: Serialize + DeserializeOwned {
     /// The folder with a file for each further link. It is there if any link of the machine asks: the service is started
     /// if it is.
     const FURTHER: &'static str;
+
+    /// The source of what is said of resolvers on the link with a number.
+    fn resolvers(number: usize) -> String;
 }
 
 /// One link, and what came of asking.
@@ -79,6 +85,11 @@ impl<H: Holding> Kept<H> {
         crate::files::replace(&self.path(root), &serde_json::to_vec(self)?, 0o644)
     }
 
+    /// Takes what was said of resolvers on this link out of `/etc/resolv.conf`.
+    pub fn forget_resolvers(&self, root: &Path, of_cluster: &[IpAddr]) -> io::Result<()> {
+        resolvers::say(root, &H::resolvers(self.number), &Said::default(), of_cluster)
+    }
+
     fn path(&self, root: &Path) -> PathBuf {
         match (self.own, self.described.name.as_str()) {
             (true, _) => under(root, H::OWN),
@@ -111,6 +122,14 @@ impl<H: Holding> Kept<H> {
         self.link.clone_from(&card.name);
         Ok(card)
     }
+}
+
+/// The link of this name as it is now.
+fn card(name: &str) -> Result<Card, KeepError> {
+    let links =
+        Netlink::open().and_then(|mut netlink| netlink.links()).map_err(failed("links cannot be listed"))?;
+    let link = links.into_iter().find(|link| link.name == name);
+    link.and_then(|link| Card::of(&link)).ok_or_else(|| KeepError::Link(name.to_owned()))
 }
 
 fn read<H: Holding>(path: &Path) -> io::Result<Option<Kept<H>>> {

@@ -6,17 +6,16 @@ use std::fmt;
 const MOST_NOTES: usize = 4;
 
 /// Whom is asked for an address.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
     /// A DHCPv4 server.
-    #[default]
     Server,
     /// A router, which says what is next (RFC 4861).
     Router,
 }
 
 /// What was seen on a link.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     /// Whom was asked.
     pub asked: Asked,
@@ -31,7 +30,7 @@ pub struct Seen {
 impl Seen {
     /// Nothing yet.
     pub fn of(asked: Asked) -> Seen {
-        Seen { asked, ..Seen::default() }
+        Seen { asked, carrier: false, sent: 0, notes: Vec::new() }
     }
 
     /// For a person.

@@ -10,6 +10,7 @@ use crate::network::dhcp::{FURTHER_PATIENCE, PATIENCE};
 use crate::network::lending::kept::Kept;
 use crate::network::lending::seen::Seen;
 use crate::network::links::Asking;
+use crate::stages::Problem;
 
 /// A link that is asked on.
 pub(super) struct Asked<H> {
@@ -26,6 +27,28 @@ pub(super) enum Answer<T> {
     NoCarrier(Card),
     /// It is missing, which is told already, or optional.
     Nothing,
+}
+
+/// What came of asking on all links of a family.
+#[derive(Debug)]
+pub(super) struct Leases<O> {
+    /// The node's own address, if that is asked for.
+    pub own: Option<O>,
+    /// Those of further links, for the summary.
+    pub further: Vec<String>,
+    /// NTP servers of all.
+    pub time_servers: Vec<String>,
+    /// What the node goes on without.
+    pub problems: Vec<Problem>,
+    /// Name and MTU, bytes, of each link that has got an address.
+    pub mtus: Vec<(String, u16)>,
+}
+
+impl<O> Default for Leases<O> {
+    fn default() -> Self {
+        let (further, time_servers, problems, mtus) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Leases { own: None, further, time_servers, problems, mtus }
+    }
 }
 
 /// Where somebody is asked, as what, and until when.

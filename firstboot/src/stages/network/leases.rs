@@ -63,20 +63,8 @@ impl Advice for LeftOut {
     }
 }
 
-/// What came of asking.
-#[derive(Debug, Default)]
-pub(super) struct Leases {
-    /// The node's own, if that is lent.
-    pub own: Option<Own>,
-    /// Those of further links, for the summary: `lent 10.30.0.15/24 on eth1 by 10.30.0.1 for 3600 s`.
-    pub further: Vec<String>,
-    /// NTP servers of all.
-    pub time_servers: Vec<String>,
-    /// What the node goes on without.
-    pub problems: Vec<Problem>,
-    /// Name and MTU, bytes, of each link that has got a lease.
-    pub mtus: Vec<(String, u16)>,
-}
+/// What came of asking: further links as `lent 10.30.0.15/24 on eth1 by 10.30.0.1 for 3600 s`.
+pub(super) type Leases = asked::Leases<Own>;
 
 /// The lease of the node's address.
 #[derive(Debug)]

@@ -41,20 +41,8 @@ impl Advice for NotYet {
     }
 }
 
-/// What came of asking.
-#[derive(Debug, Default)]
-pub(super) struct Leases {
-    /// The node's own, if that is asked for.
-    pub own: Option<Own>,
-    /// Those of further links, for the summary: `fd00:8::50/64 on eth1 lent by fe80::1 for 3600 s`.
-    pub further: Vec<String>,
-    /// NTP servers of all.
-    pub time_servers: Vec<String>,
-    /// What the node goes on without.
-    pub problems: Vec<Problem>,
-    /// Name and MTU, bytes, of each link that has got an address.
-    pub mtus: Vec<(String, u16)>,
-}
+/// What came of asking: further links as `fd00:8::50/64 on eth1 lent by fe80::1 for 3600 s`.
+pub(super) type Leases = asked::Leases<Own>;
 
 /// The node's address.
 #[derive(Debug)]
@@ -78,7 +66,9 @@ pub(super) fn ask(
     let mut leases = Leases::default();
     let look = |Question { kept, card, end }: Question<'_, _>| {
         let wanted = Wanted::of(layer, &kept.described, kept.own);
-        let usable = |address: Ipv6Net| usable(address, card, kept.own, layer);
+        // Whether the node's own is another's in the cluster is the stage's to say, which ends the boot.
+        let of_cluster = (!kept.own).then_some(layer);
+        let usable = |address: Ipv6Net| taken::usable(address.into(), card.index, of_cluster);
         Search { root, card, wanted: &wanted, end, stop, usable: &usable }.run()
     };
     let answers = asked::search(&asked, stop, look, |kept, card, result| {
@@ -119,16 +109,6 @@ pub(super) fn ask(
 /// What was seen of a link without an address.
 fn none(patience: std::time::Duration, card: &Card, seen: &Seen) -> FoundError {
     NoAddress { patience, seen: format!("{card}: {seen}") }.into()
-}
-
-/// Whether the server is not told at once that an address is of no use. Of the node's own it is the stage that says whether it
-/// is another's in the cluster, which ends the boot.
-fn usable(address: Ipv6Net, card: &Card, own: bool, layer: &ClusterLayer) -> Result<(), String> {
-    let of_cluster = if own { None } else { taken::owner(address.into(), layer) };
-    match of_cluster.or_else(|| taken::other_link(address.into(), card.index)) {
-        Some(owner) => Err(format!("{address} was given, which {owner}")),
-        None => Ok(()),
-    }
 }
 
 impl Leases {

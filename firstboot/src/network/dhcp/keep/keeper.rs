@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bootwright_model::baked::ClusterLayer;
 use bootwright_model::families::Family;
@@ -20,23 +20,18 @@ use crate::network::dhcp::message::{Answer, Client};
 use crate::network::dhcp::renew::{ask, has, rest};
 use crate::network::dhcp::taken::{self, Taken};
 use crate::network::lending::carrier::Rested;
-use crate::network::lending::keep::{Keep, KeepError, Teller, failed};
+use crate::network::lending::keep::{Keep, KeepError, Teller, failed, search};
 use crate::network::lending::seen::Seen;
 use crate::network::lending::times::Phase;
 use crate::network::links;
 use crate::network::netlink::Netlink;
-use crate::network::resolvers::{self, Said};
 use crate::report::{Consoles, chain, uptime_ms};
 use crate::stages::Advice;
 
 /// Shortest pause between two requests that are not answered (RFC 2131, section 4.4.5).
 const SHORTEST_PAUSE_MS: u64 = 60_000;
-/// How long one search for a new lease lasts before it is told what was seen, and begins again.
-const SEARCH: Duration = Duration::from_secs(300);
 /// How long it is asked, when the cable is in again, whether the address is one of this network.
 const LOOK_MS: u64 = 10_000;
-/// Between two searches: one on a card that is gone ends at once.
-const BREATH: Duration = Duration::from_secs(1);
 
 /// Keeps one link's lease.
 pub struct Keeper {
@@ -152,24 +147,12 @@ impl Keeper {
 
     /// A new lease that can be used in this cluster, however long it takes.
     fn search(&mut self) -> (Lease, u64) {
-        let begin = Instant::now();
-        let (refused, mut last) = (RefCell::new(None), String::new());
-        loop {
-            let end = Instant::now() + SEARCH;
-            let seen = match self.find() {
-                Ok(card) => match self.search_on(&card, end, &refused) {
-                    Ok(Lent { lease, since_ms, .. }) => return (self.reduced(lease), since_ms),
-                    Err(seen) => format!("{card}: {seen}"),
-                },
-                Err(error) => chain(&error).join(": "),
-            };
-            // A card that is gone is gone a second later, too.
-            if Instant::now() >= end || seen != last {
-                self.tell(&format!("no lease for {} s: {seen}", begin.elapsed().as_secs()));
-            }
-            last = seen;
-            std::thread::sleep(BREATH);
-        }
+        let refused = RefCell::new(None);
+        let Lent { lease, since_ms, .. } = search(self, "no lease", |keeper, end| {
+            let card = keeper.find().map_err(|error| chain(&error).join(": "))?;
+            keeper.search_on(&card, end, &refused).map_err(|seen| format!("{card}: {seen}"))
+        });
+        (self.reduced(lease), since_ms)
     }
 
     fn search_on(&self, card: &Card, end: Instant, refused: &RefCell<Option<Taken>>) -> Result<Lent, Seen> {
@@ -191,9 +174,8 @@ impl Keeper {
     }
 
     fn forget_resolvers(&self) -> Result<(), KeepError> {
-        let (source, of_cluster) =
-            (resolvers::of_lease(self.kept.number), &self.layer.file.network.resolvers);
-        resolvers::say(&self.root, &source, &Said::default(), of_cluster)
+        self.kept
+            .forget_resolvers(&self.root, &self.layer.file.network.resolvers)
             .map_err(failed("/etc/resolv.conf cannot be written"))
     }
 
@@ -310,10 +292,15 @@ impl Keep for Keeper {
         Keeper::step(self)
     }
 
-    fn recover(&mut self, why: Option<&str>) {
-        if let Some(why) = why {
-            self.tell(&format!("{}: {why}", self.kept.name()));
-        }
+    fn name(&self) -> &str {
+        self.kept.name()
+    }
+
+    fn teller(&self) -> &Teller {
+        &self.teller
+    }
+
+    fn forget_card(&mut self) {
         self.card = None;
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bootwright_model::baked::ClusterLayer;
 use bootwright_model::families::Family;
 use bootwright_model::node::NodeFacts;
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::Ipv6Net;
 
 use crate::network::dhcp::acquire::Card;
 use crate::network::dhcp::{identifier, taken};
@@ -23,16 +23,10 @@ use crate::network::dhcp6::renew::{LOOK, More, ask_for_more, confirm, rest};
 use crate::network::dhcp6::search::Search;
 use crate::network::dhcp6::{apply, autoconf};
 use crate::network::lending::carrier::Rested;
-use crate::network::lending::keep::{Keep, KeepError, Teller, failed};
+use crate::network::lending::keep::{Keep, KeepError, Teller, failed, search};
 use crate::network::lending::times::Phase;
 use crate::network::netlink::{LinkChanges, Netlink};
-use crate::network::resolvers::{self, Said};
 use crate::report::{Consoles, chain, uptime_ms};
-
-/// How long one search for another address lasts before it is told what was seen, and begins again.
-const SEARCH: Duration = Duration::from_secs(300);
-/// Between two searches: one on a card that is gone ends at once.
-const BREATH: Duration = Duration::from_secs(1);
 
 /// Keeps one link's address.
 pub struct Keeper {
@@ -183,33 +177,15 @@ impl Keeper {
 
     /// Another address that can be used in this cluster, however long it takes.
     fn search(&mut self) -> Found {
-        let begin = Instant::now();
-        let mut last = String::new();
-        loop {
-            let end = Instant::now() + SEARCH;
-            let seen = match self.find() {
-                Ok(card) => match self.search_on(&card, end) {
-                    Ok(found) => return found,
-                    Err(seen) => format!("{card}: {seen}"),
-                },
-                Err(error) => chain(&error).join(": "),
-            };
-            // A card that is gone is gone a second later, too.
-            if Instant::now() >= end || seen != last {
-                self.tell(&format!("no address for {} s: {seen}", begin.elapsed().as_secs()));
-            }
-            last = seen;
-            std::thread::sleep(BREATH);
-        }
+        search(self, "no address", |keeper, end| {
+            let card = keeper.find().map_err(|error| chain(&error).join(": "))?;
+            keeper.search_on(&card, end).map_err(|seen| format!("{card}: {seen}"))
+        })
     }
 
     fn search_on(&self, card: &Card, end: Instant) -> Result<Found, String> {
         let wanted = Wanted::of(&self.layer, &self.kept.described, self.kept.own);
-        let usable = |address: Ipv6Net| {
-            let address = IpNet::V6(address);
-            let owner = taken::owner(address, &self.layer).or_else(|| taken::other_link(address, card.index));
-            owner.map_or(Ok(()), |owner| Err(format!("{address} was given, which {owner}")))
-        };
+        let usable = |address: Ipv6Net| taken::usable(address.into(), card.index, Some(&self.layer));
         let stop = AtomicBool::new(false);
         let search = Search { root: &self.root, card, wanted: &wanted, end, stop: &stop, usable: &usable };
         search.run().map_err(|seen| seen.to_string())
@@ -277,8 +253,8 @@ impl Keeper {
     }
 
     fn forget_resolvers(&self) -> Result<(), KeepError> {
-        let (source, of_cluster) = (resolvers::of_ipv6(self.kept.number), &self.layer.file.network.resolvers);
-        resolvers::say(&self.root, &source, &Said::default(), of_cluster)
+        self.kept
+            .forget_resolvers(&self.root, &self.layer.file.network.resolvers)
             .map_err(failed("/etc/resolv.conf cannot be written"))
     }
 
@@ -346,10 +322,15 @@ impl Keep for Keeper {
         Keeper::step(self)
     }
 
-    fn recover(&mut self, why: Option<&str>) {
-        if let Some(why) = why {
-            self.tell(&format!("{}: {why}", self.kept.name()));
-        }
+    fn name(&self) -> &str {
+        self.kept.name()
+    }
+
+    fn teller(&self) -> &Teller {
+        &self.teller
+    }
+
+    fn forget_card(&mut self) {
         self.card = None;
     }
 }
