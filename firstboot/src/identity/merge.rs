@@ -95,14 +95,16 @@ fn half(links: &[&Link], layer: &ClusterLayer) -> Option<PerFamily<IpNet>> {
         Family::V4 => link.dhcp4,
         Family::V6 => link.dhcp6 || link.accept_ra == Some(true),
     };
-    let addresses = links.iter().flat_map(|link| link.addresses.iter().map(move |address| (link, *address)));
-    let mut halves = addresses.filter(|(link, address)| {
-        let of = Family::of(address.addr());
-        let families = || layer.file.cluster.pod_cidr.families();
-        families().any(|family| family == of) && families().all(|family| family == of || asks(link, family))
-    });
-    // One of a cluster of one family alone has all of them.
-    let (_, address) = halves.next().filter(|_| layer.file.cluster.pod_cidr.count() > 1)?;
+    if layer.file.cluster.pod_cidr.count() < 2 {
+        return None;
+    }
+    let mut addresses =
+        links.iter().flat_map(|link| link.addresses.iter().map(move |address| (link, *address)));
+    let (_, address) = addresses.find(|(link, address)| {
+        let mut others =
+            layer.file.cluster.pod_cidr.families().filter(|family| *family != Family::of(address.addr()));
+        others.all(|family| asks(link, family))
+    })?;
     Some(PerFamily::one(address))
 }
 
