@@ -1,5 +1,5 @@
 //! **network**: the node's links, and its address on one of them: the one that its identity has, or one that a DHCP
-//! server lends.
+//! server lends or a router advertises.
 
 mod asked;
 mod described;
